@@ -1,0 +1,246 @@
+"""What strategies, estimators and executors promise each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from assay.architecture import Architecture, Option
+from assay.cost import Budget, Cost
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from assay.space.space import Space
+    from assay.train.recipe import Recipe
+    from assay.train.task import Task
+
+__all__ = [
+    "Context",
+    "Estimate",
+    "Estimator",
+    "Executor",
+    "History",
+    "Job",
+    "Mix",
+    "Paths",
+    "Proposal",
+    "Strategy",
+    "Trial",
+    "TrialState",
+]
+
+Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"
+Mix: TypeAlias = Mapping[str, Mapping[Option, Any]]
+"""What one supernet step activates: label -> {option: weight}; a weight is a float or a Tensor."""
+
+TrialState: TypeAlias = Literal["running", "scored", "infeasible", "failed"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a strategy asks to be judged.
+
+    Attributes:
+        architecture: The point of the space.
+        fidelity: Share of the full training, in (0, 1]; rungs of halving.
+        parent: Number of the trial whose weights it starts from; None for none.
+    """
+
+    architecture: Architecture
+    fidelity: float = 1.0
+    parent: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an estimator says an architecture is worth.
+
+    Attributes:
+        score: Higher is better; ordinal, not comparable between estimators.
+        metrics: Named figures behind the score, such as `supernet_loss`.
+        cost: What saying so cost.
+        made_from: What it rests on (estimator, settings, calibration), as JSON.
+    """
+
+    score: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One row of the history.
+
+    Attributes:
+        number: 0, 1, 2, ... in the order of proposing.
+        architecture: Canonical.
+        state: `running`, `scored`, `infeasible` (over a limit, never estimated) or `failed`.
+        estimate: Present if and only if `state == "scored"`.
+        measured: Figures that need no estimator: `macs`, `latency_ms`, ...
+        objectives: The values to maximise, signs applied; empty unless scored.
+        violation: Sum over the limits of max(0, value / limit - 1); 0 when all hold.
+        parent: As proposed.
+        fidelity: As proposed.
+        error: Traceback of a failed trial.
+    """
+
+    number: int
+    architecture: Architecture
+    state: TrialState = "running"
+    estimate: Estimate | None = None
+    measured: Mapping[str, float] = field(default_factory=dict)
+    objectives: tuple[float, ...] = ()
+    violation: float = 0.0
+    parent: int | None = None
+    fidelity: float = 1.0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.estimate is not None) != (self.state == "scored"):
+            raise ValueError(f"trial {self.number}: an estimate goes with state 'scored' only")
+
+
+class History(Sequence[Trial]):
+    """All trials of a study so far: append-only, in memory, with O(1) `seen`.
+
+    Args:
+        space: The space that all architectures belong to.
+        trials: What came before, numbered 0, 1, 2, ...
+    """
+
+    def __init__(self, space: Space, trials: Sequence[Trial] = ()) -> None:
+        self.space = space
+        self._trials: list[Trial] = []
+        self._by_architecture: dict[Architecture, int] = {}
+        for trial in trials:
+            self.append(trial)
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._trials[index]
+
+    def append(self, trial: Trial) -> None:
+        """Add the next trial.
+
+        Raises:
+            ValueError: its number is not the next one.
+        """
+        if trial.number != len(self._trials):
+            raise ValueError(f"trial {trial.number} cannot follow {len(self._trials)} trials")
+        self._trials.append(trial)
+        self._by_architecture.setdefault(trial.architecture, trial.number)
+
+    def seen(self, canonical: Architecture) -> Trial | None:
+        """Return the first trial of this canonical architecture, or None."""
+        number = self._by_architecture.get(canonical)
+        return None if number is None else self._trials[number]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an estimator may use.
+
+    Attributes:
+        space: The space searched.
+        task: Training and validation splits, loss and metrics; its test split is closed.
+        recipe: How weights are trained.
+        executor: Runs every training and scoring.
+        device: Torch device that trains, "cpu" or "cuda".
+        seed: The study's seed; draw from `derive(seed, ...)` only.
+        history: All trials so far; read only.
+    """
+
+    space: Space
+    task: Task
+    recipe: Recipe
+    executor: Executor
+    device: str
+    seed: int
+    history: History
+
+
+class Strategy(Protocol):
+    """Proposes from the history; runs and stores nothing.
+
+    A strategy caches only what the history gives back: a fresh instance with the same history and
+    rng asks the same.
+    """
+
+    def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
+        """Return n proposals from `history.space`; they may repeat what was seen."""
+        ...
+
+
+class Estimator(Protocol):
+    """Says what architectures are worth and what saying so cost."""
+
+    def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
+        """Do what is paid once; yields the cost since the last yield where it can be resumed.
+
+        Continues from a loaded state. With `budget.steps` it does that many steps in all; with
+        `budget.seconds` the caller has turned time into steps before.
+        """
+        ...
+
+    def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
+        """Score a batch, in its order."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Tensor | Json]:
+        """Return what `prepare` has made so far: tensors and JSON values, flat."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor | Json]) -> None:
+        """Take up what `state_dict` returned, before `prepare` or `estimate`."""
+        ...
+
+
+class Paths(Protocol):
+    """Says which path or mix each pass of a supernet step activates."""
+
+    def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> Sequence[Architecture | Mix]:
+        """Return the paths or mixes of step `step`; their gradients are accumulated, one update follows."""
+        ...
+
+
+@dataclass
+class Job(Generic[T]):
+    """A piece of work handed to an executor; `result` raises what the work raised."""
+
+    work: Callable[[], T]
+    value: T | None = None
+    error: BaseException | None = None
+    done: bool = False
+    cancelled: bool = False
+
+    def result(self) -> T:
+        """Return the value, or raise what the work raised."""
+        if self.error is not None:
+            raise self.error
+        if not self.done:
+            raise RuntimeError("this job has not run; gather it first")
+        return self.value  # type: ignore[return-value]
+
+
+class Executor(Protocol):
+    """Runs trainings and scorings."""
+
+    def submit(self, work: Callable[[], T]) -> Job[T]:
+        """Hand over a piece of work without arguments; it may start at once or wait."""
+        ...
+
+    def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
+        """Yield the jobs as they end, errors included; cancelled ones are left out."""
+        ...
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Take back a job that has not started; one that has ended stays as it is."""
+        ...

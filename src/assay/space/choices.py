@@ -1,0 +1,209 @@
+"""Choices among modules: an open decision is a module that is called like any other.
+
+Unselected, a choice behaves like its first option (`OneOf`, `Inputs`) or its whole stack
+(`Depth`), so a model with choices runs as it stands. `Space.select` sets what is active.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import operator
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from assay.architecture import Option
+from assay.errors import InvalidSpace, UnsupportedMix
+
+__all__ = ["CHOSEN", "ChoiceModule", "Depth", "Inputs", "OneOf"]
+
+CHOSEN = "assay.chosen"
+"""Key of deepcopy's memo under which `build` passes the option of each choice module."""
+
+
+class ChoiceModule(nn.Module):
+    """What `OneOf`, `Depth` and `Inputs` share: a label, options, and the active mix."""
+
+    kind = ""
+    label: str | None
+    options: tuple[Option, ...]
+    mix: Mapping[Any, Any] | None = None
+
+    def plain(self, option: Any, memo: MutableMapping[Any, Any]) -> nn.Module:
+        """Return a torch-only copy of what is left when `option` is taken."""
+        raise TypeError(f"{type(self).__name__} has no plain form")  # pragma: no cover - abstract
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> nn.Module:
+        chosen = memo.get(CHOSEN)
+        if chosen is not None:
+            return self.plain(chosen[id(self)], memo)
+        # The default copy, which this method would otherwise hide.
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return twin
+
+
+class OneOf(ChoiceModule):
+    """Which of several modules computes the output.
+
+    Args:
+        options: Mapping name -> module, for names that are no identifiers.
+        label: Name of the decision; by default the module path. Equal labels are one decision.
+        named: The options by keyword: `OneOf(conv3=..., skip=nn.Identity())`.
+    Raises:
+        InvalidSpace: fewer than two options, an option that is no module, or a name in use.
+    """
+
+    kind = "OneOf"
+
+    def __init__(
+        self,
+        options: Mapping[str, nn.Module] | None = None,
+        /,
+        *,
+        label: str | None = None,
+        **named: nn.Module,
+    ) -> None:
+        super().__init__()
+        modules = {**(options or {}), **named}
+        if len(modules) < 2:
+            raise InvalidSpace(
+                f"OneOf({', '.join(modules)}) is no choice: give two or more options, "
+                "or use the module itself"
+            )
+        self.label = label
+        self.options = tuple(modules)
+        for name, module in modules.items():
+            if not isinstance(module, nn.Module):
+                raise InvalidSpace(f"option {name!r} of OneOf is no nn.Module but {module!r}")
+            if hasattr(self, name) or "." in name or not name:
+                raise InvalidSpace(f"OneOf cannot have an option named {name!r}; rename it")
+            self.add_module(name, module)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the active option, or the weighted sum of those in the mix."""
+        mix = self.mix
+        if mix is None:
+            return self._modules[self.options[0]](*args, **kwargs)  # type: ignore[index,misc]
+        if len(mix) == 1:
+            ((name, weight),) = mix.items()
+            out = self._modules[name](*args, **kwargs)  # type: ignore[misc]
+            return out if _is_one(weight) else weight * out
+        return _sum([w * self._modules[n](*args, **kwargs) for n, w in mix.items()])  # type: ignore[misc]
+
+    def plain(self, option: str, memo: MutableMapping[Any, Any]) -> nn.Module:
+        """Return a copy of the chosen module."""
+        return copy.deepcopy(self._modules[option], memo)  # type: ignore[arg-type,return-value]
+
+
+class Depth(ChoiceModule):
+    """How many modules of a stack run: the first d of them.
+
+    Args:
+        blocks: The whole stack.
+        min: Fewest blocks that may run; with 0 the stack may be left out.
+        label: Name of the decision; by default the module path.
+    Raises:
+        InvalidSpace: `min` leaves no choice, or a block is no module.
+    """
+
+    kind = "Depth"
+
+    def __init__(self, *blocks: nn.Module, min: int = 1, label: str | None = None) -> None:  # noqa: A002
+        super().__init__()
+        if not 0 <= min < len(blocks):
+            raise InvalidSpace(
+                f"Depth of {len(blocks)} blocks with min={min} is no choice; "
+                f"min must be 0 to {len(blocks) - 1}"
+            )
+        self.label = label
+        self.options = tuple(range(min, len(blocks) + 1))
+        for i, block in enumerate(blocks):
+            if not isinstance(block, nn.Module):
+                raise InvalidSpace(f"block {i} of Depth is no nn.Module but {block!r}")
+            self.add_module(str(i), block)
+
+    def forward(self, x: Any) -> Any:
+        """Run the first d blocks, or the weighted sum over the depths in the mix."""
+        mix = self.mix or {len(self._modules): 1.0}
+        deepest, terms = max(mix), []
+        for depth, block in enumerate([*self._modules.values(), None]):
+            if depth in mix:
+                terms.append(x if _is_one(mix[depth]) else mix[depth] * x)
+            if depth == deepest or block is None:
+                break
+            x = block(x)
+        return _sum(terms)
+
+    def plain(self, option: int, memo: MutableMapping[Any, Any]) -> nn.Module:
+        """Return an `nn.Sequential` of copies of the first blocks."""
+        blocks = list(self._modules.values())[:option]
+        stack = nn.Sequential(*[copy.deepcopy(b, memo) for b in blocks])  # type: ignore[arg-type]
+        stack.training = self.training
+        return stack
+
+
+class Inputs(ChoiceModule):
+    """Which predecessors a node reads: called with a list, returns the list of those kept.
+
+    What becomes of them (sum, concatenation) is the caller's ordinary code. An option is an
+    ascending tuple of positions, so an order of the same predecessors is no second option.
+
+    Args:
+        num: How many predecessors there are.
+        keep: How many are kept.
+        label: Name of the decision; by default the module path.
+    Raises:
+        InvalidSpace: there is nothing to choose.
+    """
+
+    kind = "Inputs"
+
+    def __init__(self, num: int, keep: int = 1, *, label: str | None = None) -> None:
+        super().__init__()
+        if not 0 < keep < num:
+            raise InvalidSpace(
+                f"Inputs(num={num}, keep={keep}) is no choice: keep must be 1 to num - 1"
+            )
+        self.label = label
+        self.num = num
+        self.options = tuple(itertools.combinations(range(num), keep))
+
+    def forward(self, xs: Sequence[Any]) -> list[Any]:
+        """Return the inputs kept; in a mix each carries the weight of the options it is in."""
+        mix = self.mix or {self.options[0]: 1.0}
+        if len(xs) != self.num:
+            raise InvalidSpace(f"Inputs(num={self.num}) was called with {len(xs)} inputs")
+        kept = sorted({i for option in mix for i in option})
+        if len(mix) == 1 and _is_one(next(iter(mix.values()))):
+            return [xs[i] for i in kept]
+        return [_sum([w for o, w in mix.items() if i in o]) * xs[i] for i in kept]
+
+    def plain(self, option: tuple[int, ...], memo: MutableMapping[Any, Any]) -> nn.Module:
+        """Return a graph, written node by node, that picks the kept items of a list."""
+        graph = fx.Graph()
+        xs = graph.placeholder("xs")
+        graph.output([graph.call_function(operator.getitem, (xs, i)) for i in option])
+        picked = fx.GraphModule(nn.Module(), graph)
+        picked.training = self.training
+        return picked
+
+
+def _is_one(weight: Any) -> bool:
+    return not isinstance(weight, Tensor) and weight == 1.0
+
+
+def _sum(terms: Sequence[Any]) -> Any:
+    if not all(isinstance(t, Tensor | float | int) for t in terms) and len(terms) > 1:
+        raise UnsupportedMix(
+            f"a mix needs options that return one tensor, not {type(terms[0]).__name__}; "
+            "select one option instead"
+        )
+    total = terms[0]
+    for term in terms[1:]:
+        total = torch.add(total, term) if isinstance(total, Tensor) else total + term
+    return total

@@ -1,0 +1,95 @@
+"""The largest and the smallest architecture by MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from assay.architecture import Architecture, Option
+from assay.space.structure import Choice
+
+if TYPE_CHECKING:
+    from assay.space.space import Space
+
+__all__ = ["extreme"]
+
+
+def extreme(space: Space, sign: int, example: Any) -> Architecture:
+    """Return the architecture with most (sign +1) or fewest (-1) multiply-accumulates.
+
+    Sizes and depths begin at their extreme; then one decision at a time takes its best option
+    until none improves. Exact where decisions add up, as in chains.
+
+    Args:
+        space: The space; its selected path is undone.
+        sign: +1 or -1.
+        example: Input `[N, ...]`; None counts every layer at one position.
+    """
+    count = _at_one_position(space) if example is None else _on_example(space, example)
+
+    def default(choice: Choice) -> Option:
+        if choice.kind in ("OneOf", "Inputs"):
+            return choice.options[0]
+        return max(choice.options) if sign > 0 else min(choice.options)
+
+    best = space.complete({}, default)
+    most = sign * count(best)
+    improved = True
+    while improved:
+        improved = False
+        for label in list(space.choices):
+            for option in space.choices[label].options if label in best else ():
+                rival = space.complete({**best, label: option}, default)
+                value = sign * count(rival)
+                if value > most:
+                    best, most, improved = rival, value, True
+    return best
+
+
+def _at_one_position(space: Space) -> Callable[[Architecture], int]:
+    """Count the weights of all convolutions and linear layers that an architecture keeps."""
+
+    def count(architecture: Architecture) -> int:
+        layers = [m for m in space.build(architecture).modules() if _multiplies(m)]
+        return sum(getattr(m, "weight").numel() for m in layers)  # noqa: B009 - any layer's
+
+    return count
+
+
+def _on_example(space: Space, example: Any) -> Callable[[Architecture], int]:
+    def count(architecture: Architecture) -> int:
+        total = 0
+
+        def add(layer: Any, _args: Any, out: torch.Tensor) -> None:
+            nonlocal total
+            total += out.numel() * layer.weight[0].numel()
+
+        layers = [m for m in space.model.modules() if _multiplies(m)]
+        hooks = [m.register_forward_hook(add) for m in layers]
+        mode = space.model.training
+        try:
+            space.model.eval()
+            space.select(architecture)
+            with torch.no_grad():
+                _call(space.model, example)
+        finally:
+            space.select(None)
+            space.model.train(mode)
+            for hook in hooks:
+                hook.remove()
+        return total
+
+    return count
+
+
+def _multiplies(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(**inputs) if isinstance(inputs, dict) else model(inputs)

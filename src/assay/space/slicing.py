@@ -1,0 +1,190 @@
+"""How a layer shrinks: which part of each of its tensors an option keeps.
+
+A rule names, for every tensor of a layer, the sizes its dimensions have. The layer's own forward
+then runs on views of its tensors, with padding, groups and the like worked out to match.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from assay.errors import InvalidSpace, UnsupportedLayer
+from assay.space.sizes import OpenSize, Pieces, Size, Values, resolve, roots_in
+
+__all__ = ["Box", "OpenLayer", "boxes", "take"]
+
+Box: TypeAlias = tuple[slice, ...]
+"""A rectangular part of a tensor, one slice for each dimension."""
+
+Dims: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Name of a tensor -> the size of each dimension, open or plain."""
+
+
+def _conv(layer: Any) -> Dims:
+    # weight [out, in / groups, *kernel]
+    fan_in = layer.in_channels if layer.groups == 1 else layer.in_channels // layer.groups
+    return {
+        "weight": (layer.out_channels, fan_in, *layer.kernel_size),
+        "bias": (layer.out_channels,),
+    }
+
+
+def _linear(layer: Any) -> Dims:
+    return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
+
+
+def _batch_norm(layer: Any) -> Dims:
+    names = ("weight", "bias", "running_mean", "running_var")
+    return dict.fromkeys(names, (layer.num_features,)) | {"num_batches_tracked": ()}
+
+
+def _layer_norm(layer: Any) -> Dims:
+    return dict.fromkeys(("weight", "bias"), tuple(layer.normalized_shape))
+
+
+def _group_norm(layer: Any) -> Dims:
+    return dict.fromkeys(("weight", "bias"), (layer.num_channels,))
+
+
+def _prelu(layer: Any) -> Dims:
+    return {"weight": (layer.num_parameters,)}
+
+
+RULES: Mapping[type[nn.Module], Callable[[Any], Dims]] = {
+    nn.Conv1d: _conv,
+    nn.Conv2d: _conv,
+    nn.Conv3d: _conv,
+    nn.Linear: _linear,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.BatchNorm3d: _batch_norm,
+    nn.SyncBatchNorm: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
+    nn.PReLU: _prelu,
+}
+
+
+class OpenLayer:
+    """A layer that holds open sizes, and what each option leaves of it.
+
+    Args:
+        path: Module path, for messages.
+        layer: A torch layer, or a subclass that adds no tensors of its own.
+    Raises:
+        UnsupportedLayer: no rule, or tensors that the rule does not know.
+        InvalidSpace: an option that does not divide by the groups.
+    """
+
+    def __init__(self, path: str, layer: nn.Module) -> None:
+        self.path = path
+        self.layer = layer
+        self.attributes = open_attributes(layer)
+        self.roots: tuple[OpenSize, ...] = tuple(
+            dict.fromkeys(root for value in self.attributes.values() for root in roots_in(value))
+        )
+        self._dims = self._rule()
+        self._largest = {root: int(root) for root in self.roots}
+        self._check_groups()
+
+    def _rule(self) -> dict[str, tuple[int, ...]]:
+        layer = self.layer
+        rule = next((RULES[t] for t in type(layer).__mro__ if t in RULES), None)
+        names = ", ".join(map(repr, self.roots))
+        if rule is None:
+            raise UnsupportedLayer(
+                f"{self.path}: {type(layer).__name__} holds {names} but has no slicing rule; "
+                f"open sizes may reach {', '.join(sorted(t.__name__ for t in RULES))}: "
+                "give this layer a plain int"
+            )
+        tensors = {**layer._parameters, **layer._buffers}
+        dims = dict(rule(layer))
+        unknown = [n for n, t in tensors.items() if t is not None and n not in dims]
+        if unknown:
+            raise UnsupportedLayer(
+                f"{self.path}: {type(layer).__name__} adds the tensors {', '.join(unknown)} to its "
+                "torch layer, and no rule says how they shrink; give this layer a plain int"
+            )
+        return {n: d for n, d in dims.items() if tensors.get(n) is not None}
+
+    def _check_groups(self) -> None:
+        """Refuse sizes that the layer's groups cannot divide, before anything is trained."""
+        for name in ("in_channels", "out_channels", "num_channels"):
+            size = getattr(self.layer, name, None)
+            groups = getattr(self.layer, "groups", getattr(self.layer, "num_groups", 1))
+            if not isinstance(size, int) or (int(groups) == 1 and not isinstance(groups, Size)):
+                continue
+            roots = tuple(dict.fromkeys([*roots_in(size), *roots_in(groups)]))
+            for combination in itertools.product(*(r.options for r in roots)):
+                values = dict(zip(roots, combination))
+                channels, parts = resolve(size, values), resolve(groups, values)
+                if parts < 1 or channels % parts:
+                    raise InvalidSpace(
+                        f"{self.path}: {name}={channels} does not divide into {parts} groups; "
+                        f"choose other options for {', '.join(map(repr, roots))}"
+                    )
+
+    def regions(self, values: Values) -> dict[str, tuple[Pieces, ...]]:
+        """Return, for each tensor, the pieces kept of each dimension."""
+        return {
+            name: tuple(d.pieces(values) if isinstance(d, Size) else (slice(0, d),) for d in dims)
+            for name, dims in self._dims.items()
+        }
+
+    def shadow(self, values: Values) -> None:
+        """Let the layer's own forward see its tensors and sizes at these values.
+
+        The views stand in the instance's dict, in front of the parameters, which stay as they
+        are; `unshadow` takes them away.
+        """
+        here = self.layer.__dict__
+        if all(values[root] == size for root, size in self._largest.items()):
+            return
+        for name, pieces in self.regions(values).items():
+            if pieces:
+                here[name] = take(getattr(self.layer, name), pieces)
+        for name, value in self.attributes.items():
+            here[name] = resolve(value, values)
+
+    def unshadow(self) -> None:
+        """Put the layer back as it was built."""
+        here = self.layer.__dict__
+        for name in self._dims:
+            here.pop(name, None)
+        here.update(self.attributes)
+
+
+def open_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a module that hold an open size."""
+    return {
+        name: value
+        for name, value in module.__dict__.items()
+        if isinstance(value, Size | tuple | list) and next(roots_in(value), None) is not None
+    }
+
+
+def take(tensor: Tensor, pieces: tuple[Pieces, ...]) -> Tensor:
+    """Return the part of a tensor that stays: a view, or a copy where a dimension has gaps.
+
+    Args:
+        tensor: `[d0, d1, ...]`.
+        pieces: For each dimension the runs kept.
+    """
+    for dim, runs in enumerate(pieces):
+        if len(runs) == 1:
+            start, stop = runs[0].start, runs[0].stop
+            if stop - start != tensor.shape[dim]:
+                tensor = tensor.narrow(dim, start, stop - start)
+        else:
+            tensor = torch.cat([tensor.narrow(dim, r.start, r.stop - r.start) for r in runs], dim)
+    return tensor
+
+
+def boxes(pieces: tuple[Pieces, ...]) -> list[Box]:
+    """Return the rectangular parts that the pieces of all dimensions make up."""
+    return list(itertools.product(*pieces))

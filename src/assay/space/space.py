@@ -1,0 +1,335 @@
+"""All architectures of a model with choices."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from assay.architecture import Architecture, Option
+from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, UnsupportedMix, nearest
+from assay.space import extremes, fresh
+from assay.space.build import build
+from assay.space.canonical import Canonical
+from assay.space.sizes import OpenSize
+from assay.space.slicing import OpenLayer
+from assay.space.structure import Choice, Lattice, State, explore
+
+__all__ = ["Space"]
+
+Over = Literal["architectures", "decisions"]
+
+
+class Space:
+    """All architectures of a model: size, sample, mutate, cross, enumerate, encode, build.
+
+    Knows nothing of data or scores. The model keeps its weights and stays an ordinary module;
+    `select` says which of its paths a forward takes.
+
+    Args:
+        model: A module with choices, or a callable (such as its class) that makes one. Only with a
+            callable can networks be initialised anew as the model's own code does it.
+        example: One example input `[N, ...]` (or tuple or dict), used to rank by MACs in `largest`
+            and `smallest`; without it every layer counts as if it ran at one position.
+        canonical: Extends the canonical form: a function from architecture to architecture that
+            maps all architectures of one network to one of them.
+    Raises:
+        InvalidSpace: no choice, or choices that do not fit together.
+        UnsupportedLayer: an open size reaches a layer without a slicing rule.
+    Example:
+        >>> from assay.space.choices import OneOf
+        >>> net = nn.Sequential(OneOf(a=nn.Linear(2, 2), skip=nn.Identity()), nn.Linear(2, 2))
+        >>> Space(net).size
+        2
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Callable[[], nn.Module],
+        *,
+        example: Any = None,
+        canonical: Callable[[Architecture], Architecture] | None = None,
+    ) -> None:
+        self.factory = None if isinstance(model, nn.Module) else model
+        made = model if isinstance(model, nn.Module) else model()
+        if not isinstance(made, nn.Module):
+            raise InvalidSpace(f"{model!r} made no nn.Module but {type(made).__name__}")
+        self.model: nn.Module = made
+        self.example = example
+        self.structure = explore(made)
+        self.choices: dict[str, Choice] = self.structure.choices
+        self.sites: dict[str, tuple[str, ...]] = self.structure.sites
+        self._lattice = Lattice(list(self.choices.values()))
+        if self.size < 2:
+            raise InvalidSpace("the model has one architecture only; open another option")
+        self._own_form = Canonical(made, self.structure)
+        self._more_form = canonical
+        self._shadowed: list[OpenLayer] = []
+        self._values: dict[OpenSize, int] = {}
+        self._extremes: dict[int, Architecture] = {}
+
+    @property
+    def size(self) -> int:
+        """How many architectures there are, as an exact integer."""
+        return self._lattice.size
+
+    def __repr__(self) -> str:
+        return f"Space({type(self.model).__name__}, {len(self.choices)} choices, size {self.size})"
+
+    # --- points -------------------------------------------------------------------------------
+
+    def sample(self, rng: np.random.Generator, over: Over = "architectures") -> Architecture:
+        """Draw an architecture.
+
+        Args:
+            rng: Where the draws come from.
+            over: "architectures" draws each architecture equally often; "decisions" draws each
+                active decision's options equally often, which favours shallow branches.
+        """
+        if over not in ("architectures", "decisions"):
+            raise InvalidSetting(
+                f"sample over {over!r}? {nearest(str(over), ['architectures', 'decisions'])}"
+            )
+        options: dict[str, Option] = {}
+        state: State = ()
+        for i, choice in enumerate(self.choices.values()):
+            ways = self._lattice.ways(i, state)
+            weights = [n if over == "architectures" else 1 for _, _, n in ways]
+            option, state, _ = ways[_draw(weights, rng)]
+            if option is not None:
+                options[choice.label] = option
+        return Architecture(options)
+
+    def all(self) -> Iterator[Architecture]:
+        """Yield every architecture once, in the order of the choices' options."""
+
+        def walk(i: int, state: State, options: dict[str, Option]) -> Iterator[Architecture]:
+            if i == len(labels):
+                yield Architecture(options)
+                return
+            for option, after, _ in self._lattice.ways(i, state):
+                more = options if option is None else {**options, labels[i]: option}
+                yield from walk(i + 1, after, more)
+
+        labels = list(self.choices)
+        return walk(0, (), {})
+
+    def contains(self, architecture: Mapping[str, Option]) -> bool:
+        """Whether every active decision has a valid option and no other label is present."""
+        return self._fault(architecture) is None
+
+    def check(self, architecture: Mapping[str, Option]) -> Architecture:
+        """Return it as an `Architecture`.
+
+        Raises:
+            InvalidArchitecture: it is no point of this space; the message names the label.
+        """
+        fault = self._fault(architecture)
+        if fault is not None:
+            raise InvalidArchitecture(fault)
+        if isinstance(architecture, Architecture):
+            return architecture
+        return Architecture(architecture)
+
+    def _fault(self, architecture: Mapping[str, Option]) -> str | None:
+        for label in architecture:
+            if label not in self.choices:
+                return f"the space has no choice {label!r}; {nearest(str(label), self.choices)}"
+        for label, choice in self.choices.items():
+            active = choice.active(architecture)
+            if active and label not in architecture:
+                return f"the architecture lacks {label!r}; its options are {choice.options}"
+            if active and architecture[label] not in choice.options:
+                given = architecture[label]
+                return f"{label!r} cannot be {given!r}; its options are {choice.options}"
+            if not active and label in architecture:
+                return f"{label!r} lies in an option that is not taken; leave it out"
+        return None
+
+    def complete(
+        self, wanted: Mapping[str, Option], default: Callable[[Choice], Option]
+    ) -> Architecture:
+        """Return the architecture that takes the wanted options where they are active.
+
+        Args:
+            wanted: Options by label; those of inactive decisions are left out.
+            default: Gives the option of an active decision that is not in `wanted`.
+        """
+        options: dict[str, Option] = {}
+        for label, choice in self.choices.items():
+            if choice.active(options):
+                options[label] = wanted[label] if label in wanted else default(choice)
+        return Architecture(options)
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Change one active decision; decisions that this opens are drawn uniformly."""
+        open_labels = [la for la in architecture if len(self.choices[la].options) > 1]
+        label = open_labels[int(rng.integers(len(open_labels)))]
+        others = [o for o in self.choices[label].options if o != architecture[label]]
+        return self.complete({**architecture, label: _pick(others, rng)}, _drawn(rng))
+
+    def cross(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Take each active decision from either parent with equal chance, if it has it."""
+        wanted = {}
+        for label in self.choices:
+            having = [p[label] for p in (a, b) if label in p]
+            if having:
+                wanted[label] = _pick(having, rng)
+        return self.complete(wanted, _drawn(rng))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """Return the one architecture that stands for all of the same network.
+
+        Exact for runs of `OneOf` with an identity in `nn.Sequential` and `Depth`; the identity
+        elsewhere, unless the space was given a `canonical` of its own.
+        """
+        settled = self._own_form(architecture)
+        return settled if self._more_form is None else self._more_form(settled)
+
+    def encode(self, architecture: Mapping[str, Option]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return a vector `[number of options of all choices]`: one-hot for each choice in order.
+
+        An inactive decision is all zeros.
+        """
+        parts = [
+            [float(label in architecture and architecture[label] == o) for o in choice.options]
+            for label, choice in self.choices.items()
+        ]
+        return np.concatenate([np.asarray(p) for p in parts])
+
+    def largest(self, example: Any = None) -> Architecture:
+        """Return the architecture with most MACs, found by improving one decision at a time.
+
+        Args:
+            example: Example input in place of the space's own; see the class.
+        """
+        return self._extreme(+1, example)
+
+    def smallest(self, example: Any = None) -> Architecture:
+        """Return the architecture with fewest MACs; see `largest`."""
+        return self._extreme(-1, example)
+
+    def _extreme(self, sign: int, example: Any) -> Architecture:
+        if example is not None:
+            return extremes.extreme(self, sign, example)
+        if sign not in self._extremes:
+            self._extremes[sign] = extremes.extreme(self, sign, self.example)
+        return self._extremes[sign]
+
+    # --- networks -----------------------------------------------------------------------------
+
+    def build(self, architecture: Mapping[str, Option]) -> nn.Module:
+        """Return a plain module of only the chosen parts, with their weights, sliced and copied.
+
+        Raises:
+            InvalidArchitecture: it is no point of this space.
+        """
+        point = self.check(architecture)
+        selected, values = self._shadowed, self._values
+        self._unshadow()
+        built = build(self.model, self.structure, point)
+        self._shadow(selected, values)
+        return built
+
+    def fresh(self, architecture: Mapping[str, Option], seed: int) -> nn.Module:
+        """Return the plain module with weights initialised anew, as for training from scratch."""
+        return fresh.fresh(self, self.check(architecture), seed)
+
+    def select(self, mix: Architecture | Mapping[str, Mapping[Option, Any]] | None) -> None:
+        """Say which path or mix of the model a forward computes; None undoes it.
+
+        Only what is active computes. Layers with open sizes run on views of their tensors until
+        the next `select`. Select anew for each training step and after moving the model.
+
+        Args:
+            mix: An architecture, or label -> {option: weight} for a weighted sum; weights may be
+                tensors, which then receive gradients.
+        Raises:
+            UnsupportedMix: a size is asked to be several options at once.
+        """
+        self._unshadow()
+        weights: Mapping[str, Mapping[Option, Any]] = (
+            {label: {option: 1.0} for label, option in mix.items()}
+            if isinstance(mix, Architecture)
+            else mix or {}
+        )
+        for label, modules in self.structure.modules.items():
+            for module in modules:
+                module.__dict__["mix"] = weights.get(label)
+        if mix is not None:
+            on = [la for la, conditions in self.structure.layers if _meets(conditions, weights)]
+            self._shadow(on, self._sizes(weights))
+
+    def _shadow(self, layers: list[OpenLayer], values: dict[OpenSize, int]) -> None:
+        for layer in layers:
+            layer.shadow(values)
+        self._shadowed, self._values = layers, values
+
+    def _unshadow(self) -> None:
+        for layer in self._shadowed:
+            layer.unshadow()
+        self._shadowed = []
+
+    def _sizes(self, weights: Mapping[str, Mapping[Option, Any]]) -> dict[OpenSize, int]:
+        values: dict[OpenSize, int] = {}
+        for label, roots in self.structure.roots.items():
+            options = list(weights.get(label, ()))
+            if len(options) > 1:
+                raise UnsupportedMix(
+                    f"{label!r} is a size and cannot be {options} at once; select one of them"
+                )
+            for root in roots:
+                values[root] = int(options[0]) if options else int(root)  # type: ignore[arg-type]
+        return values
+
+    def open_layers(self, architecture: Mapping[str, Option]) -> list[OpenLayer]:
+        """Return the layers with open sizes that an architecture runs."""
+        return self.structure.open_layers(architecture)
+
+    def sizes(self, architecture: Mapping[str, Option]) -> dict[OpenSize, int]:
+        """Return the value that each open size takes in an architecture."""
+        return self._sizes({label: {option: 1.0} for label, option in architecture.items()})
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of labels, options, and the names and shapes of all parameters."""
+        tensors = {n: list(t.shape) for n, t in self.model.state_dict().items()}
+        choices = {c.label: [c.kind, c.options] for c in self.choices.values()}
+        text = json.dumps([choices, tensors], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _meets(conditions: list[Any], weights: Mapping[str, Mapping[Option, Any]]) -> bool:
+    return any(
+        all(not os.isdisjoint(weights.get(la, ())) for la, os in condition)
+        for condition in conditions
+    )
+
+
+def _pick(options: Any, rng: np.random.Generator) -> Any:
+    return options[int(rng.integers(len(options)))]
+
+
+def _drawn(rng: np.random.Generator) -> Callable[[Choice], Option]:
+    return lambda choice: _pick(choice.options, rng)
+
+
+def _draw(weights: list[int], rng: np.random.Generator) -> int:
+    """Draw an index with exact probabilities, also where the weights exceed 64 bits."""
+    if len(weights) == 1:
+        return 0
+    total = sum(weights)
+    bits = total.bit_length()
+    while True:  # ends: each draw is accepted with probability over one half
+        value = int.from_bytes(rng.bytes((bits + 7) // 8), "big") >> (-bits % 8)
+        if value < total:
+            break
+    for i, weight in enumerate(weights):
+        if value < weight:
+            return i
+        value -= weight
+    raise AssertionError("weights do not add up")  # pragma: no cover - impossible
