@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from assay.space.sizes import Kernel, Width, resolve, roots_in
+
+
+def test_a_size_is_its_largest_option_to_torch() -> None:
+    w, k = Width(16, 24, 32), Kernel(3, 5, 7)
+    assert (w, k, w * 49, k // 2) == (32, 7, 32 * 49, 3)
+    layer = nn.Conv2d(3, w, k, padding=k // 2)
+    assert layer.out_channels is w
+    assert layer.weight.shape == (32, 3, 7, 7)
+    assert nn.LayerNorm(w).normalized_shape[0] is w
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 7))
+def test_arithmetic_is_worked_out_again(a: int, b: int, n: int) -> None:
+    w, v = Width(a, a + 3), Width(b, b + 5)
+    values = {w: a, v: b}
+    expressions = {
+        "sum": (w + v, a + b),
+        "right sum": (n + w, n + a),
+        "difference": (w - 1, a - 1),
+        "product": (n * w, n * a),
+        "quotient": (w // n, a // n),
+        "right quotient": (100 // w, 100 // a),
+        "nested": ((w + v) * n - 2, (a + b) * n - 2),
+    }
+    for name, (size, expected) in expressions.items():
+        assert resolve(size, values) == expected, name
+        assert type(resolve(size, values)) is int
+    assert set(roots_in((w + v) * 2)) == {w, v}
+
+
+def test_two_widths_are_two_decisions() -> None:
+    assert Width(4, 8) != Width(4, 8)
+    w = Width(4, 8)
+    assert w == w
+    assert w == 8
+
+
+def test_concatenated_channels_keep_the_first_of_each_part() -> None:
+    w, v = Width(2, 4), Width(1, 3)
+    kept = [i for p in (w + v + 2).pieces({w: 2, v: 1}) for i in range(p.start, p.stop)]
+    assert kept == [0, 1, 4, 7, 8]
+
+
+def test_a_kernel_keeps_its_centre() -> None:
+    k = Kernel(3, 5, 7)
+    assert k.pieces({k: 3}) == (slice(2, 5),)
+    assert torch.arange(7)[k.pieces({k: 3})[0]].tolist() == [2, 3, 4]

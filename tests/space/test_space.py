@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import copy
+import io
+import math
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, UnsupportedMix
+from assay.space.choices import Depth, Inputs, OneOf
+from assay.space.sizes import Kernel, Width
+from assay.space.space import Space
+from tests.space.spaces import Chain, Tangle, models, randomise_norms
+
+relaxed = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+
+
+def gap(space: Space, architecture: Architecture, x: torch.Tensor) -> float:
+    space.select(architecture)
+    with torch.no_grad():
+        path, network = space.model(x), space.build(architecture)(x)
+    space.select(None)
+    return float((path - network).abs().max())
+
+
+@relaxed
+@given(models(), st.integers(0, 2**32 - 1))
+def test_a_path_equals_the_network_built_of_it(model: nn.Module, seed: int) -> None:
+    space, rng = Space(model), np.random.default_rng(seed)
+    randomise_norms(model, seed)
+    model.eval()
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
+        model.to(dtype)
+        x = torch.from_numpy(rng.normal(size=(2, 2, 6, 6))).to(dtype)
+        for _ in range(4):
+            assert gap(space, space.sample(rng), x) <= tolerance
+
+
+@relaxed
+@given(models(), st.integers(0, 2**32 - 1))
+def test_laws_of_points(model: nn.Module, seed: int) -> None:
+    space, rng = Space(model), np.random.default_rng(seed)
+    a, b = space.sample(rng), space.sample(rng, over="decisions")
+    assert space.contains(a)
+    assert space.contains(b)
+    mutant, child = space.mutate(a, rng), space.cross(a, b, rng)
+    assert space.contains(mutant)
+    assert mutant != a
+    assert space.contains(child)
+    assert all(child[la] in (a.get(la), b.get(la)) for la in child if la in a and la in b)
+    settled = space.canonical(a)
+    assert space.contains(settled)
+    assert space.canonical(settled) == settled
+    assert Architecture.from_json(a.to_json()) == a
+    code = space.encode(a)
+    assert code.shape == (sum(len(c.options) for c in space.choices.values()),)
+    assert code.sum() == len(a)
+
+
+@relaxed
+@given(models())
+def test_enumeration_has_the_size_and_no_repeats(model: nn.Module) -> None:
+    space = Space(model)
+    if space.size <= 3000:
+        points = list(space.all())
+        assert len(points) == len(set(points)) == space.size
+        assert all(space.contains(p) for p in points[:50])
+        codes = {space.encode(p).tobytes() for p in points}
+        assert len(codes) == space.size
+
+
+def test_size_is_exact() -> None:
+    assert Space(Chain).size == 4**6 * 3
+    # widths 3 and 2, kernels 3, inputs 3; depth d of three positions with (2 + 1) ways each
+    assert Space(Tangle).size == 3 * 2 * 3 * 3 * (1 + 3 + 9 + 27)
+
+
+def test_sizes_beyond_64_bits() -> None:
+    net = nn.Sequential(*[OneOf(a=nn.Identity(), b=nn.ReLU()) for _ in range(100)])
+    space = Space(net)
+    assert space.size == 2**100
+    assert space.contains(space.sample(np.random.default_rng(0)))
+
+
+def test_sampling_is_uniform_over_architectures() -> None:
+    net = Depth(*[OneOf(a=nn.Identity(), b=nn.ReLU()) for _ in range(3)])
+    space, rng, n = Space(net), np.random.default_rng(0), 14_000
+    assert space.size == 2 + 4 + 8
+    counts = Counter(space.sample(rng) for _ in range(n))
+    expected = n / space.size
+    chi2 = sum((counts[a] - expected) ** 2 / expected for a in space.all())
+    assert chi2 < 34.5  # 0.999 quantile of chi-square with 13 degrees of freedom
+    depths = Counter(space.sample(rng, over="decisions")["Depth"] for _ in range(n))
+    assert all(abs(depths[d] - n / 3) < 5 * math.sqrt(n * 2 / 9) for d in (1, 2, 3))
+
+
+def test_an_unknown_way_to_sample_is_refused() -> None:
+    with pytest.raises(InvalidSetting, match="did you mean 'decisions'"):
+        Space(Chain).sample(np.random.default_rng(0), over="decision")  # type: ignore[arg-type]
+
+
+def test_labels_are_module_paths_in_order() -> None:
+    assert list(Space(Chain).choices) == [*(f"body.{i}" for i in range(6)), "neck.0"]
+    assert Space(Chain).sites["head"] == ("neck.0",)
+    crowded = list(Space(Tangle).choices)
+    assert {"a.out_channels", "a.kernel_size", "b"} <= set(crowded)
+
+
+def test_equal_labels_are_one_decision() -> None:
+    ops = [OneOf(a=nn.Linear(2, 2), b=nn.Identity(), label="op") for _ in range(3)]
+    space = Space(nn.Sequential(*ops))
+    assert space.size == 2
+    space.select(Architecture({"op": "b"}))
+    x = torch.ones(1, 2)
+    assert torch.equal(space.model(x), x)
+
+
+def test_equal_labels_with_other_options_are_refused() -> None:
+    net = nn.Sequential(
+        OneOf(a=nn.ReLU(), b=nn.Identity(), label="op"),
+        OneOf(a=nn.ReLU(), c=nn.Identity(), label="op"),
+    )
+    with pytest.raises(InvalidSpace, match="'op'"):
+        Space(net)
+
+
+def test_a_choice_inside_itself_is_refused() -> None:
+    inner = OneOf(a=nn.ReLU(), b=nn.Identity(), label="op")
+    with pytest.raises(InvalidSpace, match="contains itself"):
+        Space(OneOf(a=inner, b=nn.Identity(), label="op"))
+
+
+def test_no_choice_and_one_option_are_refused() -> None:
+    with pytest.raises(InvalidSpace, match="Linear has no choice"):
+        Space(nn.Linear(2, 2))
+    with pytest.raises(InvalidSpace, match="two or more options"):
+        OneOf(only=nn.ReLU())
+    with pytest.raises(InvalidSpace, match="two or more distinct"):
+        Width(8)
+    with pytest.raises(InvalidSpace, match="no common centre"):
+        Kernel(3, 4)
+    with pytest.raises(InvalidSpace, match="min must be"):
+        Depth(nn.ReLU(), min=1)
+    with pytest.raises(InvalidSpace, match="keep must be"):
+        Inputs(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"body.9": "skip"}, "did you mean 'body"),
+        ({"body.0": "conv7"}, "its options are"),
+        ({"neck.0": 50}, "cannot be 50"),
+    ],
+)
+def test_a_wrong_point_says_what_is_wrong(change: dict[str, object], message: str) -> None:
+    space = Space(Chain)
+    good = dict(space.sample(np.random.default_rng(0)))
+    with pytest.raises(InvalidArchitecture, match=message):
+        space.build({**good, **change})  # type: ignore[dict-item]
+    with pytest.raises(InvalidArchitecture, match=r"lacks 'body\.0'"):
+        space.build({k: v for k, v in good.items() if k != "body.0"})
+
+
+def test_a_built_network_is_plain_torch() -> None:
+    space = Space(Tangle)
+    for seed in range(20):
+        built = space.build(space.sample(np.random.default_rng(seed)))
+        for module in built.modules():
+            assert not type(module).__module__.startswith("assay")
+            for value in vars(module).values():
+                items = value if isinstance(value, tuple | list) else (value,)
+                assert all(not isinstance(v, int) or type(v) in (int, bool) for v in items)
+    saved = io.BytesIO()
+    torch.save(built, saved)  # the built Tangle is the user's class, and pickles
+    copy.deepcopy(built)
+
+
+def test_a_built_network_shares_no_memory() -> None:
+    space = Space(Chain)
+    point = space.sample(np.random.default_rng(0))
+    built = space.build(point)
+    theirs = {t.data_ptr() for t in space.model.state_dict().values()}
+    assert all(t.data_ptr() not in theirs for t in built.state_dict().values())
+    assert all(p.is_leaf and p.requires_grad for p in built.parameters())
+
+
+def test_building_leaves_the_selected_path() -> None:
+    space = Space(Tangle)
+    space.model.eval()
+    first, second = (space.sample(np.random.default_rng(s)) for s in (0, 1))
+    x = torch.randn(2, 1, 4, 4)
+    space.select(first)
+    before = space.model(x)
+    space.build(second)
+    assert torch.equal(space.model(x), before)
+    space.select(None)
+    assert all("weight" not in m.__dict__ for m in space.model.modules())
+
+
+def test_only_the_active_path_receives_gradients() -> None:
+    space = Space(Chain)
+    point = space.check({**{f"body.{i}": "conv3" for i in range(6)}, "neck.0": 32})
+    space.select(point)
+    space.model(torch.randn(4, 1, 8, 8)).sum().backward()
+    for name, parameter in space.model.named_parameters():
+        if name.startswith("body"):
+            assert (parameter.grad is not None) == (".conv3." in name)
+    weight = dict(space.model.named_parameters())["head.weight"].grad
+    assert weight is not None
+    assert weight[:, 32:].abs().max() == 0
+    assert weight[:, :32].abs().min() > 0
+
+
+def test_a_mix_is_the_weighted_sum_and_its_weights_learn() -> None:
+    space = Space(nn.Sequential(OneOf(a=nn.Linear(3, 3), b=nn.Linear(3, 3)), nn.Linear(3, 1)))
+    weight = torch.tensor([0.25, 0.75], requires_grad=True)
+    x = torch.randn(5, 3)
+    space.select({"0": {"a": weight[0], "b": weight[1]}})
+    out = space.model(x)
+    one = space.model[0]
+    expected = space.model[1](0.25 * one.a(x) + 0.75 * one.b(x))
+    assert torch.allclose(out, expected, atol=1e-6)
+    out.sum().backward()
+    with torch.no_grad():
+        grads = [float((space.model[1].weight * m(x)).sum()) for m in (one.a, one.b)]
+    assert torch.allclose(weight.grad, torch.tensor(grads), atol=1e-5)
+
+
+def test_mixes_of_depth_and_inputs() -> None:
+    depth = Depth(nn.Linear(2, 2), nn.Linear(2, 2), min=0)
+    x = torch.randn(3, 2)
+    depth.mix = {0: 0.5, 2: 0.5}
+    first, second = depth.children()
+    assert torch.allclose(depth(x), 0.5 * x + 0.5 * second(first(x)))
+    pick = Inputs(3, 2)
+    pick.mix = {(0, 1): 0.25, (1, 2): 0.75}
+    a, b, c = pick([torch.ones(1), torch.ones(1), torch.ones(1)])
+    assert (float(a), float(b), float(c)) == (0.25, 1.0, 0.75)
+
+
+def test_a_mix_of_sizes_is_refused() -> None:
+    space = Space(Chain)
+    with pytest.raises(UnsupportedMix, match=r"neck\.0"):
+        space.select({"neck.0": {32: 0.5, 64: 0.5}})
+
+
+def test_extremes_are_those_of_enumeration() -> None:
+    x = torch.zeros(1, 1, 4, 4)
+    space = Space(Tangle, example=x)
+
+    def macs(a: Architecture) -> int:
+        total = 0
+
+        def add(layer: nn.Module, _: object, out: torch.Tensor) -> None:
+            nonlocal total
+            total += out.numel() * layer.weight[0].numel()
+
+        built = space.build(a).eval()
+        for m in built.modules():
+            if isinstance(m, nn.Conv2d | nn.Linear):
+                m.register_forward_hook(add)
+        built(x)
+        return total
+
+    rng = np.random.default_rng(0)
+    points = [space.sample(rng) for _ in range(150)]
+    assert macs(space.largest()) >= max(map(macs, points))
+    assert macs(space.smallest()) <= min(map(macs, points))
+    assert space.largest()["a.out_channels"] == 8
+    assert space.smallest()["stack"] == 0
+    assert Space(Tangle).largest()["a.kernel_size"] == 7
+
+
+def test_fresh_networks_are_new_and_seeded() -> None:
+    space = Space(Chain)
+    point = space.smallest()
+    before = {k: v.clone() for k, v in space.model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    one, same, other = (space.fresh(point, seed) for seed in (0, 0, 1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(one.head.weight, same.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+    assert all(torch.equal(v, before[k]) for k, v in space.model.state_dict().items())
+    # head has 32 inputs here: drawn within 1 / sqrt(32), not within 1 / sqrt(64)
+    assert float(one.head.weight.abs().max()) > 1 / math.sqrt(64)
+    instance = Space(Chain())
+    a, b = instance.fresh(point, 0), instance.fresh(point, 1)
+    assert not torch.equal(a.head.weight, b.head.weight)
+
+
+def test_the_fingerprint_tells_spaces_apart() -> None:
+    assert Space(Chain).fingerprint == Space(Chain).fingerprint
+    assert Space(Chain).fingerprint != Space(lambda: Chain(5)).fingerprint
+    assert Space(Chain).fingerprint != Space(Tangle).fingerprint
+
+
+def test_a_model_with_choices_runs_as_it_stands_and_deep_copies() -> None:
+    model = Tangle().eval()
+    x = torch.randn(2, 1, 4, 4)
+    twin = copy.deepcopy(model)
+    assert torch.equal(model(x), twin(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Space(twin).size == Space(model).size
