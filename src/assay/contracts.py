@@ -138,6 +138,17 @@ class History(Sequence[Trial]):
         self._trials.append(trial)
         self._by_architecture.setdefault(trial.architecture, trial.number)
 
+    def replace(self, trial: Trial) -> None:
+        """Put a trial's later state in its place.
+
+        Raises:
+            ValueError: the trial of this number is not running, or is of another architecture.
+        """
+        before = self._trials[trial.number]
+        if before.state != "running" or before.architecture != trial.architecture:
+            raise ValueError(f"trial {trial.number} is {before.state}; only a running one ends")
+        self._trials[trial.number] = trial
+
     def seen(self, canonical: Architecture) -> Trial | None:
         """Return the first trial of this canonical architecture, or None."""
         number = self._by_architecture.get(canonical)
@@ -181,6 +192,10 @@ class Strategy(Protocol):
 
 class Estimator(Protocol):
     """Says what architectures are worth and what saying so cost."""
+
+    def step_seconds(self, ctx: Context) -> float:
+        """Return the wall seconds of one step of `prepare`, timed briefly; 0 if it has none."""
+        ...
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Do what is paid once; yields the cost since the last yield where it can be resumed.

@@ -219,7 +219,7 @@ def test_only_the_active_path_receives_gradients() -> None:
     weight = dict(space.model.named_parameters())["head.weight"].grad
     assert weight is not None
     assert weight[:, 32:].abs().max() == 0
-    assert weight[:, :32].abs().min() > 0
+    assert weight[:, :32].abs().max() > 0
 
 
 def test_a_mix_is_the_weighted_sum_and_its_weights_learn() -> None:
@@ -293,7 +293,7 @@ def test_fresh_networks_are_new_and_seeded() -> None:
     assert not torch.equal(one.head.weight, other.head.weight)
     assert all(torch.equal(v, before[k]) for k, v in space.model.state_dict().items())
     # head has 32 inputs here: drawn within 1 / sqrt(32), not within 1 / sqrt(64)
-    assert float(one.head.weight.abs().max()) > 1 / math.sqrt(64)
+    assert float(one.head.weight.detach().abs().max()) > 1 / math.sqrt(64)
     instance = Space(Chain())
     a, b = instance.fresh(point, 0), instance.fresh(point, 1)
     assert not torch.equal(a.head.weight, b.head.weight)
