@@ -14,7 +14,7 @@ from assay.space.structure import Choice
 if TYPE_CHECKING:
     from assay.space.space import Space
 
-__all__ = ["extreme"]
+__all__ = ["call", "extreme"]
 
 
 def extreme(space: Space, sign: int, example: Any) -> Architecture:
@@ -74,7 +74,7 @@ def _on_example(space: Space, example: Any) -> Callable[[Architecture], int]:
             space.model.eval()
             space.select(architecture)
             with torch.no_grad():
-                _call(space.model, example)
+                call(space.model, example)
         finally:
             space.select(None)
             space.model.train(mode)
@@ -89,7 +89,8 @@ def _multiplies(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
 
 
-def _call(model: nn.Module, inputs: Any) -> Any:
+def call(model: nn.Module, inputs: Any) -> Any:
+    """Call a model on a tensor, a tuple (positional) or a dict (by keyword) of tensors."""
     if isinstance(inputs, tuple):
         return model(*inputs)
     return model(**inputs) if isinstance(inputs, dict) else model(inputs)

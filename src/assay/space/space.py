@@ -68,8 +68,9 @@ class Space:
             raise InvalidSpace("the model has one architecture only; open another option")
         self._own_form = Canonical(made, self.structure)
         self._more_form = canonical
-        self._shadowed: list[OpenLayer] = []
-        self._values: dict[OpenSize, int] = {}
+        # The path that `select` has set: its layers with open sizes, and the value of each size.
+        self.shadowed: list[OpenLayer] = []
+        self.values: dict[OpenSize, int] = {}
         self._extremes: dict[int, Architecture] = {}
 
     @property
@@ -229,7 +230,7 @@ class Space:
             InvalidArchitecture: it is no point of this space.
         """
         point = self.check(architecture)
-        selected, values = self._shadowed, self._values
+        selected, values = self.shadowed, self.values
         self._unshadow()
         built = build(self.model, self.structure, point)
         self._shadow(selected, values)
@@ -267,12 +268,12 @@ class Space:
     def _shadow(self, layers: list[OpenLayer], values: dict[OpenSize, int]) -> None:
         for layer in layers:
             layer.shadow(values)
-        self._shadowed, self._values = layers, values
+        self.shadowed, self.values = layers, values
 
     def _unshadow(self) -> None:
-        for layer in self._shadowed:
+        for layer in self.shadowed:
             layer.unshadow()
-        self._shadowed = []
+        self.shadowed = []
 
     def _sizes(self, weights: Mapping[str, Mapping[Option, Any]]) -> dict[OpenSize, int]:
         values: dict[OpenSize, int] = {}

@@ -1,0 +1,66 @@
+"""What every benchmark shares: interleaved pairs, an interval, and one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+PAIRS = 15
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def paired_ratios(
+    a: Callable[[], object], b: Callable[[], object], *, pairs: int = PAIRS
+) -> list[float]:
+    """Return time of a ÷ time of b for interleaved pairs, after one warm-up of each."""
+    a(), b()
+    ratios = []
+    for i in range(pairs):
+        # Either may come first, so that neither always meets the other's warm caches.
+        if i % 2:
+            tb, ta = seconds(b), seconds(a)
+        else:
+            ta, tb = seconds(a), seconds(b)
+        ratios.append(ta / tb)
+    return ratios
+
+
+def interval(
+    values: Sequence[float],
+    statistic: Callable[[Any], float] = np.median,  # type: ignore[assignment]
+    *,
+    draws: int = 2000,
+) -> tuple[float, float]:
+    """Return a 95 % percentile-bootstrap interval of a statistic of the values."""
+    rng = np.random.default_rng(0)
+    data = np.asarray(values, dtype=float)
+    found = [statistic(data[rng.integers(len(data), size=len(data))]) for _ in range(draws)]
+    return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
+
+
+def report(
+    name: str, value: float, unit: str, target: str, bounds: tuple[float, float], **keys: Any
+) -> None:
+    """Print the result as the last line."""
+    result = {
+        "name": name,
+        "value": round(value, 4),
+        "unit": unit,
+        "target": target,
+        "low": round(bounds[0], 4),
+        "high": round(bounds[1], 4),
+        "threads": torch.get_num_threads(),
+        **keys,
+    }
+    print(json.dumps(result))

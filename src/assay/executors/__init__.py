@@ -1,0 +1,3 @@
+"""Executors: where trainings and scorings run."""
+
+__all__: list[str] = []

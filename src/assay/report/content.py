@@ -1,0 +1,188 @@
+"""What a report says, read from a study into plain values; nothing here draws or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from assay.architecture import Architecture
+from assay.contracts import Trial
+from assay.cost import Cost
+from assay.report.pairs import Network, Pair, equal_macs
+
+__all__ = ["STEPS", "Content", "Record", "read_content"]
+
+STEPS = {
+    "supernet": "build the supernet",
+    "train": "train it once",
+    "measure": "measure the hardware",
+    "search": "search",
+    "score": "score instantly",
+    "finalists": "train finalists",
+}
+"""Phase of the ledger -> the step's name on screen, in the order of the steps."""
+
+
+class Record(Protocol):
+    """What the report reads of a `Study`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the search was asked for."""
+        ...
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the study is of: fingerprints of space, task and settings."""
+        ...
+
+    def trials(self) -> Sequence[Trial]:
+        """All trials, by number."""
+        ...
+
+    def measurements(self, quantity: str | None = None, source: str | None = None) -> Iterable[Any]:
+        """Rows with architecture, trial, quantity, value, source and detail."""
+        ...
+
+    def ledger(self) -> Mapping[str, Cost]:
+        """Cost by phase."""
+        ...
+
+    def finalists(self) -> Iterable[Any]:
+        """Rows with trial, seed, state and metrics."""
+        ...
+
+    def failures(self) -> Iterable[Any]:
+        """Rows of what failed, with the traceback."""
+        ...
+
+    def sessions(self) -> Iterable[Any]:
+        """Rows of the processes that worked on the study."""
+        ...
+
+    def get(self, key: str) -> Any:
+        """A document by its key, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a report shows.
+
+    Attributes:
+        settings: How the search was asked for.
+        identity: Fingerprints.
+        versions: Package -> version, and the machine.
+        space: `size` and `choices`; empty when unknown.
+        scored: Trials with a score, by number.
+        infeasible: Trials over a limit, never scored.
+        failed: Trials that failed.
+        quantity: What the front sets the score against.
+        limit: The most of `quantity` that was allowed, or None.
+        by_table: Whether `quantity` is what the latency table predicts for each trial.
+        winner: The document of the winner, or None.
+        comparison: Winner, largest, smallest and random; empty when not made yet.
+        validation: How well the latency table predicts, or None.
+        networks: Whole networks whose latency was measured.
+        pairs: Pairs of them of equal MACs whose latencies differ most.
+        ledger: Cost by step, in the order of the steps, without what was lost.
+        lost_s: Seconds lost to processes that were killed.
+        saving: What finding the winner cost beside training each, or None.
+        finalists: Rows, as mappings.
+        failures: Rows, as mappings.
+        sessions: Rows, as mappings.
+    """
+
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    space: Mapping[str, Any]
+    scored: Sequence[Trial]
+    infeasible: Sequence[Trial]
+    failed: Sequence[Trial]
+    quantity: str
+    limit: float | None
+    by_table: bool
+    winner: Mapping[str, Any] | None
+    comparison: Sequence[Mapping[str, Any]]
+    validation: Mapping[str, Any] | None
+    networks: Sequence[Network]
+    pairs: Sequence[Pair]
+    ledger: Mapping[str, Cost]
+    lost_s: float
+    saving: Mapping[str, Any] | None
+    finalists: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]]
+    sessions: Sequence[Mapping[str, Any]]
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds booked to all steps, what was lost included."""
+        return sum(cost.wall_s for cost in self.ledger.values()) + self.lost_s
+
+
+def read_content(study: Record) -> Content:
+    """Read everything a report shows; what the study does not hold yet is None or empty."""
+    trials = study.trials()
+    settings = dict(study.settings)
+    quantity = _quantity(trials, settings)
+    limits = settings.get("limits") or {}
+    validation = study.get("validation")
+    networks = _networks(study, trials, validation)
+    ledger = dict(study.ledger())
+    lost = ledger.pop("lost", None)
+    ordered = [phase for phase in STEPS if phase in ledger]
+    ordered += [phase for phase in ledger if phase not in STEPS]
+    return Content(
+        settings=settings,
+        identity=dict(study.identity),
+        versions=study.get("versions") or {},
+        space=study.get("space") or {},
+        scored=[trial for trial in trials if trial.state == "scored"],
+        infeasible=[trial for trial in trials if trial.state == "infeasible"],
+        failed=[trial for trial in trials if trial.state == "failed"],
+        quantity=quantity,
+        limit=limits.get(quantity),
+        by_table=any(True for _ in study.measurements(quantity=quantity, source="table")),
+        winner=study.get("winner"),
+        comparison=study.get("comparison") or [],
+        validation=validation,
+        networks=networks,
+        pairs=equal_macs(networks),
+        ledger={STEPS.get(phase, phase): ledger[phase] for phase in ordered},
+        lost_s=lost.wall_s if lost is not None else 0.0,
+        saving=study.get("saving"),
+        finalists=[_row(row) for row in study.finalists()],
+        failures=[_row(row) for row in study.failures()],
+        sessions=[_row(row) for row in study.sessions()],
+    )
+
+
+def _quantity(trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
+    """Choose what the score is set against: latency, else what is limited, else MACs."""
+    known = {name for trial in trials[:1000] for name in trial.measured}
+    wanted = ["latency_ms", *(settings.get("limits") or {}), "macs", *sorted(known)]
+    return next((name for name in wanted if name in known), "latency_ms")
+
+
+def _networks(
+    study: Record, trials: Sequence[Trial], validation: Mapping[str, Any] | None
+) -> list[Network]:
+    """Collect the networks measured whole, each architecture once: the table's, the finalists'."""
+    found: dict[Architecture, Network] = {}
+    for _, measured, architecture, macs, *parts in (validation or {}).get("pairs", []):
+        network = Network(Architecture(architecture), macs, measured, *parts[:1])
+        found[Architecture(architecture)] = network
+    macs_of = {trial.architecture: trial.measured.get("macs") for trial in trials}
+    for row in map(_row, study.measurements(quantity="latency_ms", source="measured")):
+        if row["architecture"] is not None:
+            point = Architecture.from_json(row["architecture"])
+            macs = macs_of.get(point)
+            if macs is not None:
+                found.setdefault(point, Network(point, macs, row["value"]))
+    return list(found.values())
+
+
+def _row(row: Any) -> Mapping[str, Any]:
+    return row if isinstance(row, Mapping) else row._asdict()

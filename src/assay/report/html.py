@@ -1,0 +1,215 @@
+"""Writes a study as one offline HTML page."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from assay.report import figures, lead, tables
+from assay.report.content import STEPS, Content, Record, read_content
+from assay.report.marks import LIMIT
+from assay.report.svg import printable
+from assay.report.units import amount, compact, keep_together, plain_name
+
+__all__ = ["blocks", "render", "write_report"]
+
+_TRACEBACK = 4000  # characters of a traceback that are shown, from its end
+
+
+def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
+    """Write the report of a study, finished or not, as one file that needs no other.
+
+    The same study gives the same bytes. The file appears whole or not at all.
+
+    Args:
+        study: An open or read `Study`.
+        path: Where the page goes; its folder must exist.
+    Returns:
+        The path written.
+    Raises:
+        OSError: the page cannot be written there.
+    """
+    target = Path(path)
+    page = render(read_content(study))
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def render(content: Content) -> str:
+    """Return the page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("assay.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        breakable=_breakable,
+        amount_of=lambda value, name: amount(name, value),
+        compact=compact,
+        keep_together=keep_together,
+        plain_name=plain_name,
+    )
+    chain = blocks(content.winner)
+    return environment.get_template("template.html.j2").render(
+        content=content,
+        title=lead.title(content),
+        headline=lead.headline(content),
+        lead=lead.lead(content),
+        tiles=lead.tiles(content),
+        estimator=lead.estimator_name(content),
+        blocks=chain,
+        bar_scale=_largest_share(chain),
+        figures={name: Markup(svg) for name, svg in _figures(content).items()},
+        tables=_tables(content),
+        failures=_failures(content.failures),
+        limit=LIMIT,
+    )
+
+
+def blocks(winner: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the winner's blocks with their shares of all blocks' MACs and latency, in per cent.
+
+    A share is None where a block's figure, or every block's, is missing.
+    """
+    rows: Sequence[Mapping[str, Any]] = (winner or {}).get("blocks") or []
+    whole = {
+        name: sum(float(row.get(name) or 0) for row in rows) for name in ("macs", "latency_ms")
+    }
+    return [
+        {
+            "label": row.get("label") or "",
+            "name": row.get("name") or row.get("label") or "block",
+            "detail": row.get("detail") or "",
+            "macs": row.get("macs"),
+            "latency_ms": row.get("latency_ms"),
+            **{
+                f"{name}_share": 100 * float(row[name]) / total
+                if total and row.get(name) is not None
+                else None
+                for name, total in whole.items()
+            },
+        }
+        for row in rows
+    ]
+
+
+def _largest_share(chain: Sequence[Mapping[str, Any]]) -> float:
+    shares = (block[f"{name}_share"] for block in chain for name in ("macs", "latency_ms"))
+    return max((share for share in shares if share), default=100.0)
+
+
+def _figures(content: Content) -> dict[str, str]:
+    """Draw what there is data for; a score that is not finite has no place in a figure."""
+    drawn: dict[str, str] = {}
+    score = printable(f"{lead.estimator_name(content)} score".strip())
+    quantity = content.quantity
+    finite = [trial for trial in content.scored if math.isfinite(_score(trial))]
+    priced = [trial for trial in finite if quantity in trial.measured]
+    if priced:
+        at = {t.number: (float(t.measured[quantity]), _score(t)) for t in priced}
+        winner = (content.winner or {}).get("trial")
+        others = dict.fromkeys(row["trial"] for row in content.finalists)
+        drawn["front"] = figures.front(
+            [cost for cost, _ in at.values()],
+            [value for _, value in at.values()],
+            quantity=printable(quantity),
+            score_name=score,
+            limit=content.limit,
+            infeasible=[t.measured[quantity] for t in content.infeasible if quantity in t.measured],
+            finalists=[at[number] for number in others if number in at],
+            winner=at.get(winner) if winner is not None else None,
+        )
+    if finite:
+        drawn["progress"] = figures.progress(
+            [trial.number for trial in finite],
+            [_score(trial) for trial in finite],
+            score_name=score,
+            infeasible=[trial.number for trial in content.infeasible],
+            failed=[trial.number for trial in content.failed],
+        )
+    drawn |= _hardware(content)
+    if content.ledger:
+        drawn["ledger"] = figures.ledger(
+            {printable(step): cost.wall_s for step, cost in content.ledger.items()}
+        )
+    if content.saving:
+        drawn["saving"] = figures.saving(
+            float(content.saving["spent_s"]), float(content.saving["train_each_s"])
+        )
+    return drawn
+
+
+def _hardware(content: Content) -> dict[str, str]:
+    drawn: dict[str, str] = {}
+    if content.validation and content.validation.get("pairs"):
+        pairs = content.validation["pairs"]
+        drawn["predicted"] = figures.predicted_against_measured(
+            [pair[0] for pair in pairs],
+            [pair[1] for pair in pairs],
+            rmse_ms=content.validation.get("rmse_ms"),
+            tau=content.validation.get("tau"),
+            within_10=content.validation.get("within_10"),
+        )
+    if content.networks:
+        drawn["macs"] = figures.macs_against_latency(
+            [network.macs for network in content.networks],
+            [network.latency_ms for network in content.networks],
+            pairs=[(pair.fast, pair.slow) for pair in content.pairs],
+        )
+    return drawn
+
+
+def _tables(content: Content) -> dict[str, tables.Table]:
+    made: dict[str, tables.Table] = {}
+    if content.comparison:
+        made["comparison"] = tables.comparison(content.comparison)
+    if content.finalists:
+        made["finalists"] = tables.finalists(content.finalists, (content.winner or {}).get("trial"))
+    if content.ledger:
+        made["ledger"] = tables.ledger(content.ledger, content.lost_s)
+    if content.sessions:
+        made["sessions"] = tables.plain(content.sessions)
+    for name, rows in (
+        ("settings", content.settings),
+        ("identity", content.identity),
+        ("versions", content.versions),
+    ):
+        if rows:
+            made[name] = tables.Table(["name", "value"], tables.flatten(rows))
+    return made
+
+
+def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Group failures by their last line, the most frequent first, with one traceback of each."""
+    groups: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        text = str(row.get("traceback") or row.get("error") or row.get("message") or "").strip()
+        last = text.splitlines()[-1] if text else "no message was kept"
+        group = groups.setdefault(last, {"last": last, "text": text[-_TRACEBACK:], "where": []})
+        phase, trial = row.get("phase"), row.get("trial")
+        place = f"trial {trial}" if trial is not None else STEPS.get(str(phase), phase)
+        group["where"].append(place or "an unknown step")
+    return sorted(groups.values(), key=lambda group: (-len(group["where"]), group["last"]))
+
+
+def _breakable(name: str) -> Markup:
+    """Let a dotted name end a line after a dot or an underscore."""
+    return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", str(escape(name))))
+
+
+def _score(trial: Any) -> float:
+    return float(trial.estimate.score)

@@ -1,0 +1,159 @@
+"""The first lines of a report: what was got, what it cost, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assay.report.content import Content
+from assay.report.units import amount, compact, duration, plain_name
+
+__all__ = ["Tile", "estimator_name", "headline", "lead", "name_of", "test_metric", "tiles", "title"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of the first row: its value, its name and where it comes from."""
+
+    value: str
+    name: str
+    note: str
+
+
+def name_of(setting: Any) -> str:
+    """Return the name in a setting that is a name or a mapping with one; "" for none."""
+    if isinstance(setting, Mapping):
+        setting = setting.get("name")
+    return "" if setting is None else str(setting)
+
+
+def title(content: Content) -> str:
+    """Name the study by its task and space, as far as they are known."""
+    names = [name_of(content.settings.get(key)) for key in ("task", "space")]
+    return " · ".join(name for name in names if name) or "a search"
+
+
+def headline(content: Content) -> str:
+    """Answer in one sentence what was got and what it cost."""
+    cost = duration(content.spent_s)
+    if content.winner is None:
+        return f"No winner yet: {len(content.scored):,} architectures scored in {cost}."
+    metrics = content.winner.get("metrics") or {}
+    quality = test_metric(metrics)
+    parts = ["A trained network"]
+    if quality is not None:
+        parts.append(f"with {_quality(quality, metrics[quality])}")
+    if content.quantity in metrics:
+        said = amount(content.quantity, metrics[content.quantity])
+        parts.append(f"at {said} {plain_name(content.quantity)}")
+    limit = (
+        ""
+        if content.limit is None
+        else (f" (limit {amount(content.quantity, float(content.limit))})")
+    )
+    return f"{' '.join(parts)}{limit}, found and trained in {cost}."
+
+
+def lead(content: Content) -> list[str]:
+    """Say in a few sentences what was searched, what was measured and what was only estimated."""
+    return [text for text in (_searched(content), _measured(content), _saved(content)) if text]
+
+
+def tiles(content: Content) -> list[Tile]:
+    """Return the winner's figures and the cost, each with where it comes from."""
+    metrics = (content.winner or {}).get("metrics") or {}
+    found = []
+    quality = test_metric(metrics)
+    if quality is not None:
+        value = amount(quality, metrics[quality])
+        found.append(Tile(value, plain_name(quality), "test split, opened once"))
+    notes = {
+        "latency_ms": "whole network, measured",
+        "macs": "counted, one forward pass",
+        "params": "counted",
+        "memory_bytes": "counted",
+        "model_bytes": "counted",
+    }
+    wanted = dict.fromkeys([content.quantity, "latency_ms", "macs", "params"])
+    for name in (name for name in wanted if name in metrics):
+        note = notes.get(name, "measured")
+        if name == content.quantity and content.limit is not None:
+            note = f"{note}; limit {amount(name, float(content.limit))}"
+        found.append(Tile(amount(name, metrics[name]), plain_name(name), note))
+    found.append(Tile(duration(content.spent_s), "cost", "all steps together"))
+    return found
+
+
+def test_metric(metrics: Mapping[str, Any]) -> str | None:
+    """Return the name of what was measured on the test split: the accuracy where there is one."""
+    names = sorted(name for name in metrics if name.startswith("test_"))
+    first = [name for name in names if name == "test_accuracy"]
+    scores = [name for name in names if name != "test_loss"]
+    return next(iter([*first, *scores, *names]), None)
+
+
+def estimator_name(content: Content) -> str:
+    """Return the name of what scored the trials; "" when it is not known."""
+    return name_of(content.settings.get("estimator"))
+
+
+def _quality(name: str, value: Any) -> str:
+    said = amount(name, value)
+    return (
+        f"{said} {plain_name(name)}"
+        if name.endswith("accuracy")
+        else (f"a {plain_name(name)} of {said}")
+    )
+
+
+def _searched(content: Content) -> str:
+    trials = (content.scored, content.infeasible, content.failed)
+    proposed = sum(map(len, trials))
+    if not proposed:
+        return "No architecture has been proposed yet."
+    size = content.space.get("size")
+    of = f" out of {compact(int(size))}" if size is not None else ""
+    by = name_of(content.settings.get("strategy"))
+    said = [f"{len(content.scored):,} scored by {estimator_name(content) or 'the estimator'}"]
+    if content.infeasible:
+        said.append(f"{len(content.infeasible):,} over a limit and never scored")
+    if content.failed:
+        said.append(f"{len(content.failed):,} failed")
+    finalists = len({row["trial"] for row in content.finalists})
+    if finalists:
+        said.append(f"{finalists:,} trained from scratch")
+    return (
+        f"{proposed:,} architectures{of} were proposed{f' by {by}' if by else ''}: "
+        f"{', '.join(said)}."
+    )
+
+
+def _measured(content: Content) -> str:
+    parts = []
+    target = content.settings.get("target")
+    if isinstance(target, Mapping):
+        threads = "{} thread" if target.get("threads") == 1 else "{} threads"
+        known = (
+            ("runtime", "{}"), ("accelerator", "{}"), ("threads", threads),
+            ("batch", "batch {}"), ("runs", "median of {} runs"),
+        )  # fmt: skip
+        words = [text.format(target[key]) for key, text in known if target.get(key) is not None]
+        parts.append(f"Latency was measured on the machine that ran this ({', '.join(words)}).")
+    parts.append(
+        "A score ranks architectures within this search and is not the accuracy of a trained "
+        "network."
+    )
+    return " ".join(parts)
+
+
+def _saved(content: Content) -> str:
+    saving = content.saving
+    if not saving:
+        return ""
+    spent, each = float(saving["spent_s"]), float(saving["train_each_s"])
+    ratio = f", {each / spent:.1f} times as long" if spent > 0 else ""
+    return (
+        f"Finding the winner took {duration(spent)}; training every scored architecture instead "
+        f"would have taken {duration(each)}{ratio}."
+    )

@@ -1,0 +1,3 @@
+"""The search from end to end: one loop, six steps, one result."""
+
+__all__: list[str] = []

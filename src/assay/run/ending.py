@@ -1,0 +1,97 @@
+"""The end of a search: finalists, the one look at the test split, the files, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.handover.export import hand_over
+from assay.report.html import write_report
+from assay.run.finalists import Final, Selection
+from assay.run.workflow import Workflow
+from assay.train.task import Split, evaluate
+
+__all__ = ["finish"]
+
+_BATCH = 256
+_MEASURED = ("macs", "params", "model_bytes", "memory_bytes")
+
+
+def finish(workflow: Workflow) -> None:
+    """Train the finalists, test the winner once, write `best/` and `report.html`."""
+    plan, study = workflow.plan, workflow.study
+    with workflow.steps.step("finalists") as step:
+        if study.get("winner") is None:
+            selection = Selection(workflow)
+            winner, network = selection.run(step)
+            test = plan.task.open_test()
+            metrics = _metrics(workflow, selection, winner, network, test)
+            compared = [{"name": "winner", "architecture": dict(winner.architecture),
+                         "metrics": metrics}]  # fmt: skip
+            for final, other in selection.compared():
+                figures = _metrics(workflow, selection, final, other, test)
+                compared.append({"name": final.name, "architecture": dict(final.architecture),
+                                 "metrics": figures})  # fmt: skip
+            files = hand_over(
+                network.cpu(), plan.task.example(4), plan.out / "best",
+                architecture=winner.architecture, metrics=metrics,
+                settings={**plan.identity(), **plan.settings()},
+                source=bool((plan.origin or {}).get("space")),
+            )  # fmt: skip
+            step.checkpoint(device=plan.train_on)
+            study.put("comparison", compared)
+            study.put("handover", files.to_dict())
+            study.put("saving", _saving(workflow, selection))
+            study.put("winner", {
+                "trial": winner.trial, "architecture": dict(winner.architecture),
+                "metrics": metrics, "blocks": _blocks(workflow, winner.architecture),
+            })  # fmt: skip
+        won = study.get("winner")
+        step.message = f"the winner is trial {won['trial']}"
+        step.data = won["metrics"]
+    write_report(study, plan.out / "report.html")
+
+
+def _metrics(
+    workflow: Workflow, selection: Selection, final: Final, network: nn.Module, test: Split
+) -> dict[str, float]:
+    """Test a trained network and say what it costs to run, whole and by the table."""
+    task, point = workflow.plan.task, final.architecture
+    batches = test.batches(_BATCH, device=workflow.plan.train_on)
+    figures = {f"test_{k}": v for k, v in evaluate(network, batches, task).items()}
+    figures |= {f"valid_{k}": v for k, v in selection.results[final.key].items()}
+    figures["latency_ms"] = selection.whole_latency(point, final.trial)
+    figures["latency_table_ms"] = float(workflow.measures("latency_ms", point))
+    figures |= {name: float(workflow.measures(name, point)) for name in _MEASURED}
+    return figures
+
+
+def _saving(workflow: Workflow, selection: Selection) -> dict[str, Any]:
+    """Say what finding the winner cost, and what training every candidate would have cost.
+
+    Both are of this machine: the price of one training is what the finalists' own took.
+    """
+    ledger = workflow.study.ledger()
+    trials = sum(t.state == "scored" for t in workflow.history)
+    each_s = selection.seconds_each()
+    spent_s = sum(cost.wall_s for cost in ledger.values())
+    return {
+        "spent_s": spent_s,
+        "scored": trials,
+        "training_s": each_s,
+        "train_each_s": trials * each_s,
+        "ratio": trials * each_s / spent_s if spent_s else 0.0,
+        "formula": (
+            f"{trials} scored architectures x {each_s:.3g} s (mean of the finalists' own "
+            f"trainings on this machine) = {trials * each_s:.4g} s, against {spent_s:.4g} s for "
+            "all six steps"
+        ),
+    }
+
+
+def _blocks(workflow: Workflow, architecture: Architecture) -> list[Mapping[str, Any]]:
+    """Return the winner's units in order, for the drawing in the report."""
+    return [dict(block) for block in workflow.table.blocks(architecture)]

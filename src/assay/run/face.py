@@ -1,0 +1,169 @@
+"""`search`: the whole of Assay behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.contracts import Estimator, Executor, Strategy
+from assay.cost import Budget
+from assay.errors import InvalidSetting, nearest
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
+from assay.run import names
+from assay.run.ending import finish
+from assay.run.events import Listener, silent
+from assay.run.limits import Quantity
+from assay.run.plan import Finalists, Plan, versions
+from assay.run.result import Result
+from assay.run.steps import Steps
+from assay.run.workflow import Workflow
+from assay.space.space import Space
+from assay.study.store import Study
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+
+__all__ = ["search"]
+
+
+def search(
+    space: Space,
+    task: Task,
+    *,
+    estimator: str | Estimator = "one-shot",
+    strategy: str | Strategy = "evolution",
+    limits: Mapping[Quantity, float | str] | None = None,
+    objectives: Sequence[Quantity] = ("score", "-latency_ms"),
+    budget: str | float | Budget = "10min",
+    out: str | Path | None = None,
+    seed: int = 0,
+    target: Device | None = None,
+    train_on: str = "auto",
+    recipe: Recipe | None = None,
+    finalists: Finalists | None = None,
+    executor: str | Executor = "inline",
+    on_event: Listener = silent,
+    table: str | Path | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    study_url: str | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> Result:
+    """Find a network of a space under limits, train it, and hand it back with its report.
+
+    Six steps: build the supernet, train it once, measure the hardware, search, score instantly,
+    train finalists. All of it is kept in `out`; the same call on the same folder continues.
+
+    Args:
+        space: What may be chosen.
+        task: What is learned, and the score that ranks.
+        estimator: Name or object that says what an architecture is worth.
+        strategy: Name or object that proposes.
+        limits: Quantity -> largest value allowed, or "median" for the median over the space. A
+            quantity is `latency_ms`, `macs`, `params`, `memory_bytes`, `model_bytes` or a user's
+            f(module) -> float.
+        objectives: What is maximised; a leading "-" minimises. `result.front()` is of these; the
+            finalists are the best by score.
+        budget: For all steps together: a time ("20min") or counts ("steps=300,trials=50,epochs=4").
+            With counts, a saved table and one thread count, the same seed gives the same bits.
+        out: Folder of the study; None for a new one under `runs/`.
+        seed: Names every random draw.
+        target: Where the network will run; by default ONNX Runtime, one thread, batch 1.
+        train_on: "cpu", "cuda", or "auto" for CUDA where there is a device.
+        recipe: How weights are trained.
+        finalists: How many of the best are trained for real, and how.
+        executor: Name or object that runs trainings and scorings.
+        on_event: Called with an `Event` whenever something happens.
+        table: A saved latency table of this space and target, in place of measuring one.
+        settings: Options of what is given by name: {"estimator": {"paths": "fair"}}.
+        study_url: SQLAlchemy URL of the study's database; by default SQLite in `out`.
+        origin: How to name the space and task again, kept as text for `resume`.
+    Returns:
+        The result; `result.best()` is the trained network.
+    Raises:
+        InvalidSetting: a name, option, limit or budget that does not exist or fit.
+        InvalidStudy: `out` holds another search, is in use, or is no study.
+        SpaceExhausted: no architecture within the limits.
+        InvalidSpace: a path of the model does not run, or differs from its built network.
+    Example:
+        >>> from assay import search  # doctest: +SKIP
+        >>> search(space, task, limits={"latency_ms": 0.5}, budget="60s").best().metrics
+    """
+    given = {key: dict(value) for key, value in (settings or {}).items()}
+    _refuse_unknown(given)
+    target = target if target is not None else Device(**given.get("target", {}))
+    plan = Plan(
+        space=space,
+        task=task,
+        estimator=_named("estimator", names.ESTIMATORS, estimator, given),
+        strategy=_named("strategy", names.STRATEGIES, strategy, given),
+        executor=_named("executor", names.EXECUTORS, executor, given),
+        limits=dict(limits or {}),
+        objectives=tuple(objectives),
+        budget=Budget.parse(budget),
+        target=target,
+        train_on=_training_device(train_on),
+        recipe=_fields("recipe", recipe or Recipe(), given),
+        finalists=_fields("finalists", finalists or Finalists(), given),
+        out=Path(out) if out is not None else Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}",
+        seed=seed,
+        table=None if table is None else Path(table),
+        url=study_url,
+        origin=origin,
+    )
+    _refuse_unmeasurable(plan)
+    with Study.open(
+        plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
+    ) as study:
+        study.begin_session(versions())
+        history = _run(plan, study, on_event)
+        study.end_session()
+    return Result(plan.out, space, history)
+
+
+def _run(plan: Plan, study: Study, listener: Listener) -> list[Any]:
+    workflow = Workflow(plan, study, Steps(study, listener))
+    workflow.run()
+    finish(workflow)
+    return list(workflow.history)
+
+
+def _named(
+    kind: str, known: Mapping[str, str], value: Any, given: Mapping[str, dict[str, Any]]
+) -> Any:
+    return names.resolve(kind, known, value, given.get(kind))
+
+
+def _fields(kind: str, value: Any, given: Mapping[str, dict[str, Any]]) -> Any:
+    if kind not in given:
+        return value
+    return names.changed(kind, value, given[kind])
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    known = ("estimator", "strategy", "executor", "recipe", "finalists", "target")
+    for kind in given:
+        if kind not in known:
+            raise InvalidSetting(f"unknown setting {kind!r}; {nearest(kind, known)}")
+
+
+def _refuse_unmeasurable(plan: Plan) -> None:
+    """Refuse unknown quantities before anything is written."""
+    for quantity in [*plan.limits, *plan.objectives]:
+        if isinstance(quantity, str) and quantity.lstrip("-") != "score":
+            Measures.check_name(quantity.lstrip("-"))
+        if quantity in plan.limits and quantity == "score":
+            raise InvalidSetting("'score' is what the search maximises and cannot be limited")
+
+
+def _training_device(given: str) -> str:
+    if given == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if given.split(":")[0] not in ("cpu", "cuda"):
+        raise InvalidSetting(f"train_on={given!r}; {nearest(given, ['auto', 'cpu', 'cuda'])}")
+    if given.startswith("cuda") and not torch.cuda.is_available():
+        raise InvalidSetting(f"train_on={given!r}, but torch sees no CUDA device; use 'cpu'")
+    return given

@@ -1,0 +1,261 @@
+"""The last step: the best by score are measured whole, trained for real, and one is handed back."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.contracts import Trial
+from assay.cost import derive
+from assay.errors import AssayError, SpaceExhausted
+from assay.run.allot import count_for
+from assay.run.steps import Step
+from assay.run.workflow import Workflow
+from assay.train.files import load_tensors, save_tensors
+from assay.train.loop import Trainer
+from assay.train.recipe import Recipe
+from assay.train.task import evaluate
+
+__all__ = ["Final", "Selection"]
+
+_CHUNK_S = 1.0
+_SAVE_EVERY_S = 5.0
+_MOST_MEASURED = 60
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Final:
+    """A network to be trained for real.
+
+    Attributes:
+        name: "finalist", "largest", "smallest" or "random".
+        architecture: What it is.
+        seed: Names its initial weights and the order of its data.
+        trial: Number of the trial it comes from; None for those trained for comparison.
+    """
+
+    name: str
+    architecture: Architecture
+    seed: int
+    trial: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in the study and of its files."""
+        which = self.name if self.trial is None else f"{self.name}-{self.trial}"
+        return f"{which}-{self.seed}"
+
+
+class Selection:
+    """Trains finalists and chooses among them on the validation split.
+
+    Args:
+        workflow: Its search is done.
+    """
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.flow = workflow
+        self.plan = workflow.plan
+        self.study = workflow.study
+        self.recipe: Recipe = self.plan.finalists.recipe or self.plan.recipe
+        self.results: dict[str, dict[str, float]] = {}
+        self._networks: dict[str, nn.Module] = {}
+        self._others: list[Final] = []
+
+    def run(self, step: Step) -> tuple[Final, nn.Module]:
+        """Return the winner and its trained network; `results` then has all validation figures.
+
+        Raises:
+            SpaceExhausted: no architecture holds the limits when measured whole.
+            AssayError: every training failed.
+        """
+        trials = self._within_limits()
+        finals = [
+            Final("finalist", t.architecture, seed, t.number)
+            for t in trials
+            for seed in range(self.plan.finalists.seeds)
+        ]
+        others = self._comparison() if self.plan.finalists.compare else []
+        steps = self._steps([*finals, *others])
+        step.total = steps * len([*finals, *others])
+        for final in [*finals, *others]:
+            network, figures = self._trained(final, steps, step)
+            if figures is not None:
+                self._networks[final.key], self.results[final.key] = network, figures
+        self._others = [f for f in others if f.key in self.results]
+        winner = self._winner(finals)
+        return winner, self._networks[winner.key]
+
+    def compared(self) -> list[tuple[Final, nn.Module]]:
+        """Return the networks that were trained for comparison only."""
+        return [(final, self._networks[final.key]) for final in self._others]
+
+    def seconds_each(self) -> float:
+        """Return the mean seconds of one finalist's training."""
+        rows = [r for r in self.study.finalists() if r.trial is not None and r.state == "done"]
+        return statistics.fmean(float(r.metrics["training_s"]) for r in rows)
+
+    # --- who ----------------------------------------------------------------------------------
+
+    def _within_limits(self) -> list[Trial]:
+        """Return the best k by score whose whole networks, measured, hold every limit."""
+        scored = [t for t in self.flow.history if t.state == "scored"]
+        ranked = sorted(scored, key=lambda t: (-_score(t), t.number))
+        limit = self.flow.aims.limits.get("latency_ms")
+        kept: list[Trial] = []
+        for trial in ranked[:_MOST_MEASURED]:
+            latency_ms = self.whole_latency(trial.architecture, trial.number)
+            if limit is None or latency_ms <= limit:
+                kept.append(trial)
+            if len(kept) == self.plan.finalists.k:
+                break
+        if not kept:
+            tried = min(len(ranked), _MOST_MEASURED)
+            raise SpaceExhausted(
+                f"none of the best {tried} architectures held latency_ms <= {limit:g} when its "
+                "whole network was measured; raise the limit or search for longer"
+            )
+        return kept
+
+    def whole_latency(self, architecture: Architecture, trial: int | None) -> float:
+        """Measure a network whole, once; a resumed run obeys what is in the study."""
+        text = architecture.to_json()
+        for row in self.study.measurements("latency_ms", source="measured"):
+            if row.architecture == text:
+                return float(row.value)
+        network = self.plan.space.build(architecture)
+        latency = self.plan.target.latency(network, self.flow.example)
+        self.study.add_measurement(
+            text, "latency_ms", latency.median_ms, source="measured", trial=trial,
+            detail=latency.to_dict(),
+        )  # fmt: skip
+        return float(latency.median_ms)
+
+    def _comparison(self) -> list[Final]:
+        space = self.plan.space
+        drawn = space.canonical(space.sample(derive(self.plan.seed, "comparison")))
+        return [
+            Final("largest", space.largest(), 0),
+            Final("smallest", space.smallest(), 0),
+            Final("random", drawn, 0),
+        ]
+
+    # --- how long -----------------------------------------------------------------------------
+
+    def _steps(self, finals: Sequence[Final]) -> int:
+        """Return the training steps of each network: counted, or what the time left allows."""
+        phase = self.study.phase("finalists")
+        if phase.counts:
+            return int(phase.counts["steps"])
+        budget, samples = self.plan.budget, len(self.plan.task.train)
+        most = self.recipe.steps(samples, budget.epochs)
+        if not budget.in_counts:
+            unit_s = sum(self._step_seconds(final) for final in finals)
+            left_s = self.flow.left_s()
+            most = count_for("finalists", "training step of each", left_s, unit_s, most=most)
+        return int(self.study.plan("finalists", {"steps": most})["steps"])
+
+    def _step_seconds(self, final: Final) -> float:
+        trainer = self._trainer(final, 10**9)
+        trainer.run(2)
+        started = time.perf_counter()
+        trainer.run(4)
+        return (time.perf_counter() - started) / 4
+
+    # --- training -----------------------------------------------------------------------------
+
+    def _trainer(self, final: Final, steps: int) -> Trainer:
+        plan = self.plan
+        seed = int(derive(plan.seed, "finalist", final.seed).integers(2**31))
+        if plan.finalists.weights == "supernet" and final.trial is not None:
+            network = plan.space.build(final.architecture)
+        else:
+            network = plan.space.fresh(final.architecture, seed)
+        return Trainer(
+            network.to(plan.train_on), plan.task, self.recipe, steps=steps,
+            device=plan.train_on, seed=seed,
+        )  # fmt: skip
+
+    def _trained(
+        self, final: Final, steps: int, step: Step
+    ) -> tuple[nn.Module, dict[str, float] | None]:
+        """Train one network, or take up where an earlier run left it; None if it failed."""
+        before = self.study.finalist(final.key)
+        trainer = self._trainer(final, steps)
+        if before is not None and before.weights:
+            trainer.load_state_dict(load_tensors(self.plan.out / before.weights))
+        if before is not None and before.state == "failed":
+            return trainer.module, None
+        if before is not None and before.state == "done":
+            return trainer.finish(), dict(before.metrics)
+        try:
+            self._train(final, trainer, step)
+            network = trainer.finish()
+            batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
+            figures = evaluate(network, batches, self.plan.task)
+        except (AssayError, RuntimeError, MemoryError) as error:
+            text = traceback.format_exc()
+            self.study.add_failure("finalists", final.trial, str(error), text)
+            self._save(final, trainer, "failed", {}, step)
+            return trainer.module, None
+        self._save(final, trainer, "done", figures, step)
+        return network, figures
+
+    def _train(self, final: Final, trainer: Trainer, step: Step) -> None:
+        chunk, saved = 1, time.monotonic()
+        while not trainer.done:
+            job = self.plan.executor.submit(lambda n=chunk: trainer.run(n))  # type: ignore[misc]
+            for ended in self.plan.executor.gather([job]):
+                ended.result()
+            cost = job.result()
+            step.done += trainer.last_steps
+            step.tell(final.key)
+            per_step = cost.wall_s / max(1, trainer.last_steps)
+            chunk = max(1, min(4 * chunk, int(_CHUNK_S / max(per_step, 1e-6))))
+            if time.monotonic() - saved >= _SAVE_EVERY_S and not trainer.done:
+                self._save(final, trainer, "running", {}, step)
+                saved = time.monotonic()
+
+    def _save(
+        self, final: Final, trainer: Trainer, state: str, metrics: dict[str, float], step: Step
+    ) -> None:
+        name = f"weights/{final.key}-{trainer.step}.safetensors"
+        old = self.study.finalist(final.key)
+        save_tensors(self.plan.out / name, trainer.state_dict())
+        self.study.save_finalist(
+            final.key, trial=final.trial, seed=final.seed, state=state, metrics=metrics,
+            weights=name, steps=trainer.step, architecture=final.architecture.to_json(),
+        )  # fmt: skip
+        step.checkpoint(device=self.plan.train_on)
+        if old is not None and old.weights and old.weights != name:
+            (self.plan.out / old.weights).unlink(missing_ok=True)
+
+    # --- choosing -----------------------------------------------------------------------------
+
+    def _winner(self, finals: Sequence[Final]) -> Final:
+        """Return the architecture best on average over its seeds, with its best seed."""
+        task = self.plan.task
+        by_trial: dict[int, list[tuple[float, Final]]] = {}
+        for final in finals:
+            if final.key in self.results and final.trial is not None:
+                score = task.score_of(self.results[final.key])
+                by_trial.setdefault(final.trial, []).append((score, final))
+        if not by_trial:
+            raise AssayError(
+                "every finalist's training failed; see the failures in the report, and lower the "
+                "recipe's learning rate if they are NaN"
+            )
+        best = max(by_trial.values(), key=lambda runs: statistics.fmean(s for s, _ in runs))
+        return max(best, key=lambda run: run[0])[1]
+
+
+def _score(trial: Trial) -> float:
+    assert trial.estimate is not None
+    return trial.estimate.score

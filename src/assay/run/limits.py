@@ -1,0 +1,111 @@
+"""What a search holds architectures to, and what it prefers among those that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from assay.architecture import Architecture
+from assay.contracts import Estimate
+from assay.errors import InvalidSetting
+
+__all__ = ["Aims", "Measure", "Quantity", "quantity_name"]
+
+Quantity: TypeAlias = str | Callable[..., float]
+"""A measured name such as "latency_ms", or a user's f(module) -> float."""
+
+
+class Measure(Protocol):
+    """Tells a quantity of an architecture without training anything."""
+
+    def __call__(self, quantity: Any, architecture: Architecture, /) -> float:
+        """Return the value, in the unit that the quantity's name ends in."""
+        ...
+
+
+def quantity_name(quantity: Quantity) -> str:
+    """Return the name a quantity is stored under."""
+    return quantity if isinstance(quantity, str) else quantity.__name__
+
+
+@dataclass(frozen=True)
+class _Objective:
+    quantity: Quantity
+    sign: float
+
+    @property
+    def name(self) -> str:
+        return ("-" if self.sign < 0 else "") + quantity_name(self.quantity)
+
+
+class Aims:
+    """Limits and objectives of a search.
+
+    Args:
+        limits: Quantity -> largest value allowed.
+        objectives: What is maximised, in order of weight: "score", the score of the estimator; a
+            measured name; a user's function. A leading "-" minimises a name.
+        cheapest_first: Orders quantities by what asking for them costs.
+    Raises:
+        InvalidSetting: a limit that is no positive number, no objective, or one given twice.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[Quantity, float],
+        objectives: Sequence[Quantity],
+        cheapest_first: Callable[[list[Any]], list[Any]],
+    ) -> None:
+        for quantity, value in limits.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 < value < float("inf"):
+                raise InvalidSetting(
+                    f"limit {quantity_name(quantity)}={value!r} must be a positive number"
+                )
+        self.limits = {q: float(limits[q]) for q in cheapest_first(list(limits))}
+        self.objectives = [_objective(o) for o in objectives]
+        names = [o.name.lstrip("-") for o in self.objectives]
+        if not names or len(set(names)) != len(names):
+            raise InvalidSetting(f"objectives {tuple(objectives)!r} must name each quantity once")
+        wanted = [o.quantity for o in self.objectives if o.quantity != "score"]
+        self.quantities = cheapest_first(list(dict.fromkeys([*limits, *wanted])))
+
+    def check(
+        self, architecture: Architecture, measure: Measure
+    ) -> tuple[dict[str, float], float]:
+        """Measure an architecture against the limits, cheapest first, until one is broken.
+
+        Returns:
+            (measured values by name, violation): the violation is value / limit - 1 of the first
+            limit broken, and 0 where all hold; then every objective is measured too.
+        """
+        measured: dict[str, float] = {}
+        for quantity, limit in self.limits.items():
+            name = quantity_name(quantity)
+            measured[name] = value = float(measure(quantity, architecture))
+            if not value <= limit:
+                return measured, value / limit - 1.0
+        for quantity in self.quantities:
+            name = quantity_name(quantity)
+            if name not in measured:
+                measured[name] = float(measure(quantity, architecture))
+        return measured, 0.0
+
+    def values(self, estimate: Estimate, measured: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what is maximised, signs applied."""
+        return tuple(
+            o.sign
+            * (estimate.score if o.quantity == "score" else measured[quantity_name(o.quantity)])
+            for o in self.objectives
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Return the objectives' names, "-" in front of those that are minimised."""
+        return tuple(o.name for o in self.objectives)
+
+
+def _objective(given: Quantity) -> _Objective:
+    if isinstance(given, str) and given.startswith("-"):
+        return _Objective(given[1:], -1.0)
+    return _Objective(given, +1.0)

@@ -1,0 +1,183 @@
+"""The one search loop: ask, check limits, estimate, record; a batch at a time.
+
+A batch is worked out in memory as a function of the history at its start, and written in one
+transaction before it is estimated; its scores are written in one transaction after. So a killed
+search finds either nothing of a batch, or all its proposals still to be estimated.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Estimate, Estimator, History, Proposal, Strategy, Trial
+from assay.cost import Cost, derive
+from assay.errors import NotFinite, SpaceExhausted
+from assay.run.limits import Aims, Measure, quantity_name
+from assay.study.store import Study
+
+__all__ = ["Searcher", "survey"]
+
+_TRIES_PER_TRIAL = 200
+_SURVEYED = 1000
+
+
+@dataclass
+class Searcher:
+    """Runs a strategy against an estimator on a study.
+
+    Attributes:
+        ctx: What the estimator may use; its history is the one that grows.
+        study: Where every trial is recorded.
+        strategy: Proposes.
+        estimator: Scores; prepared already.
+        aims: Limits and objectives.
+        measure: Answers quantities that need no weights.
+        batch: Proposals estimated together.
+    """
+
+    ctx: Context
+    study: Study
+    strategy: Strategy
+    estimator: Estimator
+    aims: Aims
+    measure: Measure
+    batch: int = 25
+
+    @property
+    def history(self) -> History:
+        """All trials so far."""
+        return self.ctx.history
+
+    def judged(self) -> int:
+        """Return how many trials were estimated, failed ones included."""
+        return sum(t.state in ("scored", "failed") for t in self.history)
+
+    def run(self, trials: int, progress: Callable[[int, Cost, Cost], None]) -> None:
+        """Search until `trials` trials are judged or the space gives nothing new.
+
+        Args:
+            trials: In all, those of an interrupted run included.
+            progress: Called after each batch with (judged, cost of searching, cost of scoring).
+        Raises:
+            SpaceExhausted: nothing within the limits was found in bounded tries.
+        """
+        judged = self.judged()
+        pending = [t for t in self.history if t.state == "running"]  # a killed run's last batch
+        while judged < trials:
+            started = time.perf_counter()
+            pending = pending or self._propose(min(self.batch, trials - judged))
+            searched = Cost(time.perf_counter() - started)
+            if not pending:
+                if judged == 0:
+                    raise SpaceExhausted(survey(self.ctx, self.aims, self.measure))
+                return
+            scored = self._estimate(pending, searched)
+            judged += len(pending)
+            pending = []
+            progress(judged, searched, scored)
+
+    def _propose(self, n: int) -> list[Trial]:
+        """Find up to n new feasible architectures; record them and the infeasible ones met."""
+        start = len(self.history)
+        new: list[Trial] = []
+        met: set[Architecture] = set()
+        feasible = 0
+        for attempt in range(_TRIES_PER_TRIAL):
+            rng = derive(self.ctx.seed, "ask", start, attempt)
+            for proposal in self.strategy.ask(self.history, n - feasible, rng=rng):
+                point = self.ctx.space.canonical(proposal.architecture)
+                if point in met or self.history.seen(point) is not None or feasible == n:
+                    continue
+                met.add(point)
+                new.append(self._checked(start + len(new), point, proposal))
+                feasible += new[-1].state == "running"
+            if feasible == n:
+                break
+        self.study.record_all(new)
+        for trial in new:
+            self.history.append(trial)
+        return [t for t in new if t.state == "running"]
+
+    def _checked(self, number: int, point: Architecture, proposal: Proposal) -> Trial:
+        measured, violation = self.aims.check(point, self.measure)
+        return Trial(
+            number,
+            point,
+            "running" if violation == 0 else "infeasible",
+            measured=measured,
+            violation=violation,
+            parent=proposal.parent,
+            fidelity=proposal.fidelity,
+        )
+
+    def _estimate(self, pending: Sequence[Trial], searched: Cost) -> Cost:
+        started = time.perf_counter()
+        proposals = [Proposal(t.architecture, t.fidelity, t.parent) for t in pending]
+        outcomes = self._estimates(proposals)
+        done = [self._judged(trial, outcome) for trial, outcome in zip(pending, outcomes)]
+        samples = sum(o.cost.samples for o in outcomes if isinstance(o, Estimate))
+        macs = sum(o.cost.macs for o in outcomes if isinstance(o, Estimate))
+        cost = Cost(time.perf_counter() - started, samples, macs, self.ctx.device)
+        self.study.record_all(done, costs={"search": searched, "score": cost})
+        for trial in done:
+            self.history.replace(trial)
+            if trial.error is not None:
+                self.study.add_failure("score", trial.number, _last_line(trial.error), trial.error)
+        return cost
+
+    def _estimates(self, proposals: Sequence[Proposal]) -> list[Estimate | str]:
+        """Return an estimate or a traceback for each; one that raises takes no other with it."""
+        try:
+            return list(self._submit(proposals))
+        except Exception:
+            if len(proposals) == 1:
+                return [traceback.format_exc()]
+        return [outcome for p in proposals for outcome in self._estimates([p])]
+
+    def _submit(self, proposals: Sequence[Proposal]) -> list[Estimate]:
+        executor = self.ctx.executor
+        job = executor.submit(lambda: self.estimator.estimate(self.ctx, proposals))
+        for done in executor.gather([job]):
+            done.result()
+        return job.result()
+
+    def _judged(self, trial: Trial, outcome: Estimate | str) -> Trial:
+        if isinstance(outcome, Estimate) and not np.isfinite(outcome.score):
+            outcome = f"{NotFinite.__name__}: the score is {outcome.score}"
+        if isinstance(outcome, str):
+            return replace(trial, state="failed", error=outcome)
+        values = self.aims.values(outcome, trial.measured)
+        return replace(trial, state="scored", estimate=outcome, objectives=values)
+
+
+def survey(ctx: Context, aims: Aims, measure: Measure) -> str:
+    """Say what the limited quantities are like over a space in which nothing was feasible."""
+    rng = derive(ctx.seed, "survey")
+    drawn = [ctx.space.sample(rng) for _ in range(min(_SURVEYED, 4 * ctx.space.size))]
+    parts = []
+    for quantity, limit in aims.limits.items():
+        values = _measured(quantity, drawn, measure)
+        parts.append(
+            f"{quantity_name(quantity)} <= {limit:g}, but the space has "
+            f"min {min(values):.4g}, median {float(np.median(values)):.4g}, max {max(values):.4g}"
+        )
+    return (
+        f"no new architecture within the limits was found: {'; '.join(parts) or 'no limits'} "
+        f"(over {len(drawn)} random architectures); raise the limit or widen the space"
+    )
+
+
+def _measured(
+    quantity: object, drawn: Sequence[Architecture], measure: Callable[..., float]
+) -> list[float]:
+    return [float(measure(quantity, a)) for a in drawn]
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else "unknown error"

@@ -1,0 +1,101 @@
+"""Short names of strategies, estimators and executors, resolved on use."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from assay.errors import InvalidSetting, nearest
+
+__all__ = ["ESTIMATORS", "EXECUTORS", "STRATEGIES", "changed", "describe", "resolve"]
+
+STRATEGIES = {
+    "random": "assay.strategies.random:Random",
+    "evolution": "assay.strategies.evolution:Evolution",
+    "nsga2": "assay.strategies.nsga2:NSGA2",
+}
+ESTIMATORS = {
+    "one-shot": "assay.estimators.one_shot:OneShot",
+}
+EXECUTORS = {
+    "inline": "assay.executors.inline:Inline",
+}
+
+
+def resolve(
+    kind: str, known: Mapping[str, str], given: Any, settings: Mapping[str, Any] | None = None
+) -> Any:
+    """Return the object meant by a name, a "module:attr" or an object.
+
+    Args:
+        kind: What it is called in messages, such as "estimator".
+        known: Short name -> "module:attr".
+        given: A short name, "module:attr", or an object that is returned as it is.
+        settings: Fields of the class to set; strings are read as the field's type.
+    Raises:
+        InvalidSetting: an unknown name, field or value; the nearest names are given.
+    """
+    if not isinstance(given, str):
+        if settings:
+            raise InvalidSetting(
+                f"settings {sorted(settings)} go with a {kind} given by name, not with {given!r}"
+            )
+        return given
+    if given not in known and ":" not in given:
+        raise InvalidSetting(f"unknown {kind} {given!r}; {nearest(given, known)}")
+    module, _, attribute = known.get(given, given).partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
+    return _construct(kind, cls, dict(settings or {}))
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """Return an object's class and fields as JSON values, for the study."""
+    name = f"{type(thing).__module__}:{type(thing).__qualname__}"
+    if not dataclasses.is_dataclass(thing):
+        return {"class": name}
+    fields = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing) if f.init}
+    return {"class": name, **{k: _plain(v) for k, v in fields.items()}}
+
+
+def changed(kind: str, value: Any, changes: Mapping[str, Any]) -> Any:
+    """Return a dataclass object with fields changed; strings are read as the field's type.
+
+    Raises:
+        InvalidSetting: an unknown field or a value that does not fit.
+    """
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    _refuse_unknown(kind, changes, fields)
+    return _construct(kind, type(value), {**fields, **changes})
+
+
+def _refuse_unknown(kind: str, given: Iterable[str], fields: Iterable[str]) -> None:
+    for name in given:
+        if name not in set(fields):
+            raise InvalidSetting(f"unknown option {kind}.{name}; {nearest(name, fields)}")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return describe(value)
+
+
+def _construct(kind: str, cls: Any, settings: dict[str, Any]) -> Any:
+    if not dataclasses.is_dataclass(cls):
+        return cls(**settings)
+    _refuse_unknown(kind, settings, [f.name for f in dataclasses.fields(cls) if f.init])
+    try:
+        return TypeAdapter(cls).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([kind, *map(str, first["loc"])])
+        raise InvalidSetting(f"{where}={first['input']!r}: {first['msg']}") from None

@@ -1,0 +1,104 @@
+"""Steps under way: every second of a run is booked to one of them, and told to the listener."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from assay.cost import Cost
+from assay.run.events import STEPS, Event, Listener
+from assay.study.store import Study
+
+__all__ = ["Step", "Steps"]
+
+
+class Steps:
+    """The clock of a run: what passed since the last booking belongs to the step that books next.
+
+    Args:
+        study: Where costs and progress go.
+        listener: Called with every event.
+    """
+
+    def __init__(self, study: Study, listener: Listener) -> None:
+        self.study = study
+        self.listener = listener
+        self._booked_at = time.perf_counter()
+        self._before_s = sum(cost.wall_s for cost in study.ledger().values())
+        self._started = time.perf_counter()
+
+    def lap(self) -> float:
+        """Return the seconds since the last booking, and begin anew."""
+        now = time.perf_counter()
+        passed, self._booked_at = now - self._booked_at, now
+        return passed
+
+    def unbooked_s(self) -> float:
+        """Return the seconds since the last booking."""
+        return time.perf_counter() - self._booked_at
+
+    def spent_s(self) -> float:
+        """Return the seconds spent in all, by this run and by those it continues."""
+        return self._before_s + time.perf_counter() - self._started
+
+    @contextmanager
+    def step(self, name: str, total: int = 0) -> Iterator[Step]:
+        """Within: the step is under way. If nothing is raised, it is finished after."""
+        step = Step(self, name, total)
+        self.listener(Event("start", name, step.done, step.total, step.cost_s, STEPS[name]))
+        yield step
+        step.finish()
+        self.listener(
+            Event("end", name, step.done, step.total, step.cost_s, step.message, step.data)
+        )
+
+    def note(self, message: str, **data: Any) -> None:
+        """Tell something about the run as a whole."""
+        self.listener(Event("note", message=message, data=data))
+
+
+class Step:
+    """One of the six steps.
+
+    Attributes:
+        done: Units done, those of earlier runs included.
+        total: Units in all; 0 while unknown.
+        finished: Whether an earlier run finished it.
+        pointer: File that an earlier run saved, relative to the study's folder; "" for none.
+        message: What the end of the step says.
+        data: Figures that go with it.
+    """
+
+    def __init__(self, steps: Steps, name: str, total: int) -> None:
+        phase = steps.study.phase(name)
+        self._steps = steps
+        self.name = name
+        self.total = total
+        self.done: int = phase.done
+        self.finished: bool = phase.state == "done"
+        self.pointer: str = (phase.checkpoint or {}).get("file", "")
+        self.cost_s = steps.study.ledger().get(name, Cost()).wall_s
+        self.message = ""
+        self.data: Mapping[str, Any] = {}
+
+    def tell(self, message: str = "") -> None:
+        """Report progress; nothing is written."""
+        cost_s = self.cost_s + self._steps.unbooked_s()
+        self._steps.listener(Event("progress", self.name, self.done, self.total, cost_s, message))
+
+    def checkpoint(self, *, pointer: str = "", samples: int = 0, device: str = "") -> None:
+        """Book the time since the last booking, the progress and the saved file, all at once."""
+        cost = Cost(self._steps.lap(), samples, 0, device)
+        self.pointer = pointer or self.pointer
+        self._steps.study.checkpoint(
+            self.name, done=self.done, cost=cost, pointer={"file": self.pointer}
+        )
+        self.cost_s += cost.wall_s
+        self.tell()
+
+    def finish(self) -> None:
+        """Book what is left and mark the step as finished."""
+        self.checkpoint()
+        self._steps.study.finish(self.name)

@@ -1,0 +1,243 @@
+"""The first five steps of a search, each of which can be killed and taken up again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from assay.architecture import Architecture
+from assay.contracts import Context, History, Proposal
+from assay.cost import Budget, Cost, derive
+from assay.errors import InvalidSetting, SpaceExhausted
+from assay.hardware.measures import Measures
+from assay.hardware.table import LatencyTable
+from assay.run.allot import count_for
+from assay.run.limits import Aims, quantity_name
+from assay.run.loop import Searcher
+from assay.run.plan import Plan
+from assay.run.steps import Step, Steps
+from assay.space.check import check_paths
+from assay.study.store import Study
+from assay.train.files import load_tensors, save_tensors
+
+__all__ = ["Workflow"]
+
+_CHECKED_PATHS = 3
+_SAVE_EVERY_S = 5.0
+_TIMED_PATHS = 8
+_MOST_TRIALS = 4000
+_VALIDATED = 8
+_DRAWN_FOR_MEDIAN = 501
+
+
+class Workflow:
+    """Takes a plan through its steps on a study.
+
+    Args:
+        plan: What is searched and how.
+        study: Open, with a session begun.
+        steps: The run's clock.
+    """
+
+    def __init__(self, plan: Plan, study: Study, steps: Steps) -> None:
+        self.plan = plan
+        self.study = study
+        self.steps = steps
+        self.example = plan.task.example(plan.target.batch)
+        if plan.space.example is None:
+            plan.space.example = plan.task.example(1)
+        self.history = History(plan.space, study.trials())
+        self.ctx = Context(
+            plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
+            self.history,
+        )  # fmt: skip
+        self.measures = Measures(plan.space, plan.target, self.example)
+
+    def run(self) -> None:
+        """Run the steps up to the last scored trial; what was done before is not done again."""
+        self._build()
+        self._train()
+        self._measure()
+        self._search()
+
+    # --- 1 build the supernet -----------------------------------------------------------------
+
+    def _build(self) -> None:
+        with self.steps.step("supernet", total=1) as step:
+            space = self.plan.space
+            step.message = f"{space.size:.3g} architectures of {len(space.choices)} choices"
+            if step.finished:
+                return
+            rng = derive(self.plan.seed, "check")
+            points = [space.largest(), space.smallest()]
+            points += [space.sample(rng) for _ in range(_CHECKED_PATHS)]
+            check_paths(space, self.plan.task.example(2), points)
+            self._refuse_hopeless_limit(points[1])
+            step.done = 1
+            self.study.put("space", {
+                "size": str(space.size),
+                "choices": {c.label: list(c.options) for c in space.choices.values()},
+            })  # fmt: skip
+
+    def _refuse_hopeless_limit(self, smallest: Architecture) -> None:
+        """Measure the smallest network before anything is trained under a limit it breaks."""
+        limit = self.plan.limits.get("latency_ms")
+        if not isinstance(limit, int | float):
+            return
+        space, target = self.plan.space, self.plan.target
+        least = target.latency(space.build(smallest), self.example).median_ms
+        if least <= 1.2 * limit:
+            return
+        rng = derive(self.plan.seed, "hopeless")
+        networks = [space.build(space.sample(rng)) for _ in range(_TIMED_PATHS)]
+        values = [least, *(target.latency(net, self.example).median_ms for net in networks)]
+        raise SpaceExhausted(
+            f"no architecture can meet latency_ms <= {limit:g}: measured on this machine, the "
+            f"space has min {min(values):.4g}, median {np.median(values):.4g}, max "
+            f"{max(values):.4g} ms; raise the limit or widen the space"
+        )
+
+    # --- 2 train it once ----------------------------------------------------------------------
+
+    def _train(self) -> None:
+        estimator = self.plan.estimator
+        with self.steps.step("train") as step:
+            counts = self.study.phase("train").counts or self._train_counts()
+            step.total = counts["steps"]
+            if step.pointer:
+                estimator.load_state_dict(load_tensors(self.plan.out / step.pointer))
+            self._prepare(step, counts["steps"])
+            step.message = f"{step.total} steps"
+
+    def _train_counts(self) -> dict[str, Any]:
+        plan = self.plan
+        whole = plan.recipe.steps(len(plan.task.train))
+        if plan.budget.in_counts:
+            return self.study.plan("train", {"steps": plan.budget.steps or whole})
+        unit_s = plan.estimator.step_seconds(self.ctx)
+        count = count_for("train", "training step", self.left_s(), unit_s, most=whole)
+        return self.study.plan("train", {"steps": count})
+
+    def _prepare(self, step: Step, steps: int) -> None:
+        saved, samples = time.monotonic(), 0
+        for cost in self.plan.estimator.prepare(self.ctx, Budget(steps=steps)):
+            samples += cost.samples
+            step.done = min(steps, step.done + cost.samples // self.plan.recipe.batch_size)
+            step.tell()
+            if time.monotonic() - saved >= _SAVE_EVERY_S:
+                self._save(step, samples)
+                saved, samples = time.monotonic(), 0
+        if not step.finished:
+            step.done = steps
+            self._save(step, samples)
+
+    def _save(self, step: Step, samples: int) -> None:
+        """Write the weights under a new name, then book them and the cost at once."""
+        old, new = step.pointer, f"weights/supernet-{step.done}.safetensors"
+        save_tensors(self.plan.out / new, dict(self.plan.estimator.state_dict()))
+        step.checkpoint(pointer=new, samples=samples, device=self.plan.train_on)
+        if old and old != new:
+            (self.plan.out / old).unlink(missing_ok=True)
+
+    # --- 3 measure the hardware ---------------------------------------------------------------
+
+    def _measure(self) -> None:
+        plan, path = self.plan, self.plan.out / "table.json"
+        with self.steps.step("measure") as step:
+            if not path.exists():
+                self._table(step).save(path)
+            table = LatencyTable.load(path, plan.space, plan.target, example=self.example)
+            self.measures = Measures(plan.space, plan.target, self.example, table)
+            if self.study.get("validation") is None and plan.table is None:
+                validation = table.validate(_VALIDATED, seed=plan.seed)
+                self.study.put("validation", validation.to_dict())
+            self.aims = Aims(self._settled_limits(), plan.objectives, self.measures.order)
+            step.done = step.total = max(1, step.total)
+            limits = self.study.get("limits") or {}
+            step.message = ", ".join(f"limit {k} <= {v:.4g}" for k, v in limits.items())
+
+    def _table(self, step: Step) -> LatencyTable:
+        plan = self.plan
+        if plan.table is not None:
+            return LatencyTable.load(plan.table, plan.space, plan.target, example=self.example)
+
+        def progress(done: int, total: int) -> None:
+            step.done, step.total = done, total
+            step.tell()
+
+        return LatencyTable.build(
+            plan.space, plan.target, example=self.example, on_progress=progress, seed=plan.seed
+        )
+
+    def _settled_limits(self) -> dict[Any, float]:
+        """Put numbers in the place of "median", once, and keep them in the study."""
+        known = self.study.get("limits")
+        settled: dict[Any, float] = {}
+        for quantity, value in self.plan.limits.items():
+            name = quantity_name(quantity)
+            if known is not None:
+                settled[quantity] = known[name]
+            elif value == "median":
+                settled[quantity] = self._median(quantity)
+            elif isinstance(value, str):
+                raise InvalidSetting(f"limit {name}={value!r} must be a number or 'median'")
+            else:
+                settled[quantity] = value
+        if known is None:
+            self.study.put("limits", {quantity_name(q): v for q, v in settled.items()})
+        return settled
+
+    def _median(self, quantity: Any) -> float:
+        rng = derive(self.plan.seed, "median")
+        drawn = [self.plan.space.sample(rng) for _ in range(_DRAWN_FOR_MEDIAN)]
+        return float(np.median([self.measures(quantity, a) for a in drawn]))
+
+    # --- 4 search, 5 score instantly ----------------------------------------------------------
+
+    def _search(self) -> None:
+        plan = self.plan
+        searcher = Searcher(
+            self.ctx, self.study, plan.strategy, plan.estimator, self.aims, self.measures
+        )
+        with self.steps.step("search") as searching, self.steps.step("score") as scoring:
+            counts = self.study.phase("search").counts or self._search_counts()
+            searching.total = scoring.total = counts["trials"]
+            if searching.finished:
+                return
+            scoring.checkpoint(device=plan.train_on)
+
+            def progress(judged: int, searched: Cost, scored: Cost) -> None:
+                searching.done = scoring.done = judged
+                searching.cost_s += searched.wall_s
+                scoring.cost_s += scored.wall_s
+                self.steps.lap()
+                searching.tell()
+                scoring.tell()
+
+            searcher.run(counts["trials"], progress)
+            judged = [t for t in self.history if t.state != "infeasible"]
+            infeasible = len(self.history) - len(judged)
+            searching.message = f"{len(judged)} within the limits, {infeasible} over"
+            failed = sum(t.state == "failed" for t in judged)
+            scoring.message = f"{len(judged) - failed} scored" + (f", {failed} failed" * bool(failed))
+
+    def _search_counts(self) -> dict[str, Any]:
+        plan = self.plan
+        most = min(_MOST_TRIALS, plan.space.size)
+        if plan.budget.in_counts:
+            return self.study.plan("search", {"trials": min(most, plan.budget.trials or 200)})
+        rng = derive(plan.seed, "timing")
+        proposals = [Proposal(plan.space.sample(rng)) for _ in range(_TIMED_PATHS)]
+        plan.estimator.estimate(self.ctx, proposals[:1])
+        started = time.perf_counter()
+        plan.estimator.estimate(self.ctx, proposals)
+        unit_s = (time.perf_counter() - started) / len(proposals)
+        count = count_for("search", "score", self.left_s(), unit_s, most=most)
+        return self.study.plan("search", {"trials": count})
+
+    def left_s(self) -> float:
+        """Return the seconds left of a budget in time."""
+        assert self.plan.budget.seconds is not None
+        return self.plan.budget.seconds - self.steps.spent_s()

@@ -1,0 +1,3 @@
+"""The durable record of a search."""
+
+__all__: list[str] = []

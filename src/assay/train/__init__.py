@@ -1,0 +1,3 @@
+"""Tasks, recipes, and the one loop that trains weights."""
+
+__all__: list[str] = []

@@ -1,0 +1,129 @@
+"""Batch-norm statistics of paths, kept beside the model and never in it.
+
+The weights of a supernet serve all paths, but the statistics of its norms belong to one path.
+Before a path is judged they are measured on training batches (in train mode, averaged
+cumulatively), or each batch is normalised by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["NormMode", "Norms", "recalibrate"]
+
+NormMode = Literal["recalibrate", "batch"]
+_SHADOWED = ("running_mean", "running_var", "num_batches_tracked", "training", "momentum")
+
+
+class Norms:
+    """Statistics of every batch norm under every key (the path, or the prefix that leads there).
+
+    Args:
+        model: Its batch norms with running statistics are the ones meant.
+        key: Called at each norm's forward; statistics are kept under (norm, key()).
+    """
+
+    def __init__(self, model: nn.Module, key: Callable[[], Hashable]) -> None:
+        self._norms = [
+            m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
+        ]
+        self._key = key
+        self._kept: dict[Hashable, tuple[Tensor, Tensor, Tensor]] = {}
+        self._before: dict[int, dict[str, Any]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._norms)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Within: norms use each batch's statistics and add them to the cumulative average."""
+        with self._hooked(self._measure):
+            yield
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Within: norms use the statistics measured."""
+        with self._hooked(self._use):
+            yield
+
+    @contextmanager
+    def by_batch(self) -> Iterator[None]:
+        """Within: norms use each batch's own statistics and keep none."""
+
+        def by_batch(norm: Any, _: Any) -> None:
+            self._shadow(norm, running_mean=None, running_var=None, training=False)
+
+        with self._hooked(by_batch):
+            yield
+
+    def _measure(self, norm: Any, _: Any) -> None:
+        mean, var, count = self._kept.setdefault(
+            (id(norm), self._key()),
+            (torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var),
+             torch.zeros((), dtype=torch.long)),
+        )  # fmt: skip
+        self._shadow(
+            norm, running_mean=mean, running_var=var, num_batches_tracked=count,
+            training=True, momentum=None,
+        )  # fmt: skip
+
+    def _use(self, norm: Any, _: Any) -> None:
+        mean, var, _count = self._kept[id(norm), self._key()]
+        self._shadow(norm, running_mean=mean, running_var=var, training=False)
+
+    def _shadow(self, norm: nn.Module, **values: Any) -> None:
+        here = norm.__dict__
+        self._before[id(norm)] = {name: here[name] for name in _SHADOWED if name in here}
+        here.update(values)
+
+    def _restore(self, norm: nn.Module, *_: Any) -> None:
+        for name in _SHADOWED:
+            norm.__dict__.pop(name, None)
+        norm.__dict__.update(self._before.pop(id(norm), {}))
+
+    @contextmanager
+    def _hooked(self, before: Callable[[Any, Any], None]) -> Iterator[None]:
+        hooks = [norm.register_forward_pre_hook(before) for norm in self._norms]
+        hooks += [n.register_forward_hook(self._restore, always_call=True) for n in self._norms]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:
+    """Measure the running statistics of a plain network's batch norms anew, in place.
+
+    Cumulative averages over the batches, norms in train mode, everything else in eval mode.
+
+    Source: Guo et al. 2019, arXiv:1904.00420, section 3.3; differs: cumulative average in place of
+    an exponential one, which forgets the first batches.
+
+    Args:
+        model: A network without choices; left in eval mode.
+        batches: Makes an iterator of `(inputs, targets)`.
+    """
+    from assay.train.task import call_model
+
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    try:
+        with torch.no_grad():
+            for inputs, _ in batches():
+                call_model(model, inputs)
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum  # type: ignore[assignment]
+            norm.eval()

@@ -1,0 +1,204 @@
+"""Evaluating many paths on one batch, each shared beginning computed once.
+
+A module's output is fixed by the batch and by the decisions read before it ends, in the order in
+which the forward reads them. So when the next path agrees with the last one in its first k
+decisions, every call that ended before decision k was read may return what it returned then. The
+model's own forward runs each time, with those calls answered from memory: nothing is traced. A
+population is walked depth first, so only the calls along one path are held.
+
+This serves any forward that is deterministic and keeps no state between modules. An output that
+was written into afterwards is noticed by its version counter and computed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from assay.architecture import Architecture, Option
+from assay.space.space import Space
+from assay.train.task import call_model
+
+__all__ = ["PrefixWalk"]
+
+_Key = tuple[int, ...]
+
+
+@dataclass
+class _Call:
+    """A finished call: its output, and how many decisions had been read by its end."""
+
+    module: nn.Module
+    output: Any
+    reads: int
+    versions: tuple[int, ...]
+
+    def intact(self) -> bool:
+        return _versions(self.output) == self.versions
+
+
+class PrefixWalk:
+    """Runs architectures of a space on one batch after another.
+
+    Args:
+        space: The space; its model runs, in whatever mode it is in.
+        shared: Whether calls are answered from memory; otherwise each path runs whole.
+    """
+
+    def __init__(self, space: Space, *, shared: bool = True) -> None:
+        self._space = space
+        self._shared = shared
+        self._calls: dict[_Key, _Call] = {}
+        self._last: list[tuple[str, Option]] = []
+        self._reads: list[tuple[str, Option]] = []
+        self._known: set[str] = set()
+        self._architecture = Architecture()
+        self._key: _Key = ()
+        self._ordinal = 0
+
+    @property
+    def path(self) -> Architecture:
+        """The architecture that runs."""
+        return self._architecture
+
+    def prefix(self) -> tuple[tuple[str, Option], ...]:
+        """Return the decisions read so far in the forward under way."""
+        return tuple(self._reads)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within: the calls of the model's modules around its decisions go through the walk."""
+        watched = list(self._watched())
+        for path, module in watched:
+            module.__dict__["forward"] = self._watch(module, self._space.sites.get(path, ()))
+        try:
+            yield
+        finally:
+            for _, module in watched:
+                del module.__dict__["forward"]
+            self._space.select(None)
+            self._calls.clear()
+
+    def population(
+        self,
+        architectures: Sequence[Architecture],
+        inputs: Any,
+        visit: Callable[[int, Any], None],
+    ) -> None:
+        """Run every architecture on one batch, inside `installed`.
+
+        Args:
+            architectures: Any order, any number.
+            inputs: Inputs of the batch, `[N, ...]` or a tuple or dict of such.
+            visit: Called with (index into `architectures`, output) as each is done.
+        """
+        self._calls.clear()
+        self._last = []
+        self._walk(list(range(len(architectures))), architectures, inputs, visit)
+
+    def _walk(
+        self,
+        group: list[int],
+        architectures: Sequence[Architecture],
+        inputs: Any,
+        visit: Callable[[int, Any], None],
+    ) -> None:
+        """Run a group that agrees on the decisions of the calls in memory, deepest ties first."""
+        if not group:
+            return
+        first, *others = group
+        visit(first, self._run(architectures[first], inputs))
+        reads = self._last
+        by_depth: dict[int, list[int]] = {}
+        for index in others:
+            by_depth.setdefault(_agreement(reads, architectures[index]), []).append(index)
+        for depth in sorted(by_depth, reverse=True):
+            self._walk(by_depth[depth], architectures, inputs, visit)
+
+    def _run(self, architecture: Architecture, inputs: Any) -> Any:
+        agreed = _agreement(self._last, architecture) if self._shared else -1
+        self._calls = {k: call for k, call in self._calls.items() if call.reads <= agreed}
+        self._architecture = architecture
+        self._reads, self._known = [], set()
+        self._key, self._ordinal = (), 0
+        self._space.select(architecture)
+        output = call_model(self._space.model, inputs)
+        self._last = self._reads
+        # What ended after the last decision can serve no other path.
+        self._calls = {k: c for k, c in self._calls.items() if c.reads < len(self._reads)}
+        return output
+
+    def _watched(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the modules that hold decisions, and their siblings; never the model itself."""
+        modules = dict(self._space.model.named_modules())
+        deciding = {path for site in self._space.sites for path in _ancestors(site)}
+        for path, module in modules.items():
+            if path and path.rpartition(".")[0] in deciding:
+                yield path, module
+
+    def _watch(self, module: nn.Module, labels: tuple[str, ...]) -> Callable[..., Any]:
+        forward = module.forward
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            key = (*self._key, self._ordinal)
+            self._ordinal += 1
+            known = self._calls.get(key)
+            if known is not None and known.module is module and known.intact():
+                for label, option in self._last[len(self._reads) : known.reads]:
+                    self._read(label, option)
+                return known.output
+            outer, self._key, self._ordinal = (self._key, self._ordinal), key, 0
+            for label in labels:
+                if label not in self._known:
+                    self._read(label, self._architecture[label])
+            try:
+                output = forward(*args, **kwargs)
+            finally:
+                children, (self._key, self._ordinal) = self._ordinal, outer
+            self._remember(module, key, children, output)
+            return output
+
+        return call
+
+    def _read(self, label: str, option: Option) -> None:
+        self._reads.append((label, option))
+        self._known.add(label)
+
+    def _remember(self, module: nn.Module, key: _Key, children: int, output: Any) -> None:
+        if not self._shared:
+            return
+        reads = len(self._reads)
+        for i in range(children):
+            # Between this child's end and the module's no decision was read: the module serves.
+            if (child := self._calls.get((*key, i))) is not None and child.reads == reads:
+                del self._calls[*key, i]
+        self._calls[key] = _Call(module, output, reads, _versions(output))
+
+
+def _agreement(reads: Sequence[tuple[str, Option]], architecture: Architecture) -> int:
+    for i, (label, option) in enumerate(reads):
+        if architecture.get(label) != option:
+            return i
+    return len(reads)
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """Yield a module path and those of the modules around it, the model's "" included."""
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _versions(output: Any) -> tuple[int, ...]:
+    if isinstance(output, Tensor):
+        return (output._version,)
+    if isinstance(output, dict):
+        return tuple(v for value in output.values() for v in _versions(value))
+    if isinstance(output, tuple | list):
+        return tuple(v for value in output for v in _versions(value))
+    return ()

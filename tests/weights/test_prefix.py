@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from assay.weights.prefix import PrefixWalk
+from tests.space.spaces import Chain, Tangle, conv, randomise_norms
+
+
+class Counting(nn.Module):
+    """Counts its forwards; shared by tests of what is computed how often."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.calls = scale, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.scale
+
+
+def outputs(space: Space, points: list, x: Tensor, *, shared: bool) -> list[Tensor]:
+    walk = PrefixWalk(space, shared=shared)
+    found: dict[int, Tensor] = {}
+    with torch.no_grad(), walk.installed():
+        walk.population(points, x, found.__setitem__)
+    return [found[i] for i in range(len(points))]
+
+
+@pytest.mark.parametrize(("model", "size"), [(Chain, 8), (Tangle, 4)])
+def test_shared_outputs_are_those_of_each_path_alone(model: type[nn.Module], size: int) -> None:
+    space, rng = Space(model), np.random.default_rng(0)
+    randomise_norms(space.model)
+    space.model.double().eval()
+    points = [space.sample(rng) for _ in range(60)]
+    x = torch.randn(3, 1, size, size, dtype=torch.float64)
+    shared = outputs(space, points, x, shared=True)
+    for point, one, alone in zip(points, shared, outputs(space, points, x, shared=False)):
+        assert torch.equal(one, alone)
+        assert float((one - space.build(point)(x)).detach().abs().max()) <= 1e-11
+    assert all("forward" not in m.__dict__ for m in space.model.modules())
+
+
+def test_each_prefix_is_computed_once() -> None:
+    net = nn.Sequential(*[OneOf(a=Counting(2.0), b=Counting(3.0), c=Counting(5.0))
+                          for _ in range(5)])  # fmt: skip
+    space = Space(net)
+    points = list(space.all())
+    np.random.default_rng(0).shuffle(points)  # type: ignore[arg-type]
+    results = outputs(space, points, torch.ones(1), shared=True)
+    factor = {"a": 2.0, "b": 3.0, "c": 5.0}
+    for point, result in zip(points, results):
+        assert float(result) == np.prod([factor[str(v)] for v in point.values()])
+    calls = sum(m.calls for m in net.modules() if isinstance(m, Counting))
+    assert calls == 3 + 9 + 27 + 81 + 243
+
+
+def test_memory_holds_one_path() -> None:
+    space = Space(nn.Sequential(*[OneOf(a=conv(4, 3), b=nn.Identity()) for _ in range(6)]))
+    space.model.eval()
+    walk = PrefixWalk(space)
+    most = 0
+
+    def visit(_: int, __: Tensor) -> None:
+        nonlocal most
+        most = max(most, len(walk._calls))
+
+    with torch.no_grad(), walk.installed():
+        walk.population(list(space.all()), torch.ones(1, 4, 3, 3), visit)
+    assert most <= 6
+
+
+def test_writing_into_a_remembered_output_is_noticed() -> None:
+    net = nn.Sequential(
+        OneOf(a=nn.Conv2d(2, 2, 1), b=nn.Conv2d(2, 2, 3, padding=1)),
+        nn.ReLU(inplace=True),
+        OneOf(a=nn.Conv2d(2, 2, 1), b=nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 1))),
+        OneOf(a=nn.ReLU(inplace=True), b=nn.Conv2d(2, 2, 1)),
+    )
+    space = Space(net)
+    points, x = list(space.all()), torch.randn(2, 2, 5, 5)
+    for one, other in zip(
+        outputs(space, points, x, shared=True), outputs(space, points, x, shared=False)
+    ):
+        assert torch.equal(one, other)
+
+
+def test_a_module_called_twice_keeps_its_calls_apart() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=Counting(2.0), b=Counting(3.0))
+            self.first = nn.Linear(1, 1)
+            self.last = OneOf(a=Counting(5.0), b=Counting(7.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(self.op(self.first(self.op(x)))))
+
+    space = Space(Twice)
+    points, x = list(space.all()), torch.ones(1, 1)
+    shared = outputs(space, points, x, shared=True)
+    for point, one in zip(points, shared):
+        assert torch.equal(one, space.build(point)(x))
