@@ -1,0 +1,166 @@
+"""Where a network will run, and how long it takes there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from assay.errors import InvalidSetting, nearest
+from assay.hardware.runtimes import Runner, graph_of, onnx_runner, torch_runner
+
+__all__ = ["Device", "Latency"]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one run took.
+
+    Attributes:
+        median_ms: Over all runs.
+        p90_ms: Ninth decile.
+        runs: How many were counted.
+        settings: Of the device, and its machine.
+    """
+
+    median_ms: float
+    p90_ms: float
+    runs: int
+    settings: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A runtime with its settings, on this machine.
+
+    Args:
+        runtime: "onnxruntime" (how networks are served) or "torch" (eager).
+        threads: Threads of one run.
+        batch: Samples of one run.
+        accelerator: "cpu" or "cuda".
+        runs: Counted runs of a measurement, at least 50.
+        warmup: Runs before them that are not counted.
+    Raises:
+        InvalidSetting: a value out of range.
+    """
+
+    runtime: Literal["onnxruntime", "torch"] = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
+    accelerator: Literal["cpu", "cuda"] = "cpu"
+    runs: int = 100
+    warmup: int = 10
+
+    def __post_init__(self) -> None:
+        for name, known in (("runtime", ("onnxruntime", "torch")), ("accelerator", ("cpu", "cuda"))):
+            if getattr(self, name) not in known:
+                given = getattr(self, name)
+                raise InvalidSetting(f"device {name}={given!r}; {nearest(str(given), known)}")
+        for name, least in (("threads", 1), ("batch", 1), ("runs", 50), ("warmup", 1)):
+            if getattr(self, name) < least:
+                raise InvalidSetting(
+                    f"device {name}={getattr(self, name)} must be at least {least}"
+                )
+
+    def latency(self, module: nn.Module, example: Any) -> Latency:
+        """Measure a whole network: warm up, synchronise, median and p90 of the counted runs.
+
+        Args:
+            module: A plain network; put into eval mode.
+            example: Inputs at this device's batch: a tensor, or a tuple or dict of tensors.
+        """
+        with self.ready():
+            runner = self.runner(module, example)
+            times = self.times_ms(runner, self.runs)
+        median, p90 = (float(v) for v in np.percentile(times, (50, 90)))
+        return Latency(median, p90, len(times), self.describe())
+
+    def runner(self, module: nn.Module, example: Any) -> Runner:
+        """Return a function that runs a network once, with its inputs in place."""
+        if self.runtime == "torch":
+            return torch_runner(module, example, accelerator=self.accelerator)
+        graph = graph_of(module.cpu(), example)
+        return onnx_runner(graph, example, threads=self.threads, accelerator=self.accelerator)
+
+    def times_ms(self, runner: Runner, runs: int, warmup: int | None = None) -> list[float]:
+        """Return the milliseconds of each of some runs, after the warm-up."""
+        for _ in range(self.warmup if warmup is None else warmup):
+            runner()
+        clock = self._timed_on_cuda if self._on_torch_cuda() else _timed
+        return [clock(runner) for _ in range(runs)]
+
+    def _on_torch_cuda(self) -> bool:
+        return self.runtime == "torch" and self.accelerator == "cuda"
+
+    @staticmethod
+    def _timed_on_cuda(runner: Runner) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        runner()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end))
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Within: torch has this device's thread count; the old one is put back after."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """Identity of the machine and runtime that figures belong to."""
+        version = metadata.version("onnxruntime" if self.runtime == "onnxruntime" else "torch")
+        return {
+            "processor": _processor() if self.accelerator == "cpu" else _gpu(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "runtime": f"{self.runtime} {version}",
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return settings and machine as JSON values."""
+        return {**asdict(self), "machine": self.machine}
+
+    @property
+    def fingerprint(self) -> str:
+        """The settings and machine that a latency table belongs to, as sorted JSON."""
+        counted = ("runs", "warmup")
+        told = {k: v for k, v in self.describe().items() if k not in counted}
+        return json.dumps(told, sort_keys=True)
+
+
+def _timed(runner: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    runner()
+    return (time.perf_counter() - started) * 1e3
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines: Sequence[str] = info.read_text().splitlines() if info.is_file() else ()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"

@@ -1,0 +1,3 @@
+"""Strategies: the history in, proposals out."""
+
+__all__: list[str] = []

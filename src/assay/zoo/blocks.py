@@ -1,0 +1,77 @@
+"""Blocks of torch's own layers, for ready spaces.
+
+What a space builds must hold no class of Assay's, so a residual sum is a graph of torch.fx written
+node by node: an ordinary `torch.fx.GraphModule`, which copies, pickles, compiles and exports.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+
+from torch import fx, nn
+
+__all__ = ["conv_norm_act", "inverted_bottleneck", "named", "residual"]
+
+
+def named(**modules: nn.Module) -> nn.Sequential:
+    """Return an `nn.Sequential` whose parts have names."""
+    return nn.Sequential(OrderedDict(modules))
+
+
+def residual(body: nn.Module) -> fx.GraphModule:
+    """Return the module that adds a body's output to its input.
+
+    Args:
+        body: Keeps the shape of its input.
+    """
+    root = nn.Module()
+    root.add_module("body", body)
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    y = graph.call_module("body", (x,))
+    graph.output(graph.call_function(operator.add, (x, y)))
+    return fx.GraphModule(root, graph, class_name="Residual")
+
+
+def conv_norm_act(
+    channels: int, out: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: bool = True
+) -> list[nn.Module]:
+    """Return convolution, batch norm and, if wanted, ReLU.
+
+    Args:
+        channels: Input channels, open or plain.
+        out: Output channels, open or plain.
+        kernel: Its side; the padding keeps the size at stride 1.
+        stride: Of the convolution.
+        groups: Of the convolution.
+        act: Whether a ReLU follows.
+    """
+    conv = nn.Conv2d(
+        channels, out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
+    )
+    layers: list[nn.Module] = [conv, nn.BatchNorm2d(out)]
+    return [*layers, nn.ReLU()] if act else layers
+
+
+def inverted_bottleneck(
+    channels: int, out: int, *, kernel: int, expansion: int, stride: int = 1
+) -> nn.Sequential:
+    """Return the inverted bottleneck of MobileNetV2, without the sum around it.
+
+    Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+    arXiv:1801.04381, section 3; differs: ReLU in place of ReLU6.
+
+    Args:
+        channels: Input channels, open or plain.
+        out: Output channels, open or plain.
+        kernel: Side of the depthwise convolution.
+        expansion: Hidden channels are `channels * expansion`.
+        stride: Of the depthwise convolution.
+    """
+    hidden = channels * expansion
+    return nn.Sequential(
+        *conv_norm_act(channels, hidden),
+        *conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden),
+        *conv_norm_act(hidden, out, act=False),
+    )
