@@ -99,7 +99,7 @@ class PathCalls:
             if (known := self._memory.get(key)) is not None:
                 self._units.extend(known[0])
                 return known[1]
-            if not self._selected:
+            if remembers and not self._selected:
                 self._space.select(self._architecture)
                 self._selected = True
             start = len(self._units)

@@ -21,6 +21,8 @@ __all__ = ["Box", "OpenLayer", "boxes", "take"]
 Box: TypeAlias = tuple[slice, ...]
 """A rectangular part of a tensor, one slice for each dimension."""
 
+_Plan: TypeAlias = tuple[list[tuple[str, str, Any]], dict[str, Any]]
+
 Dims: TypeAlias = Mapping[str, tuple[int, ...]]
 """Name of a tensor -> the size of each dimension, open or plain."""
 
@@ -91,6 +93,7 @@ class OpenLayer:
         self._dims = self._rule()
         self._largest = {root: int(root) for root in self.roots}
         self._check_groups()
+        self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
         layer = self.layer
@@ -142,14 +145,38 @@ class OpenLayer:
         The views stand in the instance's dict, in front of the parameters, which stay as they
         are; `unshadow` takes them away.
         """
-        here = self.layer.__dict__
-        if all(values[root] == size for root, size in self._largest.items()):
+        key = tuple([values[root] for root in self.roots])
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._plan(values)
+        narrowed, sizes = plan
+        if not sizes:
             return
+        layer, here = self.layer, self.layer.__dict__
+        for name, held, cuts in narrowed:
+            tensor = layer.__dict__[held][name]
+            here[name] = _narrow(tensor, cuts) if isinstance(cuts, list) else take(tensor, cuts)
+        here.update(sizes)
+
+    def _plan(self, values: Values) -> _Plan:
+        """Work out once what `shadow` does at some values; nothing at the largest."""
+        if all(values[root] == size for root, size in self._largest.items()):
+            return [], {}
+        narrowed: list[tuple[str, str, Any]] = []
         for name, pieces in self.regions(values).items():
-            if pieces:
-                here[name] = take(getattr(self.layer, name), pieces)
-        for name, value in self.attributes.items():
-            here[name] = resolve(value, values)
+            held = "_parameters" if name in self.layer._parameters else "_buffers"
+            shape = self.layer.__dict__[held][name].shape
+            if any(len(runs) > 1 for runs in pieces):
+                narrowed.append((name, held, pieces))
+                continue
+            cuts = [
+                (dim, run.start, run.stop - run.start)
+                for dim, (run,) in enumerate(pieces)
+                if run.stop - run.start != shape[dim]
+            ]
+            if cuts:
+                narrowed.append((name, held, cuts))
+        return narrowed, {n: resolve(v, values) for n, v in self.attributes.items()}
 
     def unshadow(self) -> None:
         """Put the layer back as it was built."""
@@ -157,6 +184,12 @@ class OpenLayer:
         for name in self._dims:
             here.pop(name, None)
         here.update(self.attributes)
+
+
+def _narrow(tensor: Tensor, cuts: list[tuple[int, int, int]]) -> Tensor:
+    for cut in cuts:
+        tensor = tensor.narrow(*cut)
+    return tensor
 
 
 def open_attributes(module: nn.Module) -> dict[str, Any]:

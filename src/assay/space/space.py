@@ -17,7 +17,7 @@ from assay.space.build import build
 from assay.space.canonical import Canonical
 from assay.space.sizes import OpenSize
 from assay.space.slicing import OpenLayer
-from assay.space.structure import Choice, Lattice, State, explore
+from assay.space.structure import Choice, Condition, Lattice, State, explore
 
 __all__ = ["Space"]
 
@@ -68,6 +68,7 @@ class Space:
             raise InvalidSpace("the model has one architecture only; open another option")
         self._own_form = Canonical(made, self.structure)
         self._more_form = canonical
+        self._groups = _grouped(self.structure.layers)
         # The path that `select` has set: its layers with open sizes, and the value of each size.
         self.shadowed: list[OpenLayer] = []
         self.values: dict[OpenSize, int] = {}
@@ -262,8 +263,8 @@ class Space:
             for module in modules:
                 module.__dict__["mix"] = weights.get(label)
         if mix is not None:
-            on = [la for la, conditions in self.structure.layers if _meets(conditions, weights)]
-            self._shadow(on, self._sizes(weights))
+            on = [g for conditions, g in self._groups if _meets(conditions, weights)]
+            self._shadow([layer for group in on for layer in group], self._sizes(weights))
 
     def _shadow(self, layers: list[OpenLayer], values: dict[OpenSize, int]) -> None:
         for layer in layers:
@@ -304,11 +305,24 @@ class Space:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _meets(conditions: list[Any], weights: Mapping[str, Mapping[Option, Any]]) -> bool:
-    return any(
-        all(not os.isdisjoint(weights.get(la, ())) for la, os in condition)
-        for condition in conditions
-    )
+def _grouped(
+    layers: list[tuple[OpenLayer, list[Condition]]],
+) -> list[tuple[list[Condition], list[OpenLayer]]]:
+    """Put layers that run under the same conditions together, so that these are asked once."""
+    groups: dict[tuple[Condition, ...], list[OpenLayer]] = {}
+    for layer, conditions in layers:
+        groups.setdefault(tuple(conditions), []).append(layer)
+    return [(list(conditions), group) for conditions, group in groups.items()]
+
+
+def _meets(conditions: list[Condition], weights: Mapping[str, Mapping[Option, Any]]) -> bool:
+    for condition in conditions:
+        for label, options in condition:
+            if label not in weights or options.isdisjoint(weights[label]):
+                break
+        else:
+            return True
+    return False
 
 
 def _pick(options: Any, rng: np.random.Generator) -> Any:

@@ -31,7 +31,7 @@ def residual(body: nn.Module) -> fx.GraphModule:
     x = graph.placeholder("x")
     y = graph.call_module("body", (x,))
     graph.output(graph.call_function(operator.add, (x, y)))
-    return fx.GraphModule(root, graph, class_name="Residual")
+    return fx.GraphModule(root, graph)
 
 
 def conv_norm_act(
@@ -42,7 +42,7 @@ def conv_norm_act(
     Args:
         channels: Input channels, open or plain.
         out: Output channels, open or plain.
-        kernel: Its side; the padding keeps the size at stride 1.
+        kernel: Its side, odd; the padding keeps the size at stride 1.
         stride: Of the convolution.
         groups: Of the convolution.
         act: Whether a ReLU follows.
@@ -65,13 +65,14 @@ def inverted_bottleneck(
     Args:
         channels: Input channels, open or plain.
         out: Output channels, open or plain.
-        kernel: Side of the depthwise convolution.
-        expansion: Hidden channels are `channels * expansion`.
+        kernel: Side of the depthwise convolution, odd.
+        expansion: Hidden channels are `channels * expansion`; with 1 there is no layer to expand.
         stride: Of the depthwise convolution.
     """
-    hidden = channels * expansion
+    hidden = channels * expansion if expansion > 1 else channels
+    expand = conv_norm_act(channels, hidden) if expansion > 1 else []
     return nn.Sequential(
-        *conv_norm_act(channels, hidden),
+        *expand,
         *conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden),
         *conv_norm_act(hidden, out, act=False),
     )
