@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from assay.architecture import Architecture, Option
 from assay.space.choices import ChoiceModule, Depth, OneOf
@@ -124,14 +124,17 @@ class _Signature:
         self._canonical = canonical
 
     def of(self, module: nn.Module) -> Any:
+        kind: type[nn.Module] = type(module)
         settings = {k: v for k, v in vars(module).items() if k not in _INTERNAL}
+        if isinstance(module, fx.GraphModule):  # each has a class of its own; its graph tells all
+            kind, settings = fx.GraphModule, {"graph": _steps(module.graph)}
         if isinstance(module, ChoiceModule):
             settings.pop("mix", None)
             settings["label"] = self._name(self._canonical._labels[id(module)])
         tensors = {**module._parameters, **module._buffers}
         hooks = [v for k, v in vars(module).items() if "hooks" in k and v]
         return (
-            type(module),
+            kind,
             tuple((k, self._value(v)) for k, v in sorted(settings.items())),
             tuple((k, None if t is None else self._tensor(t)) for k, t in tensors.items()),
             tuple((k, m and self.of(m)) for k, m in module._modules.items()),
@@ -157,6 +160,15 @@ class _Signature:
         if isinstance(value, plain) and not isinstance(value, Size):
             return (type(value), value)
         return ("object", id(value))
+
+
+def _steps(graph: fx.Graph) -> tuple[str, ...]:
+    """Write a graph out; a function is its place in memory, since two may have one name."""
+    return tuple(
+        repr((n.op, n.name, n.target if isinstance(n.target, str) else id(n.target), n.args,
+              n.kwargs))
+        for n in graph.nodes
+    )  # fmt: skip
 
 
 def _settle(stack: _Stack, options: dict[str, Option]) -> None:
