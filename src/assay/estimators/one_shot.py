@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from assay.architecture import Architecture
@@ -58,11 +58,6 @@ class OneShot:
     calibration: int = 512
     batch: int = 256
     shared: bool = True
-    _supernet: Supernet | None = field(default=None, init=False, repr=False)
-    _trainer: Trainer | None = field(default=None, init=False, repr=False)
-    _loaded: dict[str, Any] | None = field(default=None, init=False, repr=False)
-    _batches: tuple[list[Batch], list[Batch]] | None = field(default=None, init=False, repr=False)
-    _unshared_because: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.paths, str) and self.paths not in _PATHS:
@@ -70,6 +65,11 @@ class OneShot:
         for name in ("samples", "calibration", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        self._supernet: Supernet | None = None
+        self._trainer: Trainer | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._batches: tuple[list[Batch], list[Batch]] | None = None
+        self._unshared_because = ""
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second."""

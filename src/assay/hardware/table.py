@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,8 +48,9 @@ class Validation:
     pairs: tuple[tuple[float, float, str, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
+        """Return the fields as JSON values, each architecture as an object."""
+        pairs = [[p, m, json.loads(text), macs] for p, m, text, macs in self.pairs]
+        return {**asdict(self), "pairs": pairs}
 
 
 class _Saved(BaseModel):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from assay.architecture import Architecture
 from assay.contracts import Trial
-from assay.cost import derive
+from assay.cost import Cost, derive
 from assay.errors import AssayError, SpaceExhausted
 from assay.run.allot import count_for
 from assay.run.steps import Step
@@ -68,6 +69,7 @@ class Selection:
         self.results: dict[str, dict[str, float]] = {}
         self._networks: dict[str, nn.Module] = {}
         self._others: list[Final] = []
+        self._seconds = 0.0
 
     def run(self, step: Step) -> tuple[Final, nn.Module]:
         """Return the winner and its trained network; `results` then has all validation figures.
@@ -99,8 +101,8 @@ class Selection:
 
     def seconds_each(self) -> float:
         """Return the mean seconds of one finalist's training."""
-        rows = [r for r in self.study.finalists() if r.trial is not None and r.state == "done"]
-        return statistics.fmean(float(r.metrics["training_s"]) for r in rows)
+        rows = [r for r in self.study.finalists() if r["trial"] is not None and r["state"] == "done"]
+        return statistics.fmean(float(r["metrics"]["training_s"]) for r in rows)
 
     # --- who ----------------------------------------------------------------------------------
 
@@ -187,55 +189,66 @@ class Selection:
         self, final: Final, steps: int, step: Step
     ) -> tuple[nn.Module, dict[str, float] | None]:
         """Train one network, or take up where an earlier run left it; None if it failed."""
-        before = self.study.finalist(final.key)
+        before = self.study.finalist(final.key) or {"state": "", "metrics": {}, "weights": ""}
         trainer = self._trainer(final, steps)
-        if before is not None and before.weights:
-            trainer.load_state_dict(load_tensors(self.plan.out / before.weights))
-        if before is not None and before.state == "failed":
+        if before["weights"]:
+            trainer.load_state_dict(load_tensors(self.plan.out / before["weights"]))
+        if before["state"] == "failed":
             return trainer.module, None
-        if before is not None and before.state == "done":
-            return trainer.finish(), dict(before.metrics)
+        if before["state"] == "done":
+            return trainer.finish(), dict(before["metrics"])
+        self._seconds = float(before["metrics"].get("training_s", 0.0))
         try:
             self._train(final, trainer, step)
-            network = trainer.finish()
-            batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
-            figures = evaluate(network, batches, self.plan.task)
         except (AssayError, RuntimeError, MemoryError) as error:
-            text = traceback.format_exc()
-            self.study.add_failure("finalists", final.trial, str(error), text)
+            self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
             self._save(final, trainer, "failed", {}, step)
             return trainer.module, None
-        self._save(final, trainer, "done", figures, step)
+        state = trainer.state_dict()
+        network = trainer.finish()
+        batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
+        figures = evaluate(network, batches, self.plan.task)
+        self._save(final, trainer, "done", figures, step, state)
         return network, figures
 
     def _train(self, final: Final, trainer: Trainer, step: Step) -> None:
         chunk, saved = 1, time.monotonic()
         while not trainer.done:
             job = self.plan.executor.submit(lambda n=chunk: trainer.run(n))  # type: ignore[misc]
+            before = trainer.step
             for ended in self.plan.executor.gather([job]):
                 ended.result()
-            cost = job.result()
-            step.done += trainer.last_steps
+            taken, cost = trainer.step - before, job.result()
+            self._seconds += cost.wall_s
+            step.done += taken
             step.tell(final.key)
-            per_step = cost.wall_s / max(1, trainer.last_steps)
-            chunk = max(1, min(4 * chunk, int(_CHUNK_S / max(per_step, 1e-6))))
+            chunk = max(1, min(4 * chunk, int(_CHUNK_S * taken / max(cost.wall_s, 1e-6))))
             if time.monotonic() - saved >= _SAVE_EVERY_S and not trainer.done:
                 self._save(final, trainer, "running", {}, step)
                 saved = time.monotonic()
 
     def _save(
-        self, final: Final, trainer: Trainer, state: str, metrics: dict[str, float], step: Step
+        self,
+        final: Final,
+        trainer: Trainer,
+        state: str,
+        figures: Mapping[str, float],
+        step: Step,
+        weights: Mapping[str, Any] | None = None,
     ) -> None:
-        name = f"weights/{final.key}-{trainer.step}.safetensors"
+        """Write the training state under a new name, then book it and the cost at once."""
+        name = f"weights/{final.key}-{trainer.step}-{state}.safetensors"
         old = self.study.finalist(final.key)
-        save_tensors(self.plan.out / name, trainer.state_dict())
+        save_tensors(self.plan.out / name, weights or trainer.state_dict())
         self.study.save_finalist(
-            final.key, trial=final.trial, seed=final.seed, state=state, metrics=metrics,
-            weights=name, steps=trainer.step, architecture=final.architecture.to_json(),
+            final.key, trial=final.trial, seed=final.seed, state=state,
+            metrics={**figures, "training_s": self._seconds}, weights=name, steps=trainer.step,
+            architecture=final.architecture.to_json(),
+            cost=Cost(step.lap(), device=self.plan.train_on),
         )  # fmt: skip
-        step.checkpoint(device=self.plan.train_on)
-        if old is not None and old.weights and old.weights != name:
-            (self.plan.out / old.weights).unlink(missing_ok=True)
+        step.checkpoint()
+        if old is not None and old["weights"] not in ("", name):
+            (self.plan.out / old["weights"]).unlink(missing_ok=True)
 
     # --- choosing -----------------------------------------------------------------------------
 

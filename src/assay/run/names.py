@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from assay.errors import InvalidSetting, nearest
 
@@ -70,9 +71,10 @@ def changed(kind: str, value: Any, changes: Mapping[str, Any]) -> Any:
     Raises:
         InvalidSetting: an unknown field or a value that does not fit.
     """
-    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+    fields = [f.name for f in dataclasses.fields(value) if f.init]
     _refuse_unknown(kind, changes, fields)
-    return _construct(kind, type(value), {**fields, **changes})
+    made = _construct(kind, type(value), dict(changes))
+    return dataclasses.replace(value, **{name: getattr(made, name) for name in changes})
 
 
 def _refuse_unknown(kind: str, given: Iterable[str], fields: Iterable[str]) -> None:
@@ -93,9 +95,16 @@ def _construct(kind: str, cls: Any, settings: dict[str, Any]) -> Any:
     if not dataclasses.is_dataclass(cls):
         return cls(**settings)
     _refuse_unknown(kind, settings, [f.name for f in dataclasses.fields(cls) if f.init])
+    hints = typing.get_type_hints(cls)
+    read = {name: _read(f"{kind}.{name}", hints[name], v) for name, v in settings.items()}
+    return cls(**read)
+
+
+def _read(where: str, hint: Any, value: Any) -> Any:
+    """Read a value as a field's type: "3" as an int, "true" as a bool."""
+    adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     try:
-        return TypeAdapter(cls).validate_python(settings)
+        return adapter.validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join([kind, *map(str, first["loc"])])
-        raise InvalidSetting(f"{where}={first['input']!r}: {first['msg']}") from None
+        raise InvalidSetting(f"{where}={value!r}: {first['msg']}") from None

@@ -83,6 +83,12 @@ class Step:
         self.message = ""
         self.data: Mapping[str, Any] = {}
 
+    def lap(self) -> float:
+        """Return the seconds since the last booking for a cost booked elsewhere."""
+        seconds = self._steps.lap()
+        self.cost_s += seconds
+        return seconds
+
     def tell(self, message: str = "") -> None:
         """Report progress; nothing is written."""
         cost_s = self.cost_s + self._steps.unbooked_s()

@@ -148,7 +148,9 @@ class Workflow:
         with self.steps.step("measure") as step:
             if not path.exists():
                 self._table(step).save(path)
-            table = LatencyTable.load(path, plan.space, plan.target, example=self.example)
+            self.table = table = LatencyTable.load(
+                path, plan.space, plan.target, example=self.example
+            )
             self.measures = Measures(plan.space, plan.target, self.example, table)
             if self.study.get("validation") is None and plan.table is None:
                 validation = table.validate(_VALIDATED, seed=plan.seed)
