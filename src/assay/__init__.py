@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from assay.hardware.device import Device
     from assay.hardware.table import LatencyTable
     from assay.run.face import search
-    from assay.run.finalists import Finalists
+    from assay.run.plan import Finalists
     from assay.run.result import Result
     from assay.space.choices import Depth, Inputs, OneOf
     from assay.space.sizes import Kernel, Width
@@ -67,7 +67,7 @@ _HOME = {
     "Depth": "assay.space.choices",
     "Device": "assay.hardware.device",
     "Evolution": "assay.strategies.evolution",
-    "Finalists": "assay.run.finalists",
+    "Finalists": "assay.run.plan",
     "Inputs": "assay.space.choices",
     "Kernel": "assay.space.sizes",
     "LatencyTable": "assay.hardware.table",

@@ -2,62 +2,56 @@
 
 from __future__ import annotations
 
+import keyword
 import operator
+import runpy
 import textwrap
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from assay.errors import ExportRefused
+from assay.handover.layers import Made, read_layers
+from assay.handover.parts import Part, find_parts, shape_of, write_layer
 
-__all__ = ["write_source"]
+__all__ = ["load_source", "write_source"]
 
-_HEAD = '''"""A network found by a search. Needs torch alone.
+_HEAD = '''\
+"""A trained network as source; it needs torch alone.
 
     from model import load
-    net = load()          # trained weights, eval mode
+    net = load()  # the weights of weights.safetensors, in eval mode
 """
 
 import json
-import struct
-from collections import OrderedDict
-from pathlib import Path
+{imports}from pathlib import Path
 
 import torch
 from torch import nn
-
 '''
-_RESIDUAL = '''
-class Residual(nn.Module):
-    """Adds a body's output to its input."""
 
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, x):
-        return x + self.body(x)
-
-'''
-_TAIL = '''
-
+_TAIL = '''\
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-          "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+          "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+          "U8": torch.uint8, "BOOL": torch.bool}
 
 
 def read_safetensors(path):
-    """Read a safetensors file: the length of a JSON header, the header, the bytes."""
+    """Read name -> tensor: 8 bytes give the length of a JSON header, the tensors follow it."""
     data = bytearray(Path(path).read_bytes())
-    (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
     header.pop("__metadata__", None)
-    state = {}
+    values = torch.frombuffer(data, dtype=torch.uint8)[start:]
+    tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-        raw = torch.frombuffer(data, dtype=torch.uint8, count=end - begin, offset=8 + size + begin)
-        state[name] = raw.clone().view(dtype).reshape(shape)
-    return state
+        value = values[begin:end].clone().view(DTYPES[entry["dtype"]])
+        tensors[name] = value.reshape(entry["shape"])
+    return tensors
 
 
 def load(path=Path(__file__).with_name("weights.safetensors")):
@@ -70,104 +64,159 @@ def load(path=Path(__file__).with_name("weights.safetensors")):
 if __name__ == "__main__":
     net = load()
     print(net)
-    print(sum(p.numel() for p in net.parameters()), "parameters")
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters")
 '''
+
+_INFIX: Mapping[Any, str] = {
+    operator.add: "+",
+    operator.sub: "-",
+    operator.mul: "*",
+    operator.truediv: "/",
+}
 
 
 def write_source(module: nn.Module) -> str:
-    """Write a network of Sequentials, torch layers and residual sums as Python source.
+    """Write a network of torch's layers, Sequentials and fx graphs as Python source.
+
+    What recurs in it becomes a function, each kind of graph a class.
 
     Args:
         module: As `Space.build` makes it of a ready space.
     Returns:
-        The text of a file whose `load()` returns the network with the weights beside it.
+        The text of a file whose `load()` returns the network, given the weights beside it.
     Raises:
-        ExportRefused: a module that is none of these; names its path.
+        ExportRefused: a module that is none of these, or weights that are used twice.
     """
-    body = _expression(module, "")
-    uses_residual = "Residual(" in body
-    network = 'def network():\n    """Return the network, untrained."""\n    return ' + _indented(body)
-    return _HEAD + (_RESIDUAL if uses_residual else "") + "\n" + network + "\n" + _TAIL
+    places = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    if len(places) != len(list(module.parameters())):
+        raise ExportRefused("no source for a network that uses the same weights in two places")
+    made = read_layers(module)
+    writer = _Writer(find_parts(made))
+    body = textwrap.indent(writer.expression(made), "    ").lstrip()
+    network = f'def network():\n    """Return the network with new weights."""\n    return {body}'
+    functions = [part.source() for part in writer.parts.values()]
+    imports = "from collections import OrderedDict\n" if "OrderedDict" in body else ""
+    head = _HEAD.format(imports=imports)
+    pieces = [head, *writer.classes.values(), *functions, network, _TAIL]
+    return "\n\n\n".join(piece.strip("\n") for piece in pieces) + "\n"
 
 
-def _indented(text: str) -> str:
-    return textwrap.indent(text, "    ").lstrip()
+def load_source(path: Path) -> nn.Module:
+    """Run a file that `write_source` wrote, with the weights beside it; return its network.
+
+    Args:
+        path: The file. It is executed: call this on files written in this process only.
+    """
+    network: nn.Module = runpy.run_path(str(path))["load"]()
+    return network
 
 
-def _expression(module: nn.Module, path: str) -> str:
-    if type(module) is nn.Sequential:
-        return _sequential(module, path)
-    if isinstance(module, fx.GraphModule) and _is_residual(module):
-        inner = _expression(module.get_submodule("body"), f"{path}.body")
-        return f"Residual(\n{textwrap.indent(inner, '    ')},\n)"
-    if type(module).__module__.startswith("torch.nn.modules.") and not list(module.children()):
-        return f"nn.{type(module).__name__}({_arguments(module)})"
-    raise ExportRefused(
-        f"{path.lstrip('.') or 'the network'} is a {type(module).__name__}: source is written for "
-        "torch's own layers, Sequential and residual sums"
-    )
+class _Writer:
+    def __init__(self, parts: Mapping[tuple[object, ...], Part]) -> None:
+        self.parts = parts
+        self.classes: dict[str, str] = {}  # name -> source
+        self._names: dict[str, str] = {}  # body of a class -> its name
+
+    def expression(self, made: Made) -> str:
+        """Write what makes a module, over several lines where it has children."""
+        shape = shape_of(made)
+        if shape in self.parts:
+            return self.parts[shape].call(made)
+        if made.kind == "Sequential":
+            return self._sequential(made)
+        if made.kind == "GraphModule":
+            lines = [f"{n}={self.expression(c)}," for n, c in made.children.items()]
+            if len(lines) == 1:
+                lines = [f"{self.expression(c)}," for c in made.children.values()]
+            return _call(self._class_of(made), lines)
+        return write_layer(made)
+
+    def _sequential(self, made: Made) -> str:
+        names = list(made.children)
+        written = {name: self.expression(child) for name, child in made.children.items()}
+        if names == [str(i) for i in range(len(names))]:
+            return _call("nn.Sequential", [f"{text}," for text in written.values()])
+        if all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
+            lines = [f"{name}={text}," for name, text in written.items()]
+            return _call("nn.Sequential", [_call("OrderedDict", lines)])
+        lines = [f"({name!r}, {text})," for name, text in written.items()]
+        return _call("nn.Sequential", [_call("OrderedDict", [_call("", lines, "[]")])])
+
+    def _class_of(self, made: Made) -> str:
+        assert made.graph is not None
+        body = _class_body(list(made.children), made.graph)
+        if body not in self._names:
+            plain = "return x + self.body(x)" in body
+            number = len(self._names) + 1
+            name = "Residual" if plain and "Residual" not in self.classes else f"Graph{number}"
+            self._names[body] = name
+            self.classes[name] = f"class {name}(nn.Module):\n{body}"
+        return self._names[body]
 
 
-def _sequential(module: nn.Sequential, path: str) -> str:
-    children = dict(module.named_children())
-    if not children:
-        return "nn.Sequential()"
-    plain = list(children) == [str(i) for i in range(len(children))]
-    lines = []
-    for name, child in children.items():
-        text = _expression(child, f"{path}.{name}")
-        lines.append(f"{text}," if plain else f"({name!r}, {_indented(text)}),")
-    inner = textwrap.indent("\n".join(lines), "    ")
-    return f"nn.Sequential(\n{inner}\n)" if plain else f"nn.Sequential(OrderedDict([\n{inner}\n]))"
+def _call(function: str, lines: list[str], brackets: str = "()") -> str:
+    """Write a call: on one line if its arguments are few and short, else an argument a line."""
+    opening, closing = brackets
+    text = " ".join(lines).removesuffix(",")
+    if len(lines) <= 2 and "\n" not in text and len(function + text) < 70:
+        return f"{function}{opening}{text}{closing}"
+    return f"{function}{opening}\n{textwrap.indent(chr(10).join(lines), '    ')}\n{closing}"
 
 
-def _is_residual(module: fx.GraphModule) -> bool:
-    nodes = list(module.graph.nodes)
-    calls = [n for n in nodes if n.op == "call_module" and n.target == "body"]
-    sums = [n for n in nodes if n.op == "call_function" and n.target is operator.add]
-    return len(nodes) == 4 and len(calls) == len(sums) == 1
+# --- graphs ---------------------------------------------------------------------------------------
 
 
-def _arguments(layer: nn.Module) -> str:
-    """Return a layer's constructor arguments, those at their default left out."""
-    names = _SIGNATURES.get(type(layer))
-    if names is None:
-        text = layer.extra_repr()
-        if "=" in text or not text:
-            return text
-        raise ExportRefused(f"no rule writes the arguments of {type(layer).__name__}({text})")
-    given = []
-    for name, default in names.items():
-        value: Any = getattr(layer, name) if name != "bias" else layer.bias is not None
-        if isinstance(value, tuple) and len(set(value)) == 1:
-            value = value[0]
-        if default is _REQUIRED:
-            given.append(repr(value))
-        elif value != default:
-            given.append(f"{name}={value!r}")
-    return ", ".join(given)
+def _class_body(children: list[str], graph: fx.Graph) -> str:
+    lines: list[str] = []
+    inputs: list[str] = []
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            inputs.append(node.name)
+        elif node.op == "output":
+            lines.append(f"return {_written(node.args[0], alone=True)}")
+        elif len(node.users) > 1:
+            lines.append(f"{node.name} = {_computed(node)}")
+    made = ["super().__init__()", *(f"self.{name} = {name}" for name in children)]
+    body = [
+        f"def __init__({', '.join(['self', *children])}):", *(f"    {line}" for line in made), "",
+        f"def forward({', '.join(['self', *inputs])}):", *(f"    {line}" for line in lines),
+    ]  # fmt: skip
+    return textwrap.indent("\n".join(body), "    ")
 
 
-_REQUIRED = object()
-_CONV = {
-    "in_channels": _REQUIRED, "out_channels": _REQUIRED, "kernel_size": _REQUIRED, "stride": 1,
-    "padding": 0, "dilation": 1, "groups": 1, "bias": True, "padding_mode": "zeros",
-}  # fmt: skip
-_NORM = {
-    "num_features": _REQUIRED, "eps": 1e-5, "momentum": 0.1, "affine": True,
-    "track_running_stats": True,
-}  # fmt: skip
-_SIGNATURES: dict[type[nn.Module], dict[str, Any]] = {
-    nn.Conv1d: _CONV,
-    nn.Conv2d: _CONV,
-    nn.Conv3d: _CONV,
-    nn.BatchNorm1d: _NORM,
-    nn.BatchNorm2d: _NORM,
-    nn.BatchNorm3d: _NORM,
-    nn.Linear: {"in_features": _REQUIRED, "out_features": _REQUIRED, "bias": True},
-    nn.AdaptiveAvgPool2d: {"output_size": _REQUIRED},
-    nn.Flatten: {"start_dim": 1, "end_dim": -1},
-    nn.ReLU: {},
-    nn.Identity: {},
-    nn.Dropout: {"p": 0.5},
-}
+def _computed(node: fx.Node) -> str:
+    """Write what a node computes; a result that is used once is written where it is used."""
+    if node.op == "call_module":
+        return f"self.{node.target}({_listed(node)})"
+    if node.op == "call_method":
+        receiver, *others = node.args
+        return f"{_written(receiver)}.{node.target}({', '.join(map(_written, others))})"
+    if node.op == "call_function" and not node.kwargs and len(node.args) == 2:
+        one, other = map(_written, node.args)
+        if node.target in _INFIX:
+            return f"{one} {_INFIX[node.target]} {other}"
+        if node.target is operator.getitem:
+            return f"{one}[{other}]"
+    name = getattr(node.target, "__name__", "")
+    if node.op == "call_function" and getattr(torch, name, None) is node.target:
+        return f"torch.{name}({_listed(node)})"
+    raise ExportRefused(f"no source for {node.op} {node.target} in a graph")
+
+
+def _listed(node: fx.Node) -> str:
+    given = [_written(a) for a in node.args]
+    return ", ".join([*given, *(f"{k}={_written(v)}" for k, v in node.kwargs.items())])
+
+
+def _written(value: Any, *, alone: bool = False) -> str:
+    """Write an argument; a sum or product in brackets unless it stands alone."""
+    if isinstance(value, fx.Node):
+        if value.op == "placeholder" or len(value.users) > 1:
+            return value.name
+        text = _computed(value)
+        return f"({text})" if value.target in _INFIX and not alone else text
+    if isinstance(value, list):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, tuple):
+        return f"({''.join(f'{_written(v)}, ' for v in value)})"
+    return repr(value)

@@ -94,7 +94,7 @@ def search(
     """
     given = {key: dict(value) for key, value in (settings or {}).items()}
     _refuse_unknown(given)
-    target = target if target is not None else Device(**given.get("target", {}))
+    target = _fields("target", target or Device(), given)
     plan = Plan(
         space=space,
         task=task,

@@ -69,7 +69,8 @@ class Aims:
         if not names or len(set(names)) != len(names):
             raise InvalidSetting(f"objectives {tuple(objectives)!r} must name each quantity once")
         wanted = [o.quantity for o in self.objectives if o.quantity != "score"]
-        self.quantities = cheapest_first(list(dict.fromkeys([*limits, *wanted])))
+        # MACs cost nothing and are what everybody compares by.
+        self.quantities = cheapest_first(list(dict.fromkeys(["macs", *limits, *wanted])))
 
     def check(
         self, architecture: Architecture, measure: Measure

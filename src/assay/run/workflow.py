@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+import torch
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
@@ -16,7 +17,7 @@ from assay.hardware.table import LatencyTable
 from assay.run.allot import count_for
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher
-from assay.run.plan import Plan
+from assay.run.plan import Plan, versions
 from assay.run.steps import Step, Steps
 from assay.space.check import check_paths
 from assay.study.store import Study
@@ -76,6 +77,7 @@ class Workflow:
             check_paths(space, self.plan.task.example(2), points)
             self._refuse_hopeless_limit(points[1])
             step.done = 1
+            self.study.put("versions", {**versions(), "torch threads": torch.get_num_threads()})
             self.study.put("space", {
                 "size": str(space.size),
                 "choices": {c.label: list(c.options) for c in space.choices.values()},

@@ -1,0 +1,106 @@
+"""What a run looks like while it goes on: bars for a person, lines of JSON for a program."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+from assay.run.events import STEPS, Event
+
+__all__ = ["Bars", "Lines", "Quiet"]
+
+
+class Quiet:
+    """Shows nothing."""
+
+    json = False
+
+    def __enter__(self) -> Quiet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __call__(self, event: Event) -> None:
+        """Ignore an event."""
+
+
+class Lines(Quiet):
+    """Prints every event as one line of JSON."""
+
+    json = True
+
+    def __call__(self, event: Event) -> None:
+        """Print an event."""
+        print(json.dumps(event.to_dict()), flush=True)
+
+
+class Bars(Quiet):
+    """A bar for each of the six steps, with its cost so far and what remains.
+
+    Where the output is no terminal, one line is printed as each step ends.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr)
+        self._progress = Progress(
+            TextColumn("{task.description}", justify="left"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[cost]}", justify="right"),
+            Remaining(compact=True),
+            TextColumn("[dim]{task.fields[message]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        for i, (name, title) in enumerate(STEPS.items(), start=1):
+            self._tasks[name] = self._progress.add_task(
+                f"{i} {title}", total=None, start=False, cost="", message=""
+            )
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Move a bar."""
+        if event.step not in self._tasks:
+            self._console.print(event.message)
+            return
+        task = self._tasks[event.step]
+        if event.kind == "start":
+            self._progress.start_task(task)
+        self._progress.update(
+            task,
+            total=event.total or None,
+            completed=event.done,
+            cost=f"{event.cost_s:.1f} s",
+            message=event.message if event.kind != "start" else "",
+        )
+        if event.kind == "end":
+            self._progress.stop_task(task)
+            if not self._console.is_terminal:
+                number = list(STEPS).index(event.step) + 1
+                self._console.print(
+                    f"{number} {STEPS[event.step]:22} {event.cost_s:7.1f} s  {event.message}",
+                    highlight=False,
+                )

@@ -1,0 +1,68 @@
+"""`assay`: the commands by name, and what a failure looks like."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from cyclopts import App, CycloptsError
+
+from assay.errors import AssayError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: Mapping[str, str] = {
+    "search": "assay.cli.search:search",
+    "resume": "assay.cli.search:resume",
+    "report": "assay.cli.reading:report",
+    "show": "assay.cli.reading:show",
+    "spaces": "assay.cli.listing:spaces",
+    "tasks": "assay.cli.listing:tasks",
+    "doctor": "assay.cli.doctor:doctor",
+}
+"""Name -> "module:function", imported on use."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 if it did, 2 for what the user can mend, 130 if interrupted."""
+    app = App(
+        name="assay",
+        help="Find a network for your task, device and limits; see what it cost and how sure it is.",
+        version_flags=[],
+    )
+    app.command(_version, name="--version")
+    for name, target in COMMANDS.items():
+        app.command(target, name=name, help=_HELP[name])
+    try:
+        app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False, print_error=False,
+        )  # fmt: skip
+    except (AssayError, CycloptsError) as error:
+        print(f"assay: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        print(f"\nassay: stopped. {stop or ''}".rstrip(), file=sys.stderr)
+        sys.exit(130)
+
+
+_HELP = {
+    "search": "Search, train and hand back a network; `assay search` alone does it on digits.",
+    "resume": "Continue a search that was stopped or killed.",
+    "report": "Write the report of a study again and say where it is.",
+    "show": "Show the winner, the front and the costs of a study.",
+    "spaces": "List the ready spaces.",
+    "tasks": "List the ready tasks.",
+    "doctor": "Say whether this machine is ready, and what to install if not.",
+}
+
+
+def _version() -> None:
+    """Show the version."""
+    from importlib.metadata import version
+
+    print(version("assay"))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

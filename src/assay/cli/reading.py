@@ -1,0 +1,40 @@
+"""`assay report` and `assay show`: what a study says, without running anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+__all__ = ["report", "show"]
+
+
+def report(out: Path, /) -> None:
+    """Write the report of a study again and say where it is.
+
+    Parameters
+    ----------
+    out
+        Folder of the study.
+    """
+    from assay.report.html import write_report
+    from assay.study.store import Study
+
+    with Study.read(out) as study:
+        print(write_report(study, out / "report.html"))
+
+
+def show(out: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Show the winner, the costs and where its files are.
+
+    Parameters
+    ----------
+    out
+        Folder of the study.
+    json
+        Print one line of JSON.
+    """
+    from assay.cli.show import print_result
+
+    print_result(out, json=json)

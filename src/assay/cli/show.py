@@ -1,0 +1,114 @@
+"""The result of a study on the screen."""
+
+from __future__ import annotations
+
+import json as _json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from assay.study.store import Study
+
+__all__ = ["print_result", "summary"]
+
+
+def summary(out: Path) -> dict[str, Any]:
+    """Return what a study knows, as JSON values.
+
+    Args:
+        out: Folder of the study.
+    Raises:
+        InvalidStudy: it holds none.
+    """
+    with Study.read(out) as study:
+        ledger = {step: round(cost.wall_s, 3) for step, cost in study.ledger().items()}
+        states = [trial.state for trial in study.trials()]
+        return {
+            "out": str(out),
+            "winner": study.get("winner"),
+            "comparison": study.get("comparison") or [],
+            "limits": study.get("limits") or {},
+            "validation": _without_pairs(study.get("validation")),
+            "saving": study.get("saving"),
+            "handover": study.get("handover"),
+            "trials": {state: states.count(state) for state in sorted(set(states))},
+            "failures": len(study.failures()),
+            "cost_s": ledger,
+        }
+
+
+def _without_pairs(validation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if validation is None else {k: v for k, v in validation.items() if k != "pairs"}
+
+
+def print_result(out: Path, *, json: bool = False) -> None:
+    """Print the result of a study: a table for a person or one line of JSON.
+
+    Args:
+        out: Folder of the study.
+        json: Print JSON.
+    """
+    found = summary(Path(out))
+    if json:
+        print(_json.dumps({"kind": "result", **found}))
+        return
+    console = Console()
+    if found["winner"] is None:
+        _print_unfinished(console, found)
+        return
+    console.print(_comparison(found["comparison"]))
+    _print_facts(console, found, Path(out))
+
+
+def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="The winner beside networks of the same space, trained alike")
+    table.add_column("network")
+    columns = {
+        "test_accuracy": ("test accuracy", "{:.4f}"), "test_loss": ("test loss", "{:.4f}"),
+        "latency_ms": ("latency ms", "{:.4f}"), "macs": ("MACs", "{:,.0f}"),
+        "params": ("parameters", "{:,.0f}"),
+    }  # fmt: skip
+    shown = {k: v for k, v in columns.items() if any(k in row["metrics"] for row in rows)}
+    for title, _ in shown.values():
+        table.add_column(title, justify="right")
+    for row in rows:
+        cells = [form.format(row["metrics"][key]) for key, (_, form) in shown.items()]
+        table.add_row(row["name"], *cells, style="bold" if row["name"] == "winner" else "")
+    return table
+
+
+def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
+    limits = ", ".join(f"{name} <= {value:.4g}" for name, value in found["limits"].items())
+    spent = sum(found["cost_s"].values())
+    console.print(f"limits       {limits or 'none'}", highlight=False)
+    validation = found["validation"]
+    if validation:
+        console.print(
+            f"latency      table against {_unseen(validation)} whole networks: "
+            f"tau {validation['tau']:.3f}, {validation['within_10']:.0%} within 10 %",
+            highlight=False,
+        )
+    if found["saving"]:
+        console.print(f"cost         {spent:.1f} s; {found['saving']['formula']}", highlight=False)
+    gap = (found["handover"] or {}).get("onnx_max_difference")
+    if gap is not None:
+        console.print(f"model.onnx   largest difference from torch {gap:.2g}", highlight=False)
+    for name, reason in ((found["handover"] or {}).get("refused") or {}).items():
+        console.print(f"no {name}: {reason}", highlight=False, markup=False)
+    console.print(f"network      {out / 'best'}", highlight=False)
+    console.print(f"report       {out / 'report.html'}", highlight=False)
+
+
+def _unseen(validation: Mapping[str, Any]) -> str:
+    return str(validation.get("networks", "unseen"))
+
+
+def _print_unfinished(console: Console, found: Mapping[str, Any]) -> None:
+    states = ", ".join(f"{n} {state}" for state, n in found["trials"].items()) or "no trial yet"
+    console.print(f"{found['out']} has not finished: {states}", highlight=False)
+    for step, seconds in found["cost_s"].items():
+        console.print(f"  {step:12} {seconds:.1f} s", highlight=False)
+    console.print(f"continue with: assay resume {found['out']}", highlight=False)
