@@ -92,12 +92,8 @@ class OneShot:
         return self._trainer
 
     def step_seconds(self, ctx: Context) -> float:
-        """Time a few training steps, the first of which is not counted; weights are drawn anew."""
-        trainer = self._begin(ctx, 10**9)
-        trainer.run(2)
-        started = time.perf_counter()
-        trainer.run(5)
-        return (time.perf_counter() - started) / 5
+        """Time some training steps on paths as they will come; the weights are drawn anew after."""
+        return self._begin(ctx, 10**9).step_seconds(rounds=8, steps=6)
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Score a batch of paths, sharing the beginnings that they have in common.

@@ -1,17 +1,34 @@
-"""A card for a network: what it is, how to load it, what was measured."""
+"""A card for a network: what it is, how to load it, what was measured, how it was found."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.architecture import Architecture
+from assay.hardware.count import tensors_in
 
 if TYPE_CHECKING:
     from assay.handover.export import HandOver
 
 __all__ = ["write_card"]
+
+_LOADING = {
+    "model.onnx": "session = onnxruntime.InferenceSession('model.onnx')",
+    "model.pt2": "net = torch.export.load('model.pt2').module()  # needs torch alone",
+    "model.py": "net = model.load()  # `import model` in this folder; readable, needs torch alone",
+    "weights.safetensors": "state = safetensors.torch.load_file('weights.safetensors')",
+}
+_BYTES = ("bytes", "KiB", "MiB", "GiB")
+_NAMES = {
+    "latency_table_ms": "latency by the table",
+    "macs": "multiply-accumulates",
+    "memory_bytes": "memory",
+    "model_bytes": "model size",
+    "params": "parameters",
+}
 
 
 def write_card(
@@ -20,6 +37,7 @@ def write_card(
     metrics: Mapping[str, float],
     settings: Mapping[str, Any],
     done: HandOver,
+    inputs: Any,
 ) -> None:
     """Write the card as Markdown.
 
@@ -29,37 +47,94 @@ def write_card(
         metrics: Figures with units in their names.
         settings: What the search was told.
         done: What was exported, and what was refused.
+        inputs: Example inputs `[N, ...]`, or a tuple or dict of tensors; their shapes are shown.
     """
-    lines = ["# The network of this folder", ""]
-    lines += ["Found, trained and measured by a search; an ordinary network.", ""]
-    lines += ["## Figures", "", "| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value:.6g} |" for name, value in metrics.items()]
-    lines += ["", "The test split was read once, after the network had been chosen.", ""]
-    lines += ["## Files", ""]
-    lines += [f"- `{name}`: {_USE[name]}" for name in done.files]
-    lines += [f"- no `{name}`: {reason}" for name, reason in done.refused.items()]
-    for name, gap in (("model.onnx", done.onnx_max_difference),
-                      ("model.pt2", done.pt2_max_difference)):  # fmt: skip
-        if gap is not None and name in done.files:
-            lines.append(f"- largest difference of `{name}` from torch on real inputs: {gap:.3g}")
-    lines += ["", "## Architecture", "", "```json", architecture.to_json(), "```", ""]
-    lines += ["## Limits of use", ""]
-    lines += [
-        "Latency was measured on the machine and runtime below and holds there only. Accuracy is "
-        "that of the task's own test split.",
-        "",
-        "## Settings",
-        "",
-    ]
-    lines += [f"- {key}: `{value}`" for key, value in settings.items()]
-    path.write_text("\n".join(lines) + "\n")
+    sections = {
+        "Figures": _figures(metrics),
+        "How to load it": _loading(done, inputs),
+        "How it was found": _found(architecture, settings),
+        "Limits": _LIMITS,
+    }
+    text = "# A network found by architecture search\n\nAn ordinary network, trained; "
+    text += "the search chose its architecture and left no trace in it.\n"
+    for title, body in sections.items():
+        text += f"\n## {title}\n\n{body.strip()}\n"
+    path.write_text(text)
 
 
-_USE = {
-    "model.onnx": "`onnxruntime.InferenceSession('model.onnx')`",
-    "model.pt2": "`torch.export.load('model.pt2').module()`",
-    "weights.safetensors": "the weights, by parameter name",
-    "architecture.json": "the options chosen, by label",
-    "model.py": "readable source that imports torch alone: `from model import load; net = load()`",
-    "card.md": "this card",
-}
+_LIMITS = """
+- The test figures are of one look at the test split, after the network had been chosen on the
+  validation split; they say nothing of other data.
+- Latency holds for the machine, runtime, threads and batch above, and for no other.
+- Inputs must be prepared as the task prepares them; the files hold the network alone.
+"""
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    rows = [f"| {_plain(name)} | {_amount(name, value)} |" for name, value in metrics.items()]
+    return "\n".join(["| figure | value |", "|---|---:|", *rows])
+
+
+def _loading(done: HandOver, inputs: Any) -> str:
+    shapes = [f"`[N, {', '.join(map(str, t.shape[1:]))}]`" if t.ndim > 1 else "`[N]`"
+              for t in tensors_in(inputs)]  # fmt: skip
+    dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors_in(inputs)})
+    lines = [f"Inputs are {' and '.join(shapes)}, {' and '.join(dtypes)}; N is any number unless "
+             "said otherwise.", "", "```python"]  # fmt: skip
+    lines += [_LOADING[name] for name in _LOADING if name in done.files]
+    lines += ["```", ""]
+    gaps = {
+        "model.onnx": done.onnx_max_difference,
+        "model.pt2": done.pt2_max_difference,
+        "model.py": done.source_max_difference,
+    }
+    for name, gap in gaps.items():
+        if gap is not None:
+            lines.append(
+                f"- `{name}` was loaded and checked: on real inputs its outputs differ from the "
+                f"trained network's by at most {gap:.3g}{_batch(name, done, inputs)}."
+            )
+    lines += [f"- There is no `{name}`: {reason}" for name, reason in done.refused.items()]
+    return "\n".join(lines)
+
+
+def _batch(name: str, done: HandOver, inputs: Any) -> str:
+    if name in done.open_batch or name == "model.py":
+        return ""
+    return f"; N is fixed at {len(next(iter(tensors_in(inputs))))}"
+
+
+def _found(architecture: Architecture, settings: Mapping[str, Any]) -> str:
+    lines = ["The architecture, label by label:", "", "| choice | option |", "|---|---|"]
+    lines += [f"| `{label}` | {option} |" for label, option in architecture.items()]
+    lines += ["", "The settings of the search:", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {_setting(value)} |" for key, value in settings.items()]
+    return "\n".join(lines)
+
+
+def _setting(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _plain(name: str) -> str:
+    if name in _NAMES:
+        return _NAMES[name]
+    for suffix in ("_ms", "_s", "_bytes"):
+        name = name.removesuffix(suffix)
+    return name.replace("_", " ")
+
+
+def _amount(name: str, value: float) -> str:
+    """Write a figure with the unit that its name tells."""
+    if name.endswith("_bytes"):
+        scale = next((i for i in range(3) if value < 1024 ** (i + 1)), 3)
+        return f"{value / 1024**scale:.4g} {_BYTES[scale]}"
+    if name in ("macs", "params"):
+        return f"{value:,.0f}"
+    if name.endswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    for suffix in ("ms", "s"):
+        if name.endswith(f"_{suffix}"):
+            return f"{value:.4g} {suffix}"
+    return f"{value:.4g}"

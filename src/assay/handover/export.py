@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from assay.architecture import Architecture
-from assay.errors import ExportRefused
 from assay.handover.card import write_card
-from assay.handover.source import write_source
+from assay.handover.formats import Written, largest_difference, write_onnx, write_pt2
+from assay.handover.source import load_source, write_source
 from assay.hardware.count import tensors_in
-from assay.hardware.runtimes import check_onnx, export_onnx, quiet_exporter
-from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
 __all__ = ["HandOver", "hand_over"]
 
-_TOLERANCE = 1e-3
+_LONGEST_REASON = 300
 
 
 @dataclass
@@ -31,16 +29,20 @@ class HandOver:
     """What was written.
 
     Attributes:
-        files: Names of the files, in the folder.
-        onnx_max_difference: Largest absolute difference of the ONNX file's output from torch's on
-            real inputs, after loading it from disk; None without an ONNX file.
+        files: Names of the files in the folder, sorted.
+        onnx_max_difference: Largest absolute difference of the ONNX file's outputs from torch's on
+            real inputs, before it was written and after it was loaded; None without such a file.
         pt2_max_difference: The same of the torch.export file.
+        source_max_difference: The same of the network that `model.py` makes.
+        open_batch: Files that take any number of samples.
         refused: File -> the exporter's reason, for what could not be written.
     """
 
     files: list[str] = field(default_factory=list)
     onnx_max_difference: float | None = None
     pt2_max_difference: float | None = None
+    source_max_difference: float | None = None
+    open_batch: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,8 +62,11 @@ def hand_over(
 ) -> HandOver:
     """Write a trained network to a folder, whole or not at all.
 
+    Weights, architecture and card are always written; an exporter that refuses the network costs
+    its own file only, and its reason stands in the card and in the result.
+
     Args:
-        module: A plain network on the CPU; put into eval mode.
+        module: A plain network on the CPU; it is left in its mode.
         inputs: Real inputs `[N, ...]` with N >= 2, or a tuple or dict of tensors, to check with.
         out: The folder; one that is there is replaced.
         architecture: What the network is.
@@ -71,67 +76,76 @@ def hand_over(
     Returns:
         What was written, and what was refused and why.
     """
-    module.eval()
-    part = out.with_name(out.name + ".part")
-    if part.exists():
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
+    part = _emptied(out.with_name(f"{out.name}.part"))
     done = HandOver()
-    state = {k: v.detach().clone().contiguous() for k, v in module.state_dict().items()}
-    save_file(state, part / "weights.safetensors")
-    (part / "architecture.json").write_text(architecture.to_json() + "\n")
-    _write_onnx(module, inputs, part / "model.onnx", done)
-    _write_pt2(module, inputs, part / "model.pt2", done)
-    if source:
-        try:
-            (part / "model.py").write_text(write_source(module))
-        except ExportRefused as error:
-            done.refused["model.py"] = str(error)
-    done.files = sorted([p.name for p in part.iterdir()] + ["card.md"])
-    write_card(part / "card.md", architecture, metrics, settings, done)
-    if out.exists():
-        shutil.rmtree(out)
-    part.replace(out)
+    mode = module.training
+    module.eval()
+    try:
+        _write_weights(module, part / "weights.safetensors")
+        (part / "architecture.json").write_text(architecture.to_json() + "\n")
+        onnx = _attempt(done, part / "model.onnx", lambda p: write_onnx(module, inputs, p))
+        pt2 = _attempt(done, part / "model.pt2", lambda p: write_pt2(module, inputs, p))
+        done.onnx_max_difference = onnx.max_difference if onnx else None
+        done.pt2_max_difference = pt2.max_difference if pt2 else None
+        if source:
+            made = _attempt(done, part / "model.py", lambda p: _write_model(module, inputs, p))
+            done.source_max_difference = made.max_difference if made else None
+    finally:
+        module.train(mode)
+    done.files = sorted([*(p.name for p in part.iterdir()), "card.md"])
+    write_card(part / "card.md", architecture, metrics, settings, done, inputs)
+    _put_in_place(part, out)
     return done
 
 
-def _write_onnx(module: nn.Module, inputs: Any, path: Path, done: HandOver) -> None:
-    """Export with an open batch where the exporter can, else at the example's."""
+def _write_weights(module: nn.Module, path: Path) -> None:
+    state = {name: t.detach().clone().contiguous() for name, t in module.state_dict().items()}
+    path.write_bytes(save(state))
+
+
+def _attempt(done: HandOver, path: Path, write: Callable[[Path], Written]) -> Written | None:
     try:
-        try:
-            model = export_onnx(module, inputs, dynamic_batch=True)
-        except ExportRefused:
-            model = export_onnx(module, inputs)
-    except ExportRefused as error:
-        done.refused[path.name] = str(error)
-        return
-    path.write_bytes(model.SerializeToString())
-    done.onnx_max_difference = check_onnx(path, module, inputs)
-    if not done.onnx_max_difference <= _TOLERANCE:
-        path.unlink()
-        done.refused[path.name] = (
-            f"its output differs from torch's by {done.onnx_max_difference:.3g}"
+        written = write(path)
+    # Exporters and runtimes share no error below Exception, and a network that took hours to train
+    # must not be lost to one of them: the reason is kept, and shown in the card.
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        done.refused[path.name] = _reason(error)
+        return None
+    if written.open_batch:
+        done.open_batch.append(path.name)
+    return written
+
+
+def _write_model(module: nn.Module, inputs: Any, path: Path) -> Written:
+    """Write the source, run it, and compare its network."""
+    path.write_text(write_source(module))
+    with torch.no_grad():
+        expected, found = (
+            list(tensors_in(call_model(net, inputs))) for net in (module, load_source(path))
         )
+    return Written(largest_difference(expected, found), open_batch=False)
 
 
-def _write_pt2(module: nn.Module, inputs: Any, path: Path, done: HandOver) -> None:
-    args = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
-    kwargs = inputs if isinstance(inputs, dict) else {}
-    batch = torch.export.Dim("batch")
-    shapes: Any = map_tensors(kwargs or args, lambda t: {0: batch})
-    with quiet_exporter(), torch.no_grad():
-        try:
-            try:
-                program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
-            except Exception:  # a network that fixes its batch; exported at the example's instead
-                program = torch.export.export(module, args, kwargs)
-            torch.export.save(program, path)
-            loaded = torch.export.load(path).module()
-        except Exception as error:  # the exporter's errors share no type below Exception
-            path.unlink(missing_ok=True)
-            done.refused[path.name] = f"torch.export refuses it: {error}"[:300]
-            return
-        found, expected = loaded(*args, **kwargs), call_model(module, inputs)
-    pairs = zip(tensors_in(found), tensors_in(expected), strict=True)
-    done.pt2_max_difference = max(float((f - e).abs().max()) for f, e in pairs)
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"[:_LONGEST_REASON]
 
+
+def _emptied(folder: Path) -> Path:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    """Rename the finished folder; at any moment `out` is the old one, the new one or absent."""
+    old = out.with_name(f"{out.name}.old")
+    if old.exists():
+        shutil.rmtree(old)
+    if out.exists():
+        out.rename(old)
+    part.rename(out)
+    if old.exists():
+        shutil.rmtree(old)

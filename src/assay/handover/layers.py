@@ -110,7 +110,7 @@ def _arguments(layer: nn.Module, path: str) -> tuple[dict[str, Value], dict[str,
 def _narrow(name: str, value: Any) -> Value:
     if name in _SPREAD and isinstance(value, tuple) and len(set(value)) == 1:
         return value[0]  # type: ignore[no-any-return]
-    return tuple(value) if isinstance(value, tuple) else value  # type: ignore[no-any-return]
+    return tuple(value) if isinstance(value, tuple) else value
 
 
 def _is_literal(value: Any) -> bool:

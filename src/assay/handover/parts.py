@@ -7,6 +7,7 @@ is the same in all of them is written out, those that always change together are
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -166,12 +167,13 @@ def _rank(parameter: str) -> int:
 
 
 def _wrapped(line: str, *, indent: int) -> list[str]:
-    """Indent a call, over three lines where one would be longer than 100 characters."""
+    """Indent a call, its arguments on lines of their own where one would be too long."""
     space = " " * indent
     if len(space + line) <= 100:
         return [space + line]
     function, _, arguments = line.partition("(")
-    return [f"{space}{function}(", f"{space}    {arguments.removesuffix('),')},", f"{space}),"]
+    inner = textwrap.wrap(arguments.removesuffix("),") + ",", width=96 - indent)
+    return [f"{space}{function}(", *(f"{space}    {text}" for text in inner), f"{space}),"]
 
 
 def _slots(block: Made) -> Iterator[Slot]:

@@ -119,9 +119,9 @@ class _Writer:
 
     def expression(self, made: Made) -> str:
         """Write what makes a module, over several lines where it has children."""
-        shape = shape_of(made)
-        if shape in self.parts:
-            return self.parts[shape].call(made)
+        part = self.parts.get(shape_of(made) or ())
+        if part is not None:
+            return part.call(made)
         if made.kind == "Sequential":
             return self._sequential(made)
         if made.kind == "GraphModule":
@@ -139,8 +139,9 @@ class _Writer:
         if all(name.isidentifier() and not keyword.iskeyword(name) for name in names):
             lines = [f"{name}={text}," for name, text in written.items()]
             return _call("nn.Sequential", [_call("OrderedDict", lines)])
-        lines = [f"({name!r}, {text})," for name, text in written.items()]
-        return _call("nn.Sequential", [_call("OrderedDict", [_call("", lines, "[]")])])
+        pairs = "\n".join(f"{name!r}: {text}," for name, text in written.items())
+        ordered = "OrderedDict({\n" + textwrap.indent(pairs, "    ") + "\n})"
+        return _call("nn.Sequential", [ordered])
 
     def _class_of(self, made: Made) -> str:
         assert made.graph is not None
@@ -154,13 +155,12 @@ class _Writer:
         return self._names[body]
 
 
-def _call(function: str, lines: list[str], brackets: str = "()") -> str:
+def _call(function: str, lines: list[str]) -> str:
     """Write a call: on one line if its arguments are few and short, else an argument a line."""
-    opening, closing = brackets
     text = " ".join(lines).removesuffix(",")
     if len(lines) <= 2 and "\n" not in text and len(function + text) < 70:
-        return f"{function}{opening}{text}{closing}"
-    return f"{function}{opening}\n{textwrap.indent(chr(10).join(lines), '    ')}\n{closing}"
+        return f"{function}({text})"
+    return f"{function}(\n{textwrap.indent(chr(10).join(lines), '    ')}\n)"
 
 
 # --- graphs ---------------------------------------------------------------------------------------

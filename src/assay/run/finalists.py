@@ -165,11 +165,7 @@ class Selection:
         return int(self.study.plan("finalists", {"steps": most})["steps"])
 
     def _step_seconds(self, final: Final) -> float:
-        trainer = self._trainer(final, 10**9)
-        trainer.run(2)
-        started = time.perf_counter()
-        trainer.run(4)
-        return (time.perf_counter() - started) / 4
+        return self._trainer(final, 10**9).step_seconds()
 
     # --- training -----------------------------------------------------------------------------
 

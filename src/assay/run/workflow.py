@@ -29,6 +29,7 @@ _CHECKED_PATHS = 3
 _SAVE_EVERY_S = 5.0
 _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
+_MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _VALIDATED = 8
 _DRAWN_FOR_MEDIAN = 501
 
@@ -119,7 +120,8 @@ class Workflow:
         if plan.budget.in_counts:
             return self.study.plan("train", {"steps": plan.budget.steps or whole})
         unit_s = plan.estimator.step_seconds(self.ctx)
-        count = count_for("train", "training step", self.left_s(), unit_s, most=whole)
+        most = _MOST_PASSES * whole
+        count = count_for("train", "training step", self.left_s(), unit_s, most=most)
         return self.study.plan("train", {"steps": count})
 
     def _prepare(self, step: Step, steps: int) -> None:

@@ -30,7 +30,7 @@ class Recipe:
         ema: Decay of an exponential moving average of the weights; 0 for none.
         clip: Largest gradient norm; 0 for none.
         precision: "auto", "fp32", "bf16" or "fp16".
-        channels_last: "auto" for networks with 2-D convolutions on CUDA, or a bool.
+        channels_last: "auto" for networks with 2-D convolutions, or a bool.
     Raises:
         InvalidSetting: a value out of range.
     """

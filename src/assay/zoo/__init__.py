@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from assay.errors import InvalidSetting, nearest
 
@@ -14,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SPACES", "load_space"]
 
-SPACES: Mapping[str, str] = {"mobile": "assay.zoo.mobile:for_task"}
-"""Name -> "module:function" that makes the space for a task."""
+SPACES: Mapping[str, str] = {"mobile": "assay.zoo.mobile:mobile"}
+"""Name -> "module:function"; it takes `input_shape=` and `num_classes=` beside its own options."""
+
+_OF_THE_TASK = ("input_shape", "num_classes")
 
 
 def load_space(name: str, task: Task, **options: Any) -> Space:
@@ -23,16 +29,49 @@ def load_space(name: str, task: Task, **options: Any) -> Space:
 
     Args:
         name: A key of `SPACES`.
-        task: Gives the shape of the inputs and the number of classes.
-        options: Keyword arguments of the space.
+        task: Of images `[N, C, H, W]` and classes; gives the space its shape.
+        options: Keyword arguments of the space, such as `kernels=(3, 5)`; as text also "3,5".
     Raises:
-        InvalidSetting: an unknown name or option.
+        InvalidSetting: an unknown name or option, a value that does not fit, or a task that is not
+            of images and classes.
     """
     if name not in SPACES:
         raise InvalidSetting(f"unknown space {name!r}; {nearest(name, SPACES)}")
-    module, _, function = SPACES[name].partition(":")
+    module, _, attribute = SPACES[name].partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    known = [p for p in inspect.signature(function).parameters if p not in _OF_THE_TASK]
+    types = get_type_hints(function)
+    for option, value in options.items():
+        if option not in known:
+            raise InvalidSetting(f"unknown option space.{option}; {nearest(option, known)}")
+        options[option] = _read(option, value, types[option])
+    made: Space = function(**_shape(name, task), **options)
+    return made
+
+
+def _shape(name: str, task: Task) -> dict[str, Any]:
+    shape = tuple(getattr(task.example(1), "shape", ()))
+    if len(shape) != 4 or task.num_classes is None:
+        raise InvalidSetting(
+            f"the space {name!r} is for classes of images [N, C, H, W]; the task {task.name!r} has "
+            f"inputs {list(shape)} and {task.num_classes} classes: give your own module"
+        )
+    return {"input_shape": shape[1:], "num_classes": task.num_classes}
+
+
+def _read(option: str, value: Any, kind: Any) -> Any:
+    """Check a value against the option's type; text is read as JSON, "3,5" as a list."""
     try:
-        made = getattr(importlib.import_module(module), function)(task, **options)
-    except TypeError as error:
-        raise InvalidSetting(f"space {name!r} does not take {sorted(options)}: {error}") from error
-    return made  # type: ignore[no-any-return]
+        return TypeAdapter(kind).validate_python(_parsed(value))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InvalidSetting(f"space.{option}={value!r} does not fit: {reason}") from None
+
+
+def _parsed(value: Any) -> Any:
+    for text in (value, f"[{value}]") if isinstance(value, str) else ():
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            continue
+    return value

@@ -12,10 +12,9 @@ from assay.errors import InvalidSetting
 from assay.space.choices import Depth, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.train.task import Task
 from assay.zoo.blocks import conv_norm_act, inverted_bottleneck, named, residual
 
-__all__ = ["SIZES", "Sizes", "Stage", "for_task", "mobile", "sizes_for"]
+__all__ = ["SIZES", "Sizes", "Stage", "mobile", "sizes_for"]
 
 
 @dataclass(frozen=True)
@@ -172,24 +171,6 @@ def mobile(
         )
 
     return Space(model)
-
-
-def for_task(task: Task, **options: Any) -> Space:
-    """Make the space for a task of images.
-
-    Args:
-        task: Gives the shape of the images and the number of classes.
-        options: Keyword arguments of `mobile`.
-    Raises:
-        InvalidSetting: the task's inputs are no images `[N, C, H, W]`, or it has no classes.
-    """
-    shape = tuple(getattr(task.example(1), "shape", ()))
-    if len(shape) != 4 or task.num_classes is None:
-        raise InvalidSetting(
-            f"the space 'mobile' is for classes of images [N, C, H, W]; this task has inputs of "
-            f"shape {shape} and {task.num_classes} classes: bring your own module by --model"
-        )
-    return mobile(input_shape=shape[1:], num_classes=task.num_classes, **options)
 
 
 _Grid = Mapping[str, tuple[int, int]]

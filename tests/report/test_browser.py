@@ -1,0 +1,136 @@
+"""The report in a real Chromium: Debian's, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.report.html import write_report
+from tests.report.fake_study import FakeStudy, finished
+
+FIGURES = ["front", "progress", "predicted", "macs", "ledger", "saving"]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    return {
+        "finished": write_report(finished(), folder / "finished.html"),
+        "long": write_report(finished(20_000), folder / "long.html"),
+        "empty": write_report(FakeStudy(), folder / "empty.html"),
+        "unbroken": write_report(unbroken(), folder / "unbroken.html"),
+    }
+
+
+def unbroken() -> FakeStudy:
+    """A study whose names have no place where a line could end."""
+    study, name = finished(30), "w" * 120
+    study.settings = {**study.settings, "task": name, name: name}
+    study.documents["comparison"][1]["name"] = name
+    study.documents["winner"]["blocks"][1].update(name=name, label=name + "2", detail=name)
+    study.documents["saving"]["formula"] = name
+    study.failed = [{"phase": "score", "trial": 1, "traceback": f"{name}\n{name}"}]
+    return study
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = shutil.which("chromium")
+    if path is None or find_spec("playwright") is None:
+        yield None
+        return
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, headless=True, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any, needs: Callable[[str, object], None]) -> Iterator[Callable[..., Any]]:
+    """Opens a report, and fails when it has complained or asked for anything but itself."""
+    needs("needs Chromium and Playwright", chromium)
+    contexts = []
+    complaints: list[str] = []
+
+    def visit(path: Path, width: int, scheme: str = "light") -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("request", lambda request: complaints.append(request.url))
+        page.goto(path.as_uri(), wait_until="load")
+        own = path.as_uri()
+        complaints[:] = [c for c in complaints if c != own and not c.startswith("data:")]
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["finished", "long", "empty", "unbroken"])
+def test_the_page_fits_its_width(
+    reports: dict[str, Path], opened: Callable[..., Any], name: str, width: int
+) -> None:
+    page = opened(reports[name], width)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    stray = page.evaluate(
+        """width => [...document.querySelectorAll('main *, header *, footer *')]
+            .filter(e => !e.closest('.scroll, pre, svg') && e.getClientRects().length)
+            .filter(e => e.getBoundingClientRect().right > width + 0.5)
+            .map(e => e.outerHTML.slice(0, 80))""",
+        width,
+    )
+    assert stray == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_figures_are_drawn_and_legible(
+    reports: dict[str, Path], opened: Callable[..., Any], width: int
+) -> None:
+    page = opened(reports["finished"], width)
+    sizes = page.evaluate(
+        """[...document.querySelectorAll('svg.figure')].map(svg => {
+            const box = svg.getBoundingClientRect();
+            const text = svg.querySelector('text').getBoundingClientRect();
+            return [svg.classList[1], box.width, box.height, text.height];
+        })"""
+    )
+    assert [name for name, *_ in sizes] == FIGURES
+    for _, wide, high, text in sizes:
+        assert wide > 300
+        assert high > 60
+        assert text >= 8
+    assert page.locator(".chain > li").count() == 10
+    assert page.locator("#fig-front svg .trials use").count() > 100
+
+
+def test_night_turns_paper_and_ink_round(
+    reports: dict[str, Path], opened: Callable[..., Any]
+) -> None:
+    def lightness(page: Any, selector: str, what: str) -> float:
+        colour = page.evaluate(
+            "([s, w]) => getComputedStyle(document.querySelector(s))[w]", [selector, what]
+        )
+        return sum(float(part) for part in colour[4:-1].split(",")) / 3
+
+    day, night = (opened(reports["finished"], 1280, scheme) for scheme in ("light", "dark"))
+    assert lightness(day, "body", "backgroundColor") > 200
+    assert lightness(night, "body", "backgroundColor") < 60
+    for page, dark in ((day, True), (night, False)):
+        assert (lightness(page, "svg.figure .halo text, svg.figure text", "fill") < 128) is dark

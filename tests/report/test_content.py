@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from assay.architecture import Architecture
+from assay.contracts import Estimate, Trial
+from assay.cost import Cost
+from assay.report.content import read_content
+from tests.report.fake_study import FakeStudy, finished
+
+
+def test_trials_are_told_apart_by_state_and_costs_put_in_the_order_of_the_steps() -> None:
+    study = finished(400)
+    study.costs = {"finalists": Cost(3.0), "own": Cost(1.0), "lost": Cost(0.5), "train": Cost(2.0)}
+    content = read_content(study)
+    parts = (content.scored, content.infeasible, content.failed)
+    assert [len(part) for part in parts] == [204, 195, 1]
+    assert list(content.ledger) == ["train it once", "train finalists", "own"]
+    assert (content.lost_s, content.spent_s) == (0.5, 6.5)
+    assert content.by_table
+
+
+def test_networks_are_the_tables_and_the_finalists_each_once() -> None:
+    point, other = Architecture({"a": "x"}), Architecture({"a": "y"})
+    rows = [
+        {"architecture": a, "trial": 0, "quantity": "latency_ms", "value": value,
+         "source": "measured", "detail": {}}
+        for a, value in ((point.to_json(), 9.0), (other.to_json(), 2.0), (None, 0.1))
+    ]  # fmt: skip
+    study = FakeStudy(
+        rows=[Trial(0, other, "scored", Estimate(0.5), {"macs": 20})],
+        measured=rows,
+        documents={"validation": {"pairs": [[1.1, 1.0, dict(point), 10, {"op": 0.5}]]}},
+    )
+    assert not read_content(study).by_table
+    found = read_content(study).networks
+    assert [(n.architecture, n.macs, n.latency_ms, n.parts_ms) for n in found] == [
+        (point, 10, 1.0, {"op": 0.5}),
+        (other, 20, 2.0, {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("measured", "limits", "quantity", "limit"),
+    [
+        ({"latency_ms": 1.0, "macs": 5}, {"macs": 9}, "latency_ms", None),
+        ({"macs": 5, "params": 7}, {"params": 9}, "params", 9),
+        ({"macs": 5, "params": 7}, {}, "macs", None),
+        ({"energy": 5}, {}, "energy", None),
+        ({}, {"latency_ms": 3}, "latency_ms", 3),
+    ],
+)
+def test_the_score_is_set_against_latency_or_what_is_limited(
+    measured: dict[str, float], limits: dict[str, float], quantity: str, limit: float | None
+) -> None:
+    trial = Trial(0, Architecture({}), "scored", Estimate(0.5), measured)
+    content = read_content(FakeStudy(settings={"limits": limits}, rows=[trial]))
+    assert (content.quantity, content.limit) == (quantity, limit)

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from assay.architecture import Architecture
+from assay.contracts import Estimate, Trial
+from assay.cost import Cost
+from assay.report.html import blocks, write_report
+from tests.report.fake_study import FakeStudy, finished
+
+EVIL = "<script>alert(1)</script>\"'&$x$"
+VOID = {"meta", "link", "wbr", "br"}
+
+
+class Page(HTMLParser):
+    """Collects elements, ids, links out, and the text of the first heading."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in {"href", "src", "xlink:href", "srcset", "action", "data"}:
+                self.links.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.text += data
+
+
+def written(study: FakeStudy, folder: Path) -> str:
+    return write_report(study, folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(finished(), tmp_path_factory.mktemp("report"))
+
+
+def test_the_page_is_whole_and_points_nowhere(text: str) -> None:
+    page = Page(text)
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert {"script", "iframe", "img", "object"}.isdisjoint(page.tags)
+    inside = {link for link in page.links if link.startswith("#")}
+    assert set(page.links) - inside == {"data:,"}
+    assert {link[1:] for link in inside} <= set(page.ids)
+    assert set(re.findall(r"https?://[\w./]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert "@import" not in text
+
+
+def test_every_figure_is_there_with_a_caption(text: str) -> None:
+    assert re.findall(r'<svg[^>]*class="figure (\w+)"', text) == [
+        "front", "progress", "predicted", "macs", "ledger", "saving",
+    ]  # fmt: skip
+    assert text.count("<figcaption>") == 6
+    assert text.count('<div class="block">') == 10
+
+
+def test_the_first_line_says_what_was_got_and_what_it_cost(text: str) -> None:
+    heading = re.search(r"<h1>(.*?)</h1>", text)
+    assert heading is not None
+    assert heading[1].replace("\xa0", " ") == (
+        "A trained network with 97.78 % test accuracy at 0.396 ms latency (limit 0.420 ms), "
+        "found and trained in 1 min 53 s."
+    )
+
+
+def test_a_score_is_never_called_an_accuracy(text: str) -> None:
+    said = Page(text).text
+    for match in re.finditer("accurac", said):
+        near = said[max(0, match.start() - 40) : match.start()]
+        assert re.search(r"(test|validation|not the|task\.score)\s*$", near), near
+    assert "one-shot score" in text
+
+
+def test_settings_versions_formula_and_failures_are_all_there(text: str) -> None:
+    said = Page(text).text
+    for wanted in (
+        "estimator.paths", "fair", "recipe.batch_size", "onnxruntime", "1.23.0", "9f31c2e07ab4",
+        "305 architectures × 11.2 s", "lower the learning rate", "lost to kills",
+        "Sessions that worked",
+    ):  # fmt: skip
+        assert wanted in said
+
+
+def test_the_same_study_gives_the_same_bytes(text: str, tmp_path: Path) -> None:
+    assert written(finished(), tmp_path) == text
+
+
+def test_twenty_thousand_trials_fit_a_megabyte(tmp_path: Path) -> None:
+    path = write_report(finished(20_000), tmp_path / "report.html")
+    assert path.stat().st_size <= 2**20 // 2
+    assert 'class="trials-binned"' in path.read_text(encoding="utf-8")
+
+
+def test_just_below_the_limit_of_points_fits_too(tmp_path: Path) -> None:
+    assert len(written(finished(3900), tmp_path).encode()) <= 2**20
+
+
+def test_an_empty_study_says_what_is_not_there_yet(tmp_path: Path) -> None:
+    text = written(FakeStudy(), tmp_path)
+    said = Page(text).text
+    assert "No winner yet: 0 architectures scored in 0 s." in said.replace("\xa0", " ")
+    for missing in (
+        "No network has been handed back yet", "is not made yet", "No finalist has been trained",
+        "No architecture has been scored yet", "has not been validated", "Nothing has been booked",
+        "is not known before a finalist is trained", "Settings: not recorded",
+    ):  # fmt: skip
+        assert missing in said
+    assert "<svg" not in text
+
+
+@pytest.mark.parametrize(
+    "gone", ["winner", "comparison", "validation", "saving", "versions", "space"]
+)
+def test_any_document_may_be_missing(gone: str, tmp_path: Path) -> None:
+    study = finished(60)
+    study.documents = {key: value for key, value in study.documents.items() if key != gone}
+    assert Page(written(study, tmp_path)).open == []
+
+
+def test_what_a_user_wrote_is_escaped(tmp_path: Path) -> None:
+    point = Architecture({EVIL: EVIL})
+    other = {EVIL: "x", "b": 1}
+    metrics = {"test_accuracy": 0.5, EVIL: 1.0}
+    study = FakeStudy(
+        settings={"task": EVIL, "space": EVIL, "estimator": EVIL, "limits": {EVIL: 2}, EVIL: EVIL},
+        identity={EVIL: EVIL},
+        rows=[Trial(0, point, "scored", Estimate(0.1), {EVIL: 1.0})],
+        costs={EVIL: Cost(1.0, device=EVIL)},
+        trained=[{"trial": 0, "seed": 0, "state": EVIL, "metrics": metrics}],
+        failed=[{"phase": EVIL, "trial": None, "traceback": f"{EVIL}\n{EVIL}"}],
+        runs=[{EVIL: EVIL}],
+        documents={
+            "winner": {"trial": 0, "architecture": dict(point), "metrics": metrics,
+                       "blocks": [{"label": EVIL, "name": EVIL, "detail": EVIL, "macs": 1}]},
+            "comparison": [{"name": EVIL, "metrics": metrics}],
+            "validation": {"pairs": [[1.0, 1.0, dict(point), 5], [2.0, 2.0, other, 5]]},
+            "saving": {"spent_s": 1.0, "train_each_s": 2.0, "formula": EVIL},
+            "versions": {EVIL: EVIL},
+            "space": {"size": 1},
+        },
+    )  # fmt: skip
+    text = written(study, tmp_path)
+    assert "<script" not in text
+    assert "script" not in Page(text).tags
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 15
+
+
+def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("before")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="report"):
+        write_report(FakeStudy(), tmp_path / "file" / "report.html")
+    write_report(FakeStudy(), str(target))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "report.html"]
+    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_blocks_share_what_they_take() -> None:
+    rows = [
+        {"label": "a", "name": "conv", "macs": 30, "latency_ms": 0.1},
+        {"label": "b", "macs": 10, "latency_ms": None},
+    ]
+    first, second = blocks({"blocks": rows})
+    assert (first["macs_share"], first["latency_ms_share"]) == (75.0, 100.0)
+    assert (second["macs_share"], second["latency_ms_share"]) == (25.0, None)
+    assert (second["name"], second["detail"]) == ("b", "")
+    assert blocks(None) == []
+
+
+def test_a_limit_on_macs_alone_sets_the_score_against_macs(tmp_path: Path) -> None:
+    study = FakeStudy(
+        settings={"limits": {"macs": 2e6}},
+        rows=[
+            Trial(n, Architecture({"a": n}), "scored", Estimate(n / 10), {"macs": n * 1e6})
+            for n in range(2)
+        ]
+        + [Trial(2, Architecture({"a": 2}), "infeasible", measured={"macs": 3e6}, violation=0.5)],
+    )
+    text = written(study, tmp_path)
+    assert "Score against MACs" in text
+    assert "limit 2.00 M" in text
+
+
+def test_scores_that_are_not_finite_have_no_place_in_a_figure(tmp_path: Path) -> None:
+    rows = [
+        Trial(n, Architecture({"a": n}), "scored", Estimate(score), {"macs": 1.0})
+        for n, score in enumerate((0.1, float("-inf"), float("nan")))
+    ]
+    assert "1 scored" in written(FakeStudy(rows=rows), tmp_path)

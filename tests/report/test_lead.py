@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from assay.report import lead
+from assay.report.content import read_content
+from tests.report.fake_study import FakeStudy, finished
+
+
+def test_lead_says_what_was_searched_measured_and_saved() -> None:
+    assert lead.lead(read_content(finished())) == [
+        "400 architectures out of 17.3 M were proposed by evolution: 204 scored by one-shot, "
+        "195 over a limit and never scored, 1 failed, 3 trained from scratch.",
+        "Latency was measured on the machine that ran this (onnxruntime, 1 thread, batch 1, "
+        "median of 50 runs). A score ranks architectures within this search and is not the "
+        "accuracy of a trained network.",
+        "Finding the winner took 1 min 53 s; training every scored architecture instead would "
+        "have taken 56 min 52 s, 30.3 times as long.",
+    ]
+
+
+def test_headline_of_another_task_names_its_metric_and_of_another_limit_its_quantity() -> None:
+    content = replace(
+        read_content(finished()),
+        quantity="macs",
+        limit=2_000_000,
+        winner={"metrics": {"test_mse": 0.0123, "test_loss": 0.5, "macs": 1_500_000}},
+    )
+    assert lead.headline(content) == (
+        "A trained network with a test mse of 0.0123 at 1.50 M MACs (limit 2.00 M), "
+        "found and trained in 1 min 53 s."
+    )
+
+
+def test_tiles_say_where_each_figure_comes_from() -> None:
+    tiles = lead.tiles(read_content(finished()))
+    assert [(tile.name, tile.note) for tile in tiles] == [
+        ("test accuracy", "test split, opened once"),
+        ("latency", "whole network, measured; limit 0.420 ms"),
+        ("MACs", "counted, one forward pass"),
+        ("parameters", "counted"),
+        ("cost", "all steps together"),
+    ]
+
+
+def test_an_unfinished_study_has_a_headline_too() -> None:
+    content = read_content(FakeStudy(rows=finished(40).rows, costs=finished().costs))
+    assert lead.headline(content) == "No winner yet: 22 architectures scored in 1 min 53 s."
+    assert lead.title(content) == "a search"
