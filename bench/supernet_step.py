@@ -35,7 +35,7 @@ def main() -> None:
     recipe = Recipe(batch_size=BATCH, schedule="constant")
     space = mobile(input_shape=SHAPE, num_classes=10)
     ratios, by_width = [], {}
-    for i in range(PAIRS):
+    for _ in range(PAIRS):
         point = space.sample(rng)
         net = Supernet(space, paths=OnePath(point))
         shared = net.trainer(task, recipe, steps=10**6)

@@ -25,7 +25,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("strategies", "estimators"),
     ("trust", "report", "testing", "handover"),
     ("run",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 ]
 TORCH_FREE = ("strategies", "study", "report", "cli")
 MAX_LINES = 400

@@ -38,6 +38,8 @@ Mix: TypeAlias = Mapping[str, Mapping[Option, Any]]
 """What one supernet step activates: label -> {option: weight}; a weight is a float or a Tensor."""
 
 TrialState: TypeAlias = Literal["running", "scored", "infeasible", "failed"]
+"""Where a trial stands; see `Trial`."""
+
 T = TypeVar("T")
 
 
@@ -221,8 +223,10 @@ class Estimator(Protocol):
 class Paths(Protocol):
     """Says which path or mix each pass of a supernet step activates."""
 
-    def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> Sequence[Architecture | Mix]:
-        """Return the paths or mixes of step `step`; their gradients are accumulated, one update follows."""
+    def passes(
+        self, space: Space, step: int, *, rng: np.random.Generator
+    ) -> Sequence[Architecture | Mix]:
+        """Return the paths or mixes of a step; one update follows for all of them."""
         ...
 
 

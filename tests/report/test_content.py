@@ -54,5 +54,5 @@ def test_the_score_is_set_against_latency_or_what_is_limited(
     measured: dict[str, float], limits: dict[str, float], quantity: str, limit: float | None
 ) -> None:
     trial = Trial(0, Architecture({}), "scored", Estimate(0.5), measured)
-    content = read_content(FakeStudy(settings={"limits": limits}, rows=[trial]))
+    content = read_content(FakeStudy(documents={"limits": limits}, rows=[trial]))
     assert (content.quantity, content.limit) == (quantity, limit)

@@ -196,7 +196,7 @@ def test_blocks_share_what_they_take() -> None:
 
 def test_a_limit_on_macs_alone_sets_the_score_against_macs(tmp_path: Path) -> None:
     study = FakeStudy(
-        settings={"limits": {"macs": 2e6}},
+        documents={"limits": {"macs": 2e6}},
         rows=[
             Trial(n, Architecture({"a": n}), "scored", Estimate(n / 10), {"macs": n * 1e6})
             for n in range(2)

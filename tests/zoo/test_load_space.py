@@ -31,6 +31,9 @@ def test_options_come_as_values_or_as_text() -> None:
     ]
     assert spaces[0].fingerprint == spaces[1].fingerprint
     assert spaces[0].choices["stage1.1"].options == ("k3e3", "k3e6", "k5e3", "k5e6")
+    assert load_space("mobile", task(1, 8, 8), kernels="3").choices["stage1.0"].options == (
+        "k3e3", "k3e6",
+    )  # fmt: skip
     stages = '[{"widths": [4, 8], "depth": [1, 2]}]'
     assert load_space("mobile", task(1, 8, 8), stages=stages).size == 2 * (6 + 6 * 7)
 

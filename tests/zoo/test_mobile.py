@@ -5,15 +5,16 @@ import io
 import math
 import pickle
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from assay.architecture import Architecture, Option
 from assay.errors import InvalidSetting
+from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.space.structure import Choice
 from assay.zoo.mobile import SIZES, Stage, mobile, sizes_for
@@ -140,6 +141,21 @@ def test_zero_false_merges_in_the_ready_space() -> None:
 
     points = [space.complete({}, either) for _ in range(60)]
     assert merges_exactly(space, [*points, *draw(space, 20)]) >= 10
+
+
+def test_graphs_that_call_different_functions_are_never_merged() -> None:
+    def calling(f: Callable[[torch.Tensor], torch.Tensor]) -> fx.GraphModule:
+        graph = fx.Graph()
+        graph.output(graph.call_function(f, (graph.placeholder("x"),)))
+        return fx.GraphModule(nn.Module(), graph)
+
+    def forms(*graphs: fx.GraphModule) -> int:
+        space = Space(nn.Sequential(*[OneOf(a=g, skip=nn.Identity()) for g in graphs]))
+        return len({space.canonical(point) for point in space.all()})
+
+    double, triple = (lambda x: 2 * x), (lambda x: 3 * x)  # two functions of one name
+    assert forms(calling(double), calling(triple)) == 4
+    assert forms(calling(double), calling(double)) == 3
 
 
 # --- what it builds -------------------------------------------------------------------------------

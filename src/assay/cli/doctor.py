@@ -41,8 +41,8 @@ def _findings() -> Iterator[tuple[str, str, str]]:
 
 
 def _cuda() -> tuple[str, str, str]:
-    import torch
+    from assay.hardware.device import cuda_name
 
-    if torch.cuda.is_available():
-        return ("ok", "cuda", torch.cuda.get_device_name())
+    if (name := cuda_name()) is not None:
+        return ("ok", "cuda", name)
     return ("optional", "cuda", "no device; networks are trained on the CPU")

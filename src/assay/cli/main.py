@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 if it did, 2 for what the user can mend, 130 if interrupted."""
     app = App(
         name="assay",
-        help="Find a network for your task, device and limits; see what it cost and how sure it is.",
+        help="Find a network for your task, device and limits, and see what it cost.",
         version_flags=[],
     )
     app.command(_version, name="--version")

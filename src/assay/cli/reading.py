@@ -13,10 +13,8 @@ __all__ = ["report", "show"]
 def report(out: Path, /) -> None:
     """Write the report of a study again and say where it is.
 
-    Parameters
-    ----------
-    out
-        Folder of the study.
+    Args:
+        out: Folder of the study.
     """
     from assay.report.html import write_report
     from assay.study.store import Study
@@ -28,12 +26,9 @@ def report(out: Path, /) -> None:
 def show(out: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Show the winner, the costs and where its files are.
 
-    Parameters
-    ----------
-    out
-        Folder of the study.
-    json
-        Print one line of JSON.
+    Args:
+        out: Folder of the study.
+        json: Print one line of JSON.
     """
     from assay.cli.show import print_result
 

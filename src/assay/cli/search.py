@@ -42,42 +42,26 @@ def search(
 ) -> None:
     """Search, train and hand back a network.
 
-    Parameters
-    ----------
-    task
-        A ready task (`assay tasks`); by default digits.
-    space
-        A ready space (`assay spaces`); by default mobile.
-    model
-        Your own module with choices, "package.module:Class" or any callable that makes one.
-    data
-        Your own folder of images, one sub-folder for each class.
-    size
-        Side in pixels that images of --data are resized to.
-    estimator
-        Says what an architecture is worth.
-    strategy
-        Proposes: random, evolution or nsga2.
-    limit
-        NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
-    objective
-        What is maximised, "-" in front to minimise; by default score and -latency_ms.
-    budget
-        For everything: "20min", or counts such as "steps=300,trials=50,epochs=4".
-    out
-        Folder of the study; the same command on the same folder continues.
-    seed
-        Names every random draw.
-    train_on
-        auto, cpu or cuda.
-    table
-        A saved latency table in place of measuring one.
-    set_
-        SECTION.OPTION=VALUE, such as estimator.paths=fair. Repeat for several.
-    json
-        Print machine-readable lines.
-    quiet
-        Print the result only.
+    Args:
+        task: A ready task (`assay tasks`); by default digits.
+        space: A ready space (`assay spaces`); by default mobile.
+        model: Your own module with choices, "package.module:Class" or any callable that makes one.
+        data: Your own folder of images, one sub-folder for each class.
+        size: Side in pixels that images of --data are resized to.
+        estimator: Says what an architecture is worth.
+        strategy: Proposes: random, evolution or nsga2.
+        limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
+        objective: What is maximised, "-" in front to minimise; by default score and -latency_ms.
+        budget: For everything: "20min", or counts such as "steps=300,trials=50,epochs=4".
+        out: Folder of the study; the same command on the same folder continues.
+        seed: Names every random draw.
+        train_on: auto, cpu or cuda.
+        table: A saved latency table in place of measuring one.
+        set_: SECTION.OPTION=VALUE, such as estimator.paths=fair. Repeat for several.
+        json: Print machine-readable lines.
+        quiet: Print the result only.
+    Raises:
+        InvalidSetting: an option, name or value that does not exist or fit.
     """
     if (task is not None and data is not None) or (space is not None and model is not None):
         raise InvalidSetting("give --task or --data, and --space or --model, not both")
@@ -99,14 +83,12 @@ def resume(
 ) -> None:
     """Continue a search that was stopped or killed.
 
-    Parameters
-    ----------
-    out
-        Folder of the study.
-    json
-        Print machine-readable lines.
-    quiet
-        Print the result only.
+    Args:
+        out: Folder of the study.
+        json: Print machine-readable lines.
+        quiet: Print the result only.
+    Raises:
+        InvalidStudy: no study there, or one that `resume` alone cannot name again.
     """
     from assay.study.store import Study
 
@@ -159,11 +141,11 @@ def _origin(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    from assay.train.folder import from_folder
     from assay.train.ready import load_task
+    from assay.train.task import Task
 
     if "data" in arguments:
-        return from_folder(
+        return Task.from_folder(
             arguments["data"], size=arguments["size"], seed=arguments["seed"], **options
         )
     return load_task(arguments.get("task") or "digits", **options)
@@ -188,7 +170,7 @@ def _imported(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise InvalidSetting(
-            f"--model {name!r}: {module} cannot be imported ({error}); run this where Python finds it"
+            f"--model {name!r}: {module} cannot be imported ({error}); run this beside it"
         ) from error
     except AttributeError:
         known = [n for n in vars(sys.modules[module]) if not n.startswith("_")]

@@ -49,6 +49,8 @@ class OneShot:
         calibration: Training samples from which a path's norm statistics are measured.
         batch: Samples of one scoring batch.
         shared: Compute beginnings that paths have in common once.
+    Raises:
+        InvalidSetting: unknown paths, or a count below 1.
     """
 
     paths: Any = "uniform"

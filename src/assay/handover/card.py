@@ -99,13 +99,18 @@ def _loading(done: HandOver, inputs: Any) -> str:
 
 
 def _batch(name: str, done: HandOver, inputs: Any) -> str:
-    if name in done.open_batch or name == "model.py":
+    if name in done.open_batch:
         return ""
     return f"; N is fixed at {len(next(iter(tensors_in(inputs))))}"
 
 
 def _found(architecture: Architecture, settings: Mapping[str, Any]) -> str:
-    lines = ["The architecture, label by label:", "", "| choice | option |", "|---|---|"]
+    lines = [
+        "By Assay, a neural architecture search. The architecture, label by label:",
+        "",
+        "| choice | option |",
+        "|---|---|",
+    ]
     lines += [f"| `{label}` | {option} |" for label, option in architecture.items()]
     lines += ["", "The settings of the search:", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {_setting(value)} |" for key, value in settings.items()]

@@ -14,7 +14,7 @@ from torch import nn
 
 from assay.architecture import Architecture
 from assay.handover.card import write_card
-from assay.handover.formats import Written, largest_difference, write_onnx, write_pt2
+from assay.handover.formats import Written, accepted, largest_difference, write_onnx, write_pt2
 from assay.handover.source import load_source, write_source
 from assay.hardware.count import tensors_in
 from assay.train.task import call_model
@@ -34,7 +34,7 @@ class HandOver:
             real inputs, before it was written and after it was loaded; None without such a file.
         pt2_max_difference: The same of the torch.export file.
         source_max_difference: The same of the network that `model.py` makes.
-        open_batch: Files that take any number of samples.
+        open_batch: Files that take any number of samples, `model.py` as the network itself.
         refused: File -> the exporter's reason, for what could not be written.
     """
 
@@ -124,7 +124,8 @@ def _write_model(module: nn.Module, inputs: Any, path: Path) -> Written:
         expected, found = (
             list(tensors_in(call_model(net, inputs))) for net in (module, load_source(path))
         )
-    return Written(largest_difference(expected, found), open_batch=False)
+    gap = accepted([largest_difference(expected, found)], expected, tolerance=1e-6)
+    return Written(gap, open_batch=True)
 
 
 def _reason(error: Exception) -> str:

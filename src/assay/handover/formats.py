@@ -18,10 +18,7 @@ from assay.hardware.runtimes import check_onnx, export_onnx, onnx_runner, quiet_
 from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
-__all__ = ["Written", "largest_difference", "write_onnx", "write_pt2"]
-
-_TOLERANCE = 1e-3
-"""Of the largest output, or of 1 where that is larger."""
+__all__ = ["Written", "accepted", "largest_difference", "write_onnx", "write_pt2"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def _write_onnx(module: nn.Module, inputs: Any, path: Path, *, open_batch: bool)
     differences.append(check_onnx(path, module, inputs))
     if open_batch:
         differences.append(check_onnx(path, module, _first(inputs)))
-    return Written(_accepted(differences, expected), open_batch)
+    return Written(accepted(differences, expected), open_batch)
 
 
 def write_pt2(module: nn.Module, inputs: Any, path: Path) -> Written:
@@ -95,7 +92,7 @@ def write_pt2(module: nn.Module, inputs: Any, path: Path) -> Written:
     if open_batch:
         one = _first(inputs)
         differences.append(largest_difference(_outputs(module, one), _outputs(loaded, one)))
-    return Written(_accepted(differences, expected), open_batch)
+    return Written(accepted(differences, expected), open_batch)
 
 
 def largest_difference(expected: list[Tensor], found: list[Tensor]) -> float:
@@ -123,11 +120,19 @@ def _forget_origin(graph: onnx.GraphProto) -> None:
                 _forget_origin(attribute.g)
 
 
-def _accepted(differences: list[float], expected: list[Tensor]) -> float:
-    """Return the largest difference, unless it says that the file computes something else."""
+def accepted(differences: list[float], expected: list[Tensor], *, tolerance: float = 1e-3) -> float:
+    """Return the largest difference, unless it says that something else is computed.
+
+    Args:
+        differences: Largest absolute differences from what is expected.
+        expected: Outputs `[...]` of the network.
+        tolerance: Of the largest output, or of 1 where that is larger.
+    Raises:
+        ExportRefused: a difference is not within the tolerance.
+    """
     scale = max([1.0, *(float(t.abs().max()) for t in expected if t.numel())])
     for difference in differences:
-        if not difference <= _TOLERANCE * scale:  # a NaN is never within
+        if not difference <= tolerance * scale:  # a NaN is never within
             raise ExportRefused(f"its output differs from torch's by {difference:.3g}")
     return max(differences)
 

@@ -18,6 +18,7 @@ from assay.errors import ExportRefused
 __all__ = ["REQUIRED", "Made", "Value", "read_layers"]
 
 Value: TypeAlias = "bool | int | float | str | tuple[Any, ...] | None"
+"""What an argument of a layer may be."""
 
 REQUIRED = "(required)"
 """Stands for the default of a parameter that has none."""
@@ -65,22 +66,24 @@ def read_layers(module: nn.Module, path: str = "") -> Made:
     Raises:
         ExportRefused: another class, or an argument that cannot be told; names the path.
     """
-    children = {
-        name: read_layers(child, f"{path}.{name}".lstrip("."))
-        for name, child in module._modules.items()
-        if child is not None
-    }
     if type(module) is nn.Sequential:
-        return Made("Sequential", children=children)
+        return Made("Sequential", children=_children(module, path))
     if isinstance(module, fx.GraphModule):
         if any(True for _ in module.named_parameters(recurse=False)):
             raise _refusal(path, module, "a graph with parameters of its own")
-        return Made("GraphModule", children=children, graph=module.graph)
+        return Made("GraphModule", children=_children(module, path), graph=module.graph)
     kind = type(module).__name__
-    if children or getattr(nn, kind, None) is not type(module):
+    if any(True for _ in module.children()) or getattr(nn, kind, None) is not type(module):
         raise _refusal(path, module, "no layer of torch.nn, Sequential or fx.GraphModule")
     arguments, defaults = _arguments(module, path)
     return Made(kind, arguments, defaults)
+
+
+def _children(module: nn.Module, path: str) -> dict[str, Made]:
+    return {
+        name: read_layers(child, f"{path}.{name}".lstrip("."))
+        for name, child in module.named_children()
+    }
 
 
 def _arguments(layer: nn.Module, path: str) -> tuple[dict[str, Value], dict[str, Value]]:
@@ -90,8 +93,8 @@ def _arguments(layer: nn.Module, path: str) -> tuple[dict[str, Value], dict[str,
         if name in ("device", "dtype") or name.startswith("_"):
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            if isinstance(layer, nn.Identity):  # takes whatever it is given and keeps nothing
-                continue
+            if type(layer).__init__ in (nn.Module.__init__, nn.Identity.__init__):
+                continue  # it takes none, or keeps nothing of what it is given
             raise _refusal(path, layer, f"its constructor hides its parameters in *{name}")
         if name == "bias":
             value: Any = layer.bias is not None

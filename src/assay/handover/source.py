@@ -173,7 +173,7 @@ def _class_body(children: list[str], graph: fx.Graph) -> str:
         if node.op == "placeholder":
             inputs.append(node.name)
         elif node.op == "output":
-            lines.append(f"return {_written(node.args[0], alone=True)}")
+            lines.append(f"return {_written(node.args[0])}")
         elif len(node.users) > 1:
             lines.append(f"{node.name} = {_computed(node)}")
     made = ["super().__init__()", *(f"self.{name} = {name}" for name in children)]
@@ -190,9 +190,9 @@ def _computed(node: fx.Node) -> str:
         return f"self.{node.target}({_listed(node)})"
     if node.op == "call_method":
         receiver, *others = node.args
-        return f"{_written(receiver)}.{node.target}({', '.join(map(_written, others))})"
+        return f"{_operand(receiver)}.{node.target}({', '.join(map(_written, others))})"
     if node.op == "call_function" and not node.kwargs and len(node.args) == 2:
-        one, other = map(_written, node.args)
+        one, other = map(_operand, node.args)
         if node.target in _INFIX:
             return f"{one} {_INFIX[node.target]} {other}"
         if node.target is operator.getitem:
@@ -208,13 +208,18 @@ def _listed(node: fx.Node) -> str:
     return ", ".join([*given, *(f"{k}={_written(v)}" for k, v in node.kwargs.items())])
 
 
-def _written(value: Any, *, alone: bool = False) -> str:
-    """Write an argument; a sum or product in brackets unless it stands alone."""
+def _operand(value: Any) -> str:
+    """Write what stands beside a sign or a dot: a sum or product in brackets."""
+    text = _written(value)
+    nested = isinstance(value, fx.Node) and text != value.name and value.target in _INFIX
+    return f"({text})" if nested else text
+
+
+def _written(value: Any) -> str:
     if isinstance(value, fx.Node):
         if value.op == "placeholder" or len(value.users) > 1:
             return value.name
-        text = _computed(value)
-        return f"({text})" if value.target in _INFIX and not alone else text
+        return _computed(value)
     if isinstance(value, list):
         return f"[{', '.join(map(_written, value))}]"
     if isinstance(value, tuple):

@@ -54,12 +54,12 @@ class Counts:
 
 def _conv(layer: Any, x: Tensor, y: Tensor) -> int:
     # y [N, out, *positions]; each value sums over in / groups channels and the kernel
-    return y.numel() * (layer.in_channels // layer.groups) * prod(layer.kernel_size)
+    return int(y.numel() * (layer.in_channels // layer.groups) * prod(layer.kernel_size))
 
 
 def _transposed(layer: Any, x: Tensor, y: Tensor) -> int:
     # x [N, in, *positions]; each value is spread over out / groups channels and the kernel
-    return x.numel() * (layer.out_channels // layer.groups) * prod(layer.kernel_size)
+    return int(x.numel() * (layer.out_channels // layer.groups) * prod(layer.kernel_size))
 
 
 def _linear(layer: Any, x: Tensor, y: Tensor) -> int:
@@ -146,16 +146,14 @@ class _Tally:
         self.peak = max(self.peak, here)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lists the operations that multiply outside a layer with a rule."""
 
     def __init__(self, tally: _Tally) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tally = tally
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.overloadpacket in flop_registry:
             inside = self._tally.inside
             if not inside or _rule(inside[-1]) is None:
@@ -165,7 +163,7 @@ class _Watch(TorchDispatchMode):
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in nested tuples, lists and dicts."""
+    """Return the tensors, of any shape `[...]`, in nested tuples, lists and dicts."""
     found: list[Tensor] = []
     if isinstance(value, Tensor):
         found.append(value)

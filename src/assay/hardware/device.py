@@ -20,7 +20,7 @@ from torch import nn
 from assay.errors import InvalidSetting, nearest
 from assay.hardware.runtimes import Runner, graph_of, onnx_runner, torch_runner
 
-__all__ = ["Device", "Latency"]
+__all__ = ["Device", "Latency", "cuda_name"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Device:
     warmup: int = 10
 
     def __post_init__(self) -> None:
-        for name, known in (("runtime", ("onnxruntime", "torch")), ("accelerator", ("cpu", "cuda"))):
+        for name, known in (
+            ("runtime", ("onnxruntime", "torch")),
+            ("accelerator", ("cpu", "cuda")),
+        ):
             if getattr(self, name) not in known:
                 given = getattr(self, name)
                 raise InvalidSetting(f"device {name}={given!r}; {nearest(str(given), known)}")
@@ -109,7 +112,7 @@ class Device:
 
     @staticmethod
     def _timed_on_cuda(runner: Runner) -> float:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         runner()
         end.record()
@@ -131,7 +134,7 @@ class Device:
         """Identity of the machine and runtime that figures belong to."""
         version = metadata.version("onnxruntime" if self.runtime == "onnxruntime" else "torch")
         return {
-            "processor": _processor() if self.accelerator == "cpu" else _gpu(),
+            "processor": _processor() if self.accelerator == "cpu" else cuda_name(),
             "cores": os.cpu_count(),
             "system": platform.system(),
             "runtime": f"{self.runtime} {version}",
@@ -162,5 +165,6 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _gpu() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
+def cuda_name() -> str | None:
+    """Return the name of the first CUDA device, or None where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None

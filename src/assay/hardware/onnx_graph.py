@@ -21,6 +21,7 @@ from assay.errors import ExportRefused
 __all__ = ["OPSET", "NoRule", "write_graph"]
 
 OPSET = 18
+"""Version of the ONNX operators that are written."""
 
 
 class NoRule(ExportRefused):
@@ -158,7 +159,11 @@ def _conv(w: _Writer, node: torch.fx.Node) -> None:
 
 
 def _spread(value: Any, n: int) -> list[int]:
-    return [int(v) for v in value] * (n // len(value)) if isinstance(value, list | tuple) else [value] * n
+    return (
+        [int(v) for v in value] * (n // len(value))
+        if isinstance(value, list | tuple)
+        else [value] * n
+    )
 
 
 def _batch_norm(w: _Writer, node: torch.fx.Node) -> None:
@@ -222,7 +227,8 @@ def _cat(w: _Writer, node: torch.fx.Node) -> None:
 
 
 def _permute(w: _Writer, node: torch.fx.Node) -> None:
-    w.emit("Transpose", node, [w.name(node.args[0])], perm=[int(i) for i in node.args[1]])  # type: ignore[union-attr]
+    x, axes = _arguments(node)
+    w.emit("Transpose", node, [w.name(x)], perm=[int(i) for i in axes])
 
 
 def _clip(w: _Writer, node: torch.fx.Node) -> None:

@@ -46,9 +46,7 @@ def quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export_onnx(
-    module: nn.Module, inputs: Any, *, dynamic_batch: bool = False
-) -> onnx.ModelProto:
+def export_onnx(module: nn.Module, inputs: Any, *, dynamic_batch: bool = False) -> onnx.ModelProto:
     """Export a network by torch's exporter.
 
     Args:

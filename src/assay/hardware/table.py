@@ -84,6 +84,7 @@ class LatencyTable:
         units: Key of a unit -> milliseconds.
         fit: Scale, between, fixed.
         fitted: JSON of the architectures that the fit saw.
+        calls: Units by architecture; made anew where None.
     """
 
     def __init__(

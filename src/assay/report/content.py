@@ -126,8 +126,8 @@ def read_content(study: Record) -> Content:
     """Read everything a report shows; what the study does not hold yet is None or empty."""
     trials = study.trials()
     settings = dict(study.settings)
-    quantity = _quantity(trials, settings)
-    limits = settings.get("limits") or {}
+    quantity = _quantity(trials, study.get("limits") or {})
+    limits = study.get("limits") or {}
     validation = study.get("validation")
     networks = _networks(study, trials, validation)
     ledger = dict(study.ledger())
@@ -159,10 +159,10 @@ def read_content(study: Record) -> Content:
     )
 
 
-def _quantity(trials: Sequence[Trial], settings: Mapping[str, Any]) -> str:
+def _quantity(trials: Sequence[Trial], limits: Mapping[str, Any]) -> str:
     """Choose what the score is set against: latency, else what is limited, else MACs."""
     known = {name for trial in trials[:1000] for name in trial.measured}
-    wanted = ["latency_ms", *(settings.get("limits") or {}), "macs", *sorted(known)]
+    wanted = ["latency_ms", *limits, "macs", *sorted(known)]
     return next((name for name in wanted if name in known), "latency_ms")
 
 

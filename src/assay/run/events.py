@@ -47,6 +47,7 @@ class Event:
 
 
 Listener: TypeAlias = Callable[[Event], None]
+"""Called with every event of a run, in the thread that runs it."""
 
 
 def silent(event: Event) -> None:

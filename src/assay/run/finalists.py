@@ -101,7 +101,9 @@ class Selection:
 
     def seconds_each(self) -> float:
         """Return the mean seconds of one finalist's training."""
-        rows = [r for r in self.study.finalists() if r["trial"] is not None and r["state"] == "done"]
+        rows = [
+            r for r in self.study.finalists() if r["trial"] is not None and r["state"] == "done"
+        ]
         return statistics.fmean(float(r["metrics"]["training_s"]) for r in rows)
 
     # --- who ----------------------------------------------------------------------------------

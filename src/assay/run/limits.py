@@ -72,9 +72,7 @@ class Aims:
         # MACs cost nothing and are what everybody compares by.
         self.quantities = cheapest_first(list(dict.fromkeys(["macs", *limits, *wanted])))
 
-    def check(
-        self, architecture: Architecture, measure: Measure
-    ) -> tuple[dict[str, float], float]:
+    def check(self, architecture: Architecture, measure: Measure) -> tuple[dict[str, float], float]:
         """Measure an architecture against the limits, cheapest first, until one is broken.
 
         Returns:

@@ -19,12 +19,15 @@ STRATEGIES = {
     "evolution": "assay.strategies.evolution:Evolution",
     "nsga2": "assay.strategies.nsga2:NSGA2",
 }
+"""Strategies: name -> "module:class"."""
 ESTIMATORS = {
     "one-shot": "assay.estimators.one_shot:OneShot",
 }
+"""Estimators: name -> "module:class"."""
 EXECUTORS = {
     "inline": "assay.executors.inline:Inline",
 }
+"""Executors: name -> "module:class"."""
 
 
 def resolve(
@@ -97,7 +100,7 @@ def _construct(kind: str, cls: Any, settings: dict[str, Any]) -> Any:
     _refuse_unknown(kind, settings, [f.name for f in dataclasses.fields(cls) if f.init])
     hints = typing.get_type_hints(cls)
     read = {name: _read(f"{kind}.{name}", hints[name], v) for name, v in settings.items()}
-    return cls(**read)
+    return cls(**read)  # type: ignore[operator]
 
 
 def _read(where: str, hint: Any, value: Any) -> Any:

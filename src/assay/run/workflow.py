@@ -227,7 +227,9 @@ class Workflow:
             infeasible = len(self.history) - len(judged)
             searching.message = f"{len(judged)} within the limits, {infeasible} over"
             failed = sum(t.state == "failed" for t in judged)
-            scoring.message = f"{len(judged) - failed} scored" + (f", {failed} failed" * bool(failed))
+            scoring.message = f"{len(judged) - failed} scored" + (
+                f", {failed} failed" * bool(failed)
+            )
 
     def _search_counts(self) -> dict[str, Any]:
         plan = self.plan

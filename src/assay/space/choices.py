@@ -174,7 +174,13 @@ class Inputs(ChoiceModule):
         self.options = tuple(itertools.combinations(range(num), keep))
 
     def forward(self, xs: Sequence[Any]) -> list[Any]:
-        """Return the inputs kept; in a mix each carries the weight of the options it is in."""
+        """Return the inputs kept; in a mix each carries the weight of the options it is in.
+
+        Args:
+            xs: `num` values, tensors of one shape `[N, ...]` where they are summed later.
+        Raises:
+            InvalidSpace: it was called with another number of inputs.
+        """
         mix = self.mix or {self.options[0]: 1.0}
         if len(xs) != self.num:
             raise InvalidSpace(f"Inputs(num={self.num}) was called with {len(xs)} inputs")

@@ -28,6 +28,8 @@ BUILDING = "assay.building"
 """Key of deepcopy's memo under which `build` passes the options of an architecture."""
 
 Values: TypeAlias = Mapping["OpenSize", int]
+"""The value that each open size takes."""
+
 Pieces: TypeAlias = tuple[slice, ...]
 """Which indices of a dimension stay: runs, in order."""
 

@@ -91,6 +91,8 @@ class Space:
             rng: Where the draws come from.
             over: "architectures" draws each architecture equally often; "decisions" draws each
                 active decision's options equally often, which favours shallow branches.
+        Raises:
+            InvalidSetting: `over` is neither.
         """
         if over not in ("architectures", "decisions"):
             raise InvalidSetting(

@@ -23,6 +23,7 @@ VERSION = 1
 """Raised whenever an older Assay could no longer read what is written."""
 
 metadata = MetaData()
+"""All tables."""
 
 meta = Table(
     "meta",
@@ -30,6 +31,7 @@ meta = Table(
     Column("key", String(100), primary_key=True),
     Column("value", Text, nullable=False),
 )
+"""Schema version, identity and settings of the study."""
 sessions = Table(
     "sessions",
     metadata,
@@ -39,6 +41,7 @@ sessions = Table(
     Column("ended", Float),
     Column("versions", Text, nullable=False),
 )
+"""One row for each process that worked on it."""
 phases = Table(
     "phases",
     metadata,
@@ -48,6 +51,7 @@ phases = Table(
     Column("done", Integer, nullable=False),
     Column("checkpoint", Text, nullable=False),
 )
+"""The steps: what each is to do, how far it is, what it goes on from."""
 trials = Table(
     "trials",
     metadata,
@@ -61,6 +65,7 @@ trials = Table(
     Column("violation", Float, nullable=False),
     Column("error", Text),
 )
+"""One row for each proposal."""
 estimates = Table(
     "estimates",
     metadata,
@@ -70,6 +75,7 @@ estimates = Table(
     Column("cost", Text, nullable=False),
     Column("made_from", Text, nullable=False),
 )
+"""What scored trials were found to be worth."""
 measurements = Table(
     "measurements",
     metadata,
@@ -81,6 +87,7 @@ measurements = Table(
     Column("source", String(20), nullable=False),
     Column("detail", Text, nullable=False),
 )
+"""Figures measured on hardware."""
 costs = Table(
     "costs",
     metadata,
@@ -94,6 +101,7 @@ costs = Table(
     Column("device", String(50), nullable=False),
     Index("costs_by_session", "session"),
 )
+"""Every second of compute, booked to a step."""
 failures = Table(
     "failures",
     metadata,
@@ -103,6 +111,7 @@ failures = Table(
     Column("error", Text, nullable=False),
     Column("traceback", Text, nullable=False),
 )
+"""What went wrong, with tracebacks."""
 finalists = Table(
     "finalists",
     metadata,
@@ -115,9 +124,11 @@ finalists = Table(
     Column("weights", Text, nullable=False),
     Column("steps", Integer, nullable=False),
 )
+"""Networks trained for real."""
 documents = Table(
     "documents",
     metadata,
     Column("key", String(200), primary_key=True),
     Column("value", Text, nullable=False),
 )
+"""Everything else, as JSON by key."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +12,13 @@ from typing import Any
 from sqlalchemy import Engine, Row, Table, delete, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
-from assay.architecture import Architecture
-from assay.contracts import Estimate, Trial
+from assay.contracts import Trial
 from assay.cost import Cost
 from assay.errors import InvalidStudy
-from assay.study import opening, schema
+from assay.study import opening, schema, sessions
+from assay.study.rows import cost_row, estimate_row, trial_of, trial_row
 
 __all__ = ["Phase", "Study"]
-
-_HEARTBEAT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,15 +44,18 @@ class Study:
     """One search's record in a SQL database; holds no search logic.
 
     Made by `open` or `read`. Each method is one transaction, written before it returns.
+
+    Args:
+        engine: Of the database.
+        meta: Identity, settings and schema version.
+        lock: Held on the folder, given back by `close`.
     """
 
     def __init__(self, engine: Engine, meta: Mapping[str, Any], lock: Any = None) -> None:
         self._engine = engine
         self._meta = meta
         self._lock = lock
-        self._session: int | None = None
-        self._stop = threading.Event()
-        self._heart: threading.Thread | None = None
+        self._run: sessions.Run | None = None
 
     @classmethod
     def open(
@@ -119,9 +118,8 @@ class Study:
 
     def close(self) -> None:
         """Stop the heartbeat, close the database, give the folder back."""
-        self._stop.set()
-        if self._heart is not None:
-            self._heart.join()
+        if self._run is not None:
+            self._run.stop(ended=False)
         self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
@@ -140,49 +138,18 @@ class Study:
     # --- sessions -----------------------------------------------------------------------------
 
     def begin_session(self, versions: Mapping[str, str]) -> None:
-        """Begin a run: book what killed runs lost, and let the heart beat twice a second.
-
-        A killed run lasted until its last heartbeat at least; what it had not booked by then is
-        booked as lost.
-        """
-        now = time.time()
-        with self._engine.begin() as connection:
-            s, c = schema.sessions.c, schema.costs.c
-            for row in connection.execute(select(schema.sessions).where(s.ended.is_(None))).all():
-                booked = connection.execute(
-                    select(func.coalesce(func.sum(c.wall_s), 0.0)).where(c.session == row.id)
-                ).scalar_one()
-                lost = max(0.0, row.heartbeat - row.started - booked)
-                connection.execute(
-                    insert(schema.costs), _cost_row(row.id, "lost", Cost(lost), kind="lost")
-                )
-                connection.execute(
-                    update(schema.sessions).where(s.id == row.id).values(ended=row.heartbeat)
-                )
-            values = {"started": now, "heartbeat": now, "versions": json.dumps(versions)}
-            result = connection.execute(insert(schema.sessions), values)
-            self._session = int(result.inserted_primary_key[0])  # type: ignore[index]
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._heart.start()
-
-    def _beat(self) -> None:
-        while not self._stop.wait(_HEARTBEAT_S):
-            self._touch()
-
-    def _touch(self, *, ended: bool = False) -> None:
-        now = time.time()
-        values = {"heartbeat": now, **({"ended": now} if ended else {})}
-        with self._engine.begin() as connection:
-            connection.execute(
-                update(schema.sessions).where(schema.sessions.c.id == self._session).values(values)
-            )
+        """Begin a run: its heart beats from now on, and what killed runs lost is booked."""
+        self._run = sessions.begin(self._engine, versions)
+        self._run.start()
 
     def end_session(self) -> None:
         """End the run."""
-        self._stop.set()
-        if self._heart is not None:
-            self._heart.join()
-        self._touch(ended=True)
+        if self._run is not None:
+            self._run.stop(ended=True)
+
+    @property
+    def _session(self) -> int:
+        return 0 if self._run is None else self._run.number
 
     def sessions(self) -> list[dict[str, Any]]:
         """Return every run: started, heartbeat, ended (seconds since 1970), versions."""
@@ -236,7 +203,7 @@ class Study:
                 empty = {"state": "pending", "counts": "{}", "done": 0, "checkpoint": "{}"}
                 connection.execute(insert(table), {"name": name, **empty, **values})
             if cost is not None:
-                connection.execute(insert(schema.costs), _cost_row(self._session, name, cost))
+                connection.execute(insert(schema.costs), cost_row(self._session, name, cost))
 
     # --- trials -------------------------------------------------------------------------------
 
@@ -254,13 +221,13 @@ class Study:
             costs: Step -> cost to book.
         """
         numbers = [t.number for t in new]
-        estimated = [_estimate_row(t) for t in new if t.estimate is not None]
-        booked = [_cost_row(self._session, name, cost) for name, cost in (costs or {}).items()]
+        estimated = [estimate_row(t) for t in new if t.estimate is not None]
+        booked = [cost_row(self._session, name, cost) for name, cost in (costs or {}).items()]
         with self._engine.begin() as connection:
             if new:
                 table = schema.trials
                 connection.execute(delete(table).where(table.c.number.in_(numbers)))
-                connection.execute(insert(table), [_trial_row(t) for t in new])
+                connection.execute(insert(table), [trial_row(t) for t in new])
             if estimated:
                 connection.execute(insert(schema.estimates), estimated)
             if booked:
@@ -272,7 +239,7 @@ class Study:
         both = select(t, e.c.score, e.c.metrics, e.c.cost, e.c.made_from).join(
             e, t.c.number == e.c.trial, isouter=True
         )
-        return [_trial(row) for row in self._all(both.order_by(t.c.number))]
+        return [trial_of(row) for row in self._all(both.order_by(t.c.number))]
 
     # --- measurements, failures, finalists, documents -----------------------------------------
 
@@ -303,7 +270,7 @@ class Study:
         self._insert(schema.measurements, row)
 
     def measurements(
-        self, quantity: str | None = None, *, source: str | None = None
+        self, quantity: str | None = None, source: str | None = None
     ) -> list[Row[Any]]:
         """Return measured figures, all or of one quantity and source."""
         table = schema.measurements
@@ -359,9 +326,7 @@ class Study:
             connection.execute(delete(table).where(table.c.key == key))
             connection.execute(insert(table), row)
             if cost is not None:
-                connection.execute(
-                    insert(schema.costs), _cost_row(self._session, "finalists", cost)
-                )
+                connection.execute(insert(schema.costs), cost_row(self._session, "finalists", cost))
 
     def finalists(self) -> list[dict[str, Any]]:
         """Return every finalist: key, trial, seed, architecture, state, metrics, weights, steps."""
@@ -389,7 +354,7 @@ class Study:
 
     def book(self, phase: str, cost: Cost) -> None:
         """Book a cost to a step."""
-        self._insert(schema.costs, _cost_row(self._session, phase, cost))
+        self._insert(schema.costs, cost_row(self._session, phase, cost))
 
     def ledger(self) -> dict[str, Cost]:
         """Return what each step cost, over all runs; "lost" is what killed runs did not book."""
@@ -398,7 +363,7 @@ class Study:
             c.phase, func.sum(c.wall_s), func.sum(c.samples), func.sum(c.macs), func.max(c.device)
         ).group_by(c.phase)
         rows = self._all(query.order_by(func.min(c.id)))
-        return {p: Cost(float(w), int(s), int(m), d) for p, w, s, m, d in rows}
+        return {p: Cost(float(w), int(s), int(m), d) for p, w, s, m, d in map(tuple, rows)}
 
     @property
     def lost_s(self) -> float:
@@ -417,54 +382,3 @@ class Study:
     def _insert(self, table: Table, row: Mapping[str, Any]) -> None:
         with self._engine.begin() as connection:
             connection.execute(insert(table), dict(row))
-
-
-def _cost_row(session: int | None, phase: str, cost: Cost, kind: str = "work") -> dict[str, Any]:
-    return {"session": session or 0, "phase": phase, "kind": kind, **cost.to_dict()}
-
-
-def _trial_row(trial: Trial) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "architecture": trial.architecture.to_json(),
-        "state": trial.state,
-        "parent": trial.parent,
-        "fidelity": trial.fidelity,
-        "measured": json.dumps(dict(trial.measured)),
-        "objectives": json.dumps(list(trial.objectives)),
-        "violation": trial.violation,
-        "error": trial.error,
-    }
-
-
-def _estimate_row(trial: Trial) -> dict[str, Any]:
-    estimate = trial.estimate
-    assert estimate is not None
-    return {
-        "trial": trial.number,
-        "score": estimate.score,
-        "metrics": json.dumps(dict(estimate.metrics)),
-        "cost": json.dumps(estimate.cost.to_dict()),
-        "made_from": json.dumps(dict(estimate.made_from)),
-    }
-
-
-def _trial(row: Row[Any]) -> Trial:
-    estimate = None
-    if row.score is not None:
-        estimate = Estimate(
-            row.score, json.loads(row.metrics), Cost(**json.loads(row.cost)),
-            json.loads(row.made_from),
-        )  # fmt: skip
-    return Trial(
-        number=row.number,
-        architecture=Architecture.from_json(row.architecture),
-        state=row.state,
-        estimate=estimate,
-        measured=json.loads(row.measured),
-        objectives=tuple(json.loads(row.objectives)),
-        violation=row.violation,
-        parent=row.parent,
-        fidelity=row.fidelity,
-        error=row.error,
-    )

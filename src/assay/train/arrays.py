@@ -1,8 +1,8 @@
-"""Classification tasks of arrays: checked, split, normalised."""
+"""Splits of arrays for classification: checked, divided by class, normalised."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor
 from assay.cost import derive
 from assay.errors import InvalidTask
 from assay.train.splits import InMemory
-from assay.train.task import Augment, Task
 
-__all__ = ["Normalise", "from_arrays", "of_splits"]
+__all__ = ["Layout", "Normalise", "divide", "in_memory"]
 
 Layout = Literal["NCHW", "NHWC", "NHW"]
+"""Order of the axes of a batch of images."""
+
+Splits: TypeAlias = tuple[InMemory, InMemory, InMemory]
 
 
 class Normalise:
@@ -42,28 +44,26 @@ class Normalise:
         return (inputs.float() - mean) / deviation
 
 
-def from_arrays(
+def divide(
     images: Any,
     labels: Any,
     *,
-    seed: int = 0,
-    valid: float = 0.1,
-    test: float = 0.1,
+    seed: int,
+    valid: float,
+    test: float,
     layout: Layout | None = None,
-    augment: Augment | None = None,
-    name: str = "arrays",
-) -> Task:
-    """Make a classification task of arrays: split by class with a seed, normalised.
+) -> Splits:
+    """Divide arrays into training, validation and test splits, each class alike.
 
     Args:
         images: `[N, C, H, W]`, `[N, H, W, C]`, `[N, H, W]` or features `[N, F]`, uint8 or float.
         labels: Classes 0 .. K - 1, `[N]`.
-        seed: Names the split.
+        seed: Names the division.
         valid: Share of the samples to choose on.
         test: Share of the samples to test on.
-        layout: "NCHW", "NHWC" or "NHW"; needed where the shape leaves NCHW or NHWC open.
-        augment: Augmentation of training batches.
-        name: What reports call it.
+        layout: Needed where the shape leaves NCHW or NHWC open.
+    Returns:
+        The three splits, normalised by the first.
     Raises:
         InvalidTask: shapes that do not fit, an unclear layout, NaN pixels, labels out of range, an
             empty class, too few samples of a class for three splits.
@@ -73,27 +73,23 @@ def from_arrays(
         raise InvalidTask(f"{len(x)} images but {len(y)} labels; give one label for each image")
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise InvalidTask(f"shares valid={valid} and test={test} must leave samples to train on")
-    parts = _split_by_class(y, (valid, test), seed)
-    held = [(x[i], y[i]) for i in parts]
-    return of_splits(held[0], held[1], held[2], augment=augment, name=name)
+    held = [(x[i], y[i]) for i in _by_class(y, (valid, test), seed)]
+    return in_memory(held[0], held[1], held[2])
 
 
-def of_splits(
-    train: tuple[Tensor, Tensor],
-    valid: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    *,
-    augment: Augment | None = None,
-    name: str,
-) -> Task:
-    """Make a classification task of three splits in memory, normalised by the first.
+def in_memory(
+    train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
+) -> Splits:
+    """Return three splits in memory, normalised by the statistics of the first.
 
     Args:
-        train: `(inputs [N, C, ...], classes [N])`, and likewise the others.
+        train: Inputs `[N, C, ...]` and classes `[N]`.
+        valid: Likewise.
+        test: Likewise.
     """
     prepare = Normalise(train[0])
-    splits = [InMemory(x, y, prepare) for x, y in (train, valid, test)]
-    return Task(*splits, augment=augment, name=name, num_classes=int(train[1].max()) + 1)
+    a, b, c = (InMemory(x, y, prepare) for x, y in (train, valid, test))
+    return a, b, c
 
 
 def _images(images: Any, layout: Layout | None) -> Tensor:
@@ -158,7 +154,7 @@ def _labels(labels: Any) -> Tensor:
     return y
 
 
-def _split_by_class(y: Tensor, shares: tuple[float, float], seed: int) -> list[Tensor]:
+def _by_class(y: Tensor, shares: tuple[float, float], seed: int) -> list[Tensor]:
     """Return indices of train, valid and test, each class divided alike, each in random order."""
     rng = derive(seed, "split")
     parts: list[list[np.ndarray[Any, Any]]] = [[], [], []]

@@ -1,42 +1,34 @@
-"""A folder of images, one sub-folder for each class."""
+"""Images of a folder, one sub-folder for each class, as arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from assay.errors import InvalidTask
-from assay.train.arrays import from_arrays
-from assay.train.task import Augment, Task
 
-__all__ = ["from_folder"]
+__all__ = ["read_folder"]
+
+Pixels: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+Labels: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 
 
-def from_folder(
-    folder: str | Path,
-    *,
-    size: int = 32,
-    seed: int = 0,
-    valid: float = 0.15,
-    test: float = 0.15,
-    augment: Augment | None = None,
-) -> Task:
-    """Make a classification task of `folder/CLASS/*.png` (or any image format Pillow reads).
+def read_folder(folder: str | Path, *, size: int) -> tuple[Pixels, Labels]:
+    """Read `folder/CLASS/*.png` (or any image format Pillow reads).
 
     Images are read as RGB, their centre square is resized, and all are kept in memory as uint8.
 
     Args:
         folder: Has one sub-folder for each class.
         size: Side of the images in pixels.
-        seed: Names the split.
-        valid: Share of the images to choose on.
-        test: Share of the images to test on.
-        augment: Augmentation of training batches.
+    Returns:
+        Images `[N, size, size, 3]` and classes `[N]` in the order of the sub-folders' names.
     Raises:
         InvalidTask: no folder, fewer than two classes, an empty class, a picture that cannot be
             read (named).
@@ -59,17 +51,14 @@ def from_folder(
             raise InvalidTask(f"{sub} holds no image; add some or remove the class")
         images += [_read(file, size) for file in files]
         labels += [label] * len(files)
-    return from_arrays(
-        np.stack(images), np.asarray(labels), seed=seed, valid=valid, test=test, layout="NHWC",
-        augment=augment, name=root.name,
-    )  # fmt: skip
+    return np.stack(images), np.asarray(labels)
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
     yield from sorted(p for p in folder.iterdir() if p.suffix.lower() in _ENDINGS)
 
 
-def _read(file: Path, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _read(file: Path, size: int) -> Pixels:
     try:
         with Image.open(file) as image:
             rgb = image.convert("RGB")

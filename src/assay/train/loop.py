@@ -89,7 +89,7 @@ class Trainer:
             optimizer if optimizer is not None else TorchOptimizer(module, recipe)
         )
         self._autocast = _autocast(recipe, device)
-        self._scaler = torch.amp.GradScaler(device, enabled=_dtype(recipe, device) == torch.float16)  # type: ignore[attr-defined]
+        self._scaler = torch.amp.GradScaler(device, enabled=_dtype(recipe, device) == torch.float16)
         self._channels_last = _wants_channels_last(recipe, module)
         if self._channels_last:
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

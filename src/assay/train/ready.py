@@ -17,7 +17,7 @@ from torch import Tensor
 
 from assay.cost import derive
 from assay.errors import InvalidTask, nearest
-from assay.train.arrays import from_arrays, of_splits
+from assay.train.arrays import in_memory
 from assay.train.augment import ShiftAndFlip
 from assay.train.task import Task
 
@@ -66,7 +66,7 @@ def digits(*, seed: int = 0) -> Task:
 
     data = load_digits()
     images = (data.images * 15.9375).astype(np.uint8)  # 0..16 -> 0..255
-    return from_arrays(
+    return Task.from_arrays(
         images, data.target, seed=seed, valid=0.16, test=0.2, augment=ShiftAndFlip(shift=1),
         name="digits",
     )  # fmt: skip
@@ -94,9 +94,9 @@ def fashion_mnist(*, folder: str | Path | None = None, valid: int = 6000, seed: 
     x, y = _idx(root, "train-images-idx3"), _idx(root, "train-labels-idx1").long()
     test = _idx(root, "t10k-images-idx3")[:, None], _idx(root, "t10k-labels-idx1").long()
     train, held = _hold_out(x[:, None], y, valid, seed)
-    return of_splits(
-        train, held, test, augment=ShiftAndFlip(shift=2, flip=True), name="fashion-mnist"
-    )
+    splits = in_memory(train, held, test)
+    augment = ShiftAndFlip(shift=2, flip=True)
+    return Task.of_classes(*splits, augment=augment, name="fashion-mnist")
 
 
 def cifar10(*, folder: str | Path | None = None, valid: int = 5000, seed: int = 0) -> Task:
@@ -117,7 +117,8 @@ def cifar10(*, folder: str | Path | None = None, valid: int = 5000, seed: int = 
     x, y = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     train, held = _hold_out(x, y, valid, seed)
     test = _cifar_file(root / "test_batch.bin")
-    return of_splits(train, held, test, augment=ShiftAndFlip(shift=4, flip=True), name="cifar10")
+    splits = in_memory(train, held, test)
+    return Task.of_classes(*splits, augment=ShiftAndFlip(shift=4, flip=True), name="cifar10")
 
 
 def _hold_out(

@@ -19,7 +19,11 @@ from assay.cost import derive
 __all__ = ["Batch", "InMemory", "Inputs", "Loaded", "Split", "Streamed"]
 
 Inputs: TypeAlias = "Tensor | tuple[Tensor, ...] | dict[str, Tensor]"
+"""What a network is called with: each tensor `[N, ...]`."""
+
 Batch: TypeAlias = "tuple[Inputs, Tensor]"
+"""Inputs and targets, each `[N, ...]`."""
+
 Prepare: TypeAlias = Callable[[Any], Any]
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from assay.errors import InvalidTask, TestSplitClosed, nearest
+from assay.train.arrays import Layout, divide
+from assay.train.folder import read_folder
 from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split, Streamed, map_tensors
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
@@ -39,6 +40,7 @@ class Task:
             "accuracy", or "-loss" where there is none.
         augment: augment(inputs, generator) -> inputs, on training batches, on their device.
         name: What reports call it.
+        num_classes: Number of classes, where the targets are classes.
     Raises:
         InvalidTask: an empty split, NaN inputs, labels out of range, an unknown score, no loss.
     """
@@ -81,18 +83,79 @@ class Task:
         self.augment = augment
 
     @classmethod
-    def from_arrays(cls, images: Any, labels: Any, **options: Any) -> Task:
-        """Make a classification task with its own split; see `assay.train.arrays.from_arrays`."""
-        from assay.train.arrays import from_arrays
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        seed: int = 0,
+        valid: float = 0.1,
+        test: float = 0.1,
+        layout: Layout | None = None,
+        augment: Augment | None = None,
+        name: str = "arrays",
+    ) -> Task:
+        """Make a classification task of arrays, divided by class with a seed and normalised.
 
-        return from_arrays(images, labels, **options)
+        Args:
+            images: `[N, C, H, W]`, `[N, H, W, C]`, `[N, H, W]` or features `[N, F]`; uint8 or
+                float.
+            labels: Classes 0 .. K - 1, `[N]`.
+            seed: Names the division.
+            valid: Share of the samples to choose on.
+            test: Share of the samples to test on.
+            layout: "NCHW", "NHWC" or "NHW"; needed where the shape leaves it open.
+            augment: Augmentation of training batches.
+            name: What reports call it.
+        Raises:
+            InvalidTask: shapes that do not fit, an unclear layout, NaN pixels, labels out of
+                range, an empty class, too few samples of a class for three splits.
+        """
+        splits = divide(images, labels, seed=seed, valid=valid, test=test, layout=layout)
+        return cls.of_classes(*splits, augment=augment, name=name)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, **options: Any) -> Task:
-        """Make a task of a folder of images by class; see `assay.train.folder.from_folder`."""
-        from assay.train.folder import from_folder
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        size: int = 32,
+        seed: int = 0,
+        valid: float = 0.15,
+        test: float = 0.15,
+        augment: Augment | None = None,
+    ) -> Task:
+        """Make a classification task of `folder/CLASS/*.png`, all kept in memory.
 
-        return from_folder(folder, **options)
+        Args:
+            folder: Has one sub-folder of images for each class.
+            size: Side in pixels that their centre squares are resized to.
+            seed: Names the division.
+            valid: Share of the images to choose on.
+            test: Share of the images to test on.
+            augment: Augmentation of training batches.
+        Raises:
+            InvalidTask: no folder, fewer than two classes, an empty class, a broken picture.
+        """
+        images, labels = read_folder(folder, size=size)
+        splits = divide(images, labels, seed=seed, valid=valid, test=test, layout="NHWC")
+        return cls.of_classes(*splits, augment=augment, name=Path(folder).name)
+
+    @classmethod
+    def of_classes(
+        cls, train: InMemory, valid: InMemory, test: InMemory, *, augment: Any, name: str
+    ) -> Task:
+        """Make a classification task of splits in memory.
+
+        Args:
+            train: Inputs `[N, ...]` and classes `[N]`, each class present.
+            valid: Likewise.
+            test: Likewise.
+            augment: Augmentation of training batches, or None.
+            name: What reports call it.
+        """
+        classes = int(train.targets.max()) + 1
+        return cls(train, valid, test, augment=augment, name=name, num_classes=classes)
 
     @property
     def test(self) -> Split:
@@ -121,7 +184,11 @@ class Task:
         return self._test is not None
 
     def example(self, n: int = 1, device: str = "cpu") -> Any:
-        """Return the first n validation inputs `[n, ...]` as a network sees them."""
+        """Return the first n validation inputs `[n, ...]` as a network sees them.
+
+        Raises:
+            InvalidTask: the split yields none.
+        """
         for inputs, _ in self.valid.batches(n, device=device, limit=n):
             return inputs
         raise InvalidTask("the validation split is empty")
@@ -214,8 +281,8 @@ def _digest(split: Split | None, digest: Any) -> None:
             digest.update(_bytes(targets))
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(np.ascontiguousarray(tensor.detach().cpu().numpy())).cast("B")
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().numpy().tobytes()
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:

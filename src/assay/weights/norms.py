@@ -18,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 __all__ = ["NormMode", "Norms", "recalibrate"]
 
 NormMode = Literal["recalibrate", "batch"]
+"""Statistics measured for each path, or each batch's own."""
+
 _SHADOWED = ("running_mean", "running_var", "num_batches_tracked", "training", "momentum")
 
 
@@ -125,5 +127,5 @@ def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:
                 call_model(model, inputs)
     finally:
         for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum  # type: ignore[assignment]
+            norm.momentum = momentum
             norm.eval()

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from assay.space.slicing import Box, OpenLayer
 from assay.space.sizes import OpenSize, Pieces
+from assay.space.slicing import Box, OpenLayer
 from assay.train.recipe import Recipe
 
 __all__ = ["PathOptimizer"]
@@ -127,6 +127,4 @@ def _bounding(pieces: tuple[Pieces, ...]) -> Box:
 
 
 def _around(one: Box, other: Box) -> Box:
-    return tuple(
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other)
-    )
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -60,18 +61,21 @@ def _shape(name: str, task: Task) -> dict[str, Any]:
 
 
 def _read(option: str, value: Any, kind: Any) -> Any:
-    """Check a value against the option's type; text is read as JSON, "3,5" as a list."""
-    try:
-        return TypeAdapter(kind).validate_python(_parsed(value))
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise InvalidSetting(f"space.{option}={value!r} does not fit: {reason}") from None
-
-
-def _parsed(value: Any) -> Any:
-    for text in (value, f"[{value}]") if isinstance(value, str) else ():
+    """Check a value against the option's type; text is read as JSON, "3,5" and "3" as a list."""
+    refused: list[ValidationError] = []
+    for meant in _readings(value):
         try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            continue
-    return value
+            return TypeAdapter(kind).validate_python(meant)
+        except ValidationError as error:
+            refused.append(error)
+    reason = refused[0].errors()[0]["msg"]
+    raise InvalidSetting(f"space.{option}={value!r} does not fit: {reason}")
+
+
+def _readings(value: Any) -> list[Any]:
+    """Return what a value may mean: itself, or what its text says."""
+    found = []
+    for text in (value, f"[{value}]") if isinstance(value, str) else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(text))
+    return found or [value]
