@@ -20,7 +20,7 @@ def card(tmp_path: Path, metrics: dict[str, float], done: HandOver) -> list[str]
 def test_figures_have_their_units(tmp_path: Path) -> None:
     figures = {
         "test_accuracy": 0.97778, "latency_ms": 0.41239, "macs": 1234567.0, "params": 2345.0,
-        "model_bytes": 99999.0, "memory_bytes": 512.0, "training_s": 12.5, "test_loss": 0.1,
+        "model_bytes": 99999.0, "memory_bytes": 512.0, "training_s": 12.5, "valid_loss": 0.1,
         "latency_table_ms": 0.4,
     }  # fmt: skip
     lines = card(tmp_path, figures, HandOver())
@@ -33,7 +33,7 @@ def test_figures_have_their_units(tmp_path: Path) -> None:
         "| model size | 97.66 KiB |",
         "| memory | 512 bytes |",
         "| training | 12.5 s |",
-        "| test loss | 0.1 |",
+        "| validation loss | 0.1 |",
         "| latency by the table | 0.4 ms |",
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def _plain(name: str) -> str:
         return _NAMES[name]
     for suffix in ("_ms", "_s", "_bytes"):
         name = name.removesuffix(suffix)
-    return name.replace("_", " ")
+    return re.sub("^valid ", "validation ", name.replace("_", " "))
 
 
 def _amount(name: str, value: float) -> str:

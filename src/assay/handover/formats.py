@@ -18,7 +18,7 @@ from assay.hardware.runtimes import check_onnx, export_onnx, onnx_runner, quiet_
 from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
-__all__ = ["Written", "accepted", "largest_difference", "write_onnx", "write_pt2"]
+__all__ = ["Written", "accepted", "largest_difference", "outputs_of", "write_onnx", "write_pt2"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def write_onnx(module: nn.Module, inputs: Any, path: Path) -> Written:
 
 
 def _write_onnx(module: nn.Module, inputs: Any, path: Path, *, open_batch: bool) -> Written:
-    expected = _outputs(module, inputs)
+    expected = outputs_of(module, inputs)
     model = export_onnx(module, inputs, dynamic_batch=open_batch)
     _forget_origin(model.graph)
     arrays: Any = onnx_runner(model, inputs, threads=1)()
@@ -77,7 +77,7 @@ def write_pt2(module: nn.Module, inputs: Any, path: Path) -> Written:
     args = () if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
     kwargs = inputs if isinstance(inputs, dict) else {}
     shapes = _open_shapes(kwargs or args) if _runs_on_one(module, inputs) else None
-    expected = _outputs(module, inputs)
+    expected = outputs_of(module, inputs)
     with quiet_exporter(), torch.no_grad():
         program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
         for node in program.graph.nodes:  # traces name folders of this machine
@@ -86,12 +86,12 @@ def write_pt2(module: nn.Module, inputs: Any, path: Path) -> Written:
         loaded = torch.export.load(path).module()
     open_batch = all(isinstance(t.shape[0], torch.SymInt) for t in _example_inputs(program))
     differences = [
-        largest_difference(expected, _outputs(network, inputs))
+        largest_difference(expected, outputs_of(network, inputs))
         for network in (program.module(), loaded)
     ]
     if open_batch:
         one = _first(inputs)
-        differences.append(largest_difference(_outputs(module, one), _outputs(loaded, one)))
+        differences.append(largest_difference(outputs_of(module, one), outputs_of(loaded, one)))
     return Written(accepted(differences, expected), open_batch)
 
 
@@ -137,7 +137,13 @@ def accepted(differences: list[float], expected: list[Tensor], *, tolerance: flo
     return max(differences)
 
 
-def _outputs(network: nn.Module, inputs: Any) -> list[Tensor]:
+def outputs_of(network: nn.Module, inputs: Any) -> list[Tensor]:
+    """Return a network's output tensors `[N, ...]` in order, without gradients.
+
+    Args:
+        network: In eval mode.
+        inputs: A tensor `[N, ...]`, or a tuple or dict of tensors.
+    """
     with torch.no_grad():
         return list(tensors_in(call_model(network, inputs)))
 
@@ -145,7 +151,7 @@ def _outputs(network: nn.Module, inputs: Any) -> list[Tensor]:
 def _runs_on_one(module: nn.Module, inputs: Any) -> bool:
     """Whether the network takes one sample as well as the example's number of them."""
     try:
-        _outputs(module, _first(inputs))
+        outputs_of(module, _first(inputs))
     except Exception:  # a forward may raise anything
         return False
     return True

@@ -1,158 +1,265 @@
 """Which layers an architecture runs, on which shapes: worked out fast, for every candidate.
 
-The model's own forward runs on one example, but a module that was seen before with the same input
-shapes and the same options inside answers from memory. So after a while only the code between
-modules runs. It rests on this: what a module computes depends on the shapes of its inputs and on
-the decisions inside it.
+A module that was seen with the same input shapes and the same options inside answers from memory.
+The choices and torch's Sequential are followed by what they are known to do; other code with more
+decisions inside than can be remembered is followed along its trail (see `assay.hardware.trails`).
+What is new runs once, on zeros.
+
+It rests on this: what a module calls depends on the shapes of its inputs and on the decisions
+inside it; not on values, chance, or what ran before.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, field
 from math import prod
-from operator import add
 from typing import Any
 
-import torch
 from torch import nn
 
-from assay.architecture import Architecture
-from assay.hardware.count import Counts, count, tensors_in
-from assay.space.build import build
-from assay.space.choices import ChoiceModule
+from assay.architecture import Architecture, Option
+from assay.hardware.count import Counts, as_call, is_layer
+from assay.hardware.sizes import NetworkSizes, Sizes
+from assay.hardware.trails import Code, Tracer
+from assay.hardware.units import Layers, Part, Unit, shapes_of, unselected
+from assay.hardware.values import Given, Values
+from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.space import Space
-from assay.train.splits import map_tensors
-from assay.train.task import call_model
 
 __all__ = ["PathCalls", "Unit", "shapes_of"]
 
 _MOST_WAYS = 1024
-_Shapes = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One call of a layer, or of a Sequential of layers, in a forward.
+@dataclass(eq=False)
+class _Node:
+    """One module of the model with choices; `kind` says how its calls are worked out."""
 
-    Attributes:
-        key: What is computed: the layers with their settings, and the shapes of the inputs.
-        path: Module path in the model with choices.
-        shape: Of the output, such as (1, 16, 8, 8).
-        counts: What the call takes.
-    """
-
-    key: str
     path: str
-    shape: tuple[int, ...]
-    counts: Counts
+    kind: str
+    labels: tuple[str, ...]
+    label: str = ""
+    children: dict[str, _Node] = field(default_factory=dict)
+    memory: dict[Any, Part] | None = None
+    code: Code | None = None
+
+    def __repr__(self) -> str:
+        return self.path or "the model"
 
 
 class PathCalls:
     """The units that each architecture of a space runs on an example.
 
+    The code of the model's modules runs on a private copy; a layer runs once for each distinct
+    call. Forward hooks run on layers only.
+
     Args:
-        space: The space; its model is copied and not touched.
+        space: The space; a path selected in its model stays selected.
         example: Inputs `[N, ...]`, or a tuple or dict of tensors; only their shapes matter.
+    Attributes:
+        modules: Key of each unit met in `of` -> (its plain module, on the CPU in eval mode, and
+            inputs for it: a tensor, or a tuple or dict of tensors).
     """
 
     def __init__(self, space: Space, example: Any) -> None:
-        space.select(None)
-        self._example = map_tensors(example, lambda t: torch.zeros_like(t, device="cpu"))
-        self._space = Space(copy.deepcopy(space.model).cpu().eval())
-        self._memory: dict[Any, tuple[tuple[Unit, ...], Any]] = {}
-        self._architecture = Architecture()
-        self._selected = False
-        self._units: list[Unit] = []
-        # The plain module behind each unit's key, and an input for it.
         self.modules: dict[str, tuple[nn.Module, Any]] = {}
-        for path, module in self._space.model.named_modules():
-            if path:
-                module.__dict__["forward"] = self._watch(path, module)
+        self._original = space
+        self._sizes = NetworkSizes(space)
+        self._values = Values()
+        self._layers = Layers(space, self._values)
+        self._example = self._values.of(as_call(example))
+        with unselected(space):
+            self._space = Space(copy.deepcopy(space.model).cpu().eval())
+        self._tracer = Tracer(self._space, self._values, self._answer)
+        self._nodes: dict[int, _Node] = {}
+        self._labels_of = _labels_by_module(self._space)
+        self._root = self._node("", self._space.model)
+        inner = [m for m in self._space.model.modules() if m is not self._space.model]
+        self._tracer.install([(m, self._nodes[id(m)]) for m in inner])
+        self._chains: dict[tuple[Part, Part], Part] = {}
+        self._architecture: Architecture | None = None
+        self._options: dict[str, Option] = {}
+        self._checked = False
+        self._parts: list[Part] = []
 
     def of(self, architecture: Architecture) -> tuple[Unit, ...]:
-        """Return the units of an architecture in the order in which they run."""
-        self._architecture, self._selected, self._units = architecture, False, []
-        for label, modules in self._space.structure.modules.items():
-            for module in modules:
-                mix = {architecture[label]: 1.0} if label in architecture else None
-                module.__dict__["mix"] = mix
-        with torch.no_grad():
-            call_model(self._space.model, self._example)
-        return tuple(self._units)
+        """Return the units of an architecture in the order in which they run.
+
+        Raises:
+            InvalidArchitecture: it is no point of the space.
+            InvalidSpace: the model's code does not do the same each time.
+        """
+        units = [unit for part in self._walk(architecture) for unit in part.units]
+        for unit in units:
+            if unit.key not in self.modules:
+                self.modules[unit.key] = self._layers.to_run(unit)
+        return tuple(units)
 
     def counts(self, architecture: Architecture) -> Counts:
-        """Return what an architecture's units take together; see `Counts`."""
-        return reduce(add, (unit.counts for unit in self.of(architecture)), Counts())
+        """Return what `count` gives for an architecture's network, without building it.
 
-    def _watch(self, path: str, module: nn.Module) -> Callable[..., Any]:
-        forward, whole = module.forward, _is_unit(module)
-        labels = self._labels_inside(path)
-        ways = prod(len(self._space.choices[la].options) for la in labels)
-        remembers = ways <= _MOST_WAYS
+        Paths in `uncounted` are those in the model with choices.
+        """
+        macs = moved = peak = outputs = 0
+        uncounted: tuple[str, ...] = ()
+        for part in self._walk(architecture):
+            sums = part.sums
+            macs += sums.macs
+            moved += sums.bytes_moved
+            outputs += sums.activation_bytes
+            peak = max(peak, sums.peak_bytes)
+            uncounted += sums.uncounted
+        sizes, names = self.sizes(architecture), tuple(dict.fromkeys(uncounted))
+        return Counts(macs, sizes.params, sizes.held_bytes, moved, peak, outputs, names)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            chosen = tuple(map(self._architecture.get, labels))
-            key = (path, shapes_of(args), shapes_of(tuple(kwargs.items())), chosen)
-            if (known := self._memory.get(key)) is not None:
-                self._units.extend(known[0])
-                return known[1]
-            if remembers and not self._selected:
-                self._space.select(self._architecture)
-                self._selected = True
-            start = len(self._units)
-            output = forward(*args, **kwargs)
-            if whole:
-                self._units[start:] = [self._unit(path, module, args, output)]
-            if remembers:
-                self._memory[key] = (tuple(self._units[start:]), output)
-            return output
+    def sizes(self, architecture: Architecture) -> Sizes:
+        """Return parameters and bytes of an architecture's network, without building it."""
+        return self._sizes.of(architecture)
 
-        return call
+    # --- walking ------------------------------------------------------------------------------
 
-    def _labels_inside(self, path: str) -> tuple[str, ...]:
-        inside = [
-            label
-            for site, labels in self._space.sites.items()
-            if site == path or site.startswith(path + ".")
-            for label in labels
-        ]
-        return tuple(dict.fromkeys(inside))
+    def _walk(self, architecture: Architecture) -> list[Part]:
+        if architecture is self._architecture:
+            return self._parts
+        self._architecture, self._options, self._parts = None, dict(architecture), []
+        self._tracer.begin(architecture, self._options)
+        self._checked = False
+        self._run(self._root, self._example)
+        self._architecture = architecture
+        return self._parts
 
-    def _unit(self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> Unit:
-        shadowed, values = self._space.shadowed, self._space.values
-        for layer in shadowed:
-            layer.unshadow()
-        plain = build(module, self._space.structure, self._architecture)
-        for layer in shadowed:
-            layer.shadow(values)
-        for inner in plain.modules():
-            inner.__dict__.pop("forward", None)
-        inputs = args[0] if len(args) == 1 else args
-        text = " ".join(repr(plain).split())
-        key = f"{text} on {shapes_of(args)}"
-        self.modules.setdefault(key, (plain, inputs))
-        shapes = [tuple(t.shape) for t in tensors_in(output)]
-        return Unit(key, path, shapes[0] if shapes else (), count(plain, inputs))
+    def _run(self, node: _Node, given: Given) -> Given:
+        """Append the parts that a call runs, and return its result."""
+        if node.memory is None:
+            return self._enter(node, given)
+        key = (given, *map(self._options.get, node.labels))
+        part = node.memory.get(key)
+        if part is None:
+            part = node.memory[key] = self._learned(node, given)
+        self._parts.append(part)
+        return part.out
+
+    def _check(self) -> None:
+        """Refuse a wrong architecture; asked only where something new is met."""
+        if not self._checked:
+            self._original.check(self._options)
+            self._checked = True
+
+    def _learned(self, node: _Node, given: Given) -> Part:
+        self._check()
+        if node.kind == "layer":
+            return self._layers.run(node.path, given, self._options)
+        outer, self._parts = self._parts, []
+        try:
+            out = self._enter(node, given)
+            units = tuple(unit for part in self._parts for unit in part.units)
+            uncounted = tuple(name for part in self._parts for name in part.sums.uncounted)
+        finally:
+            self._parts = outer
+        return Part(units, out, uncounted)
+
+    def _enter(self, node: _Node, given: Given) -> Given:
+        if node.code is not None:
+            return self._follow(node.code, given)
+        children = list(node.children.values())
+        if node.kind == "OneOf":
+            children = [node.children[str(self._options[node.label])]]
+        elif node.kind == "Depth":
+            depth = self._options[node.label]
+            assert isinstance(depth, int)
+            children = children[:depth]
+        out, before = None, None
+        for child in children:
+            out = self._run(child, given if out is None else self._values.argument(out))
+            self._link(before, child)
+            before = child if node.kind == "Sequential" else None  # blocks of a Depth stay apart
+        if out is None:  # a stack of no blocks
+            out = self._values.sole(given)
+            assert out is not None
+        return out
+
+    def _follow(self, code: Code, given: Given) -> Given:
+        """Go along what the code is known to do; where that ends, run it."""
+        start, state = len(self._parts), code.start(given)
+        while state is not None and state.event != "end":
+            if state.event == "read":
+                found: Any = self._options.get(state.label)
+            else:
+                found = self._run(state.key, state.given)
+                self._link(state.fed_by, state.key)
+            state = state.after(found)
+        if state is None:
+            del self._parts[start:]
+            self._check()
+            state = self._tracer.run(code, given)
+        if state.uncounted:
+            self._parts.append(Part((), state.out, state.uncounted))
+        out: Given = state.out
+        return out
+
+    def _answer(self, node: _Node, given: Given, fed_by: _Node | None) -> tuple[Given, bool]:
+        """Answer a call that code makes: its result, and whether that is just its argument."""
+        start = len(self._parts)
+        out = self._run(node, given)
+        idle = not any(part.units or part.uncounted for part in self._parts[start:])
+        self._link(fed_by, node)
+        return out, idle and out is self._values.sole(given)
+
+    def _link(self, before: _Node | None, node: _Node) -> None:
+        """Make one part of two layers, or chains of such, of which one feeds the other."""
+        if before is None or before.kind != "layer" or node.kind != "layer":
+            return
+        first, second = pair = self._parts[-2], self._parts[-1]
+        chain = self._chains.get(pair)
+        if chain is None:
+            chain = self._chains[pair] = self._layers.chain(first, second)
+        self._parts[-2:] = [chain]
+
+    # --- the model ----------------------------------------------------------------------------
+
+    def _node(self, path: str, module: nn.Module) -> _Node:
+        if id(module) in self._nodes:  # one module in two places
+            return self._nodes[id(module)]
+        inside = (la for m in module.modules() for la in self._labels_of.get(id(m), ()))
+        labels = tuple(dict.fromkeys(inside))
+        node = self._nodes[id(module)] = _Node(path, _kind(module), labels)
+        for name, child in module._modules.items():
+            if child is not None:
+                node.children[name] = self._node(f"{path}.{name}" if path else name, child)
+        ways = prod(len(self._space.choices[label].options) for label in labels)
+        if node.kind == "layer" or ways <= _MOST_WAYS:
+            node.memory = {}
+        if node.kind == "code":
+            node.code = self._tracer.code(path, module)
+        elif isinstance(module, ChoiceModule):
+            node.label = self._labels_of[id(module)][0]
+        return node
 
 
-def _is_unit(module: nn.Module) -> bool:
-    """Whether a module is measured as one: a layer, or a Sequential of nothing else."""
-    if isinstance(module, ChoiceModule):
+def _labels_by_module(space: Space) -> dict[int, tuple[str, ...]]:
+    """Return the labels that each module reads itself, by id."""
+    found: dict[int, tuple[str, ...]] = {}
+    for label, modules in space.structure.modules.items():
+        found |= dict.fromkeys(map(id, modules), (label,))
+    for layer, _ in space.structure.layers:
+        found[id(layer.layer)] = space.sites[layer.path]
+    return found
+
+
+def _kind(module: nn.Module) -> str:
+    """Say how calls of a module are worked out: "layer", by their parts, or "code"."""
+    if isinstance(module, OneOf | Depth):
+        return type(module).__name__
+    if _is_chain(module):
+        return "layer"
+    return "Sequential" if type(module) is nn.Sequential else "code"
+
+
+def _is_chain(module: nn.Module) -> bool:
+    """Whether a module is a layer, or a Sequential of nothing else."""
+    if isinstance(module, ChoiceModule | nn.ModuleList | nn.ModuleDict):
         return False
     if type(module) is nn.Sequential:
-        return len(module) > 0 and all(_is_unit(child) for child in module)
-    return not list(module.children())
-
-
-def shapes_of(value: Any) -> _Shapes:
-    """Return what of an argument may matter: shapes and types of tensors, other values as such."""
-    if isinstance(value, torch.Tensor):
-        return (tuple(value.shape), value.dtype)
-    if isinstance(value, tuple | list):
-        return tuple(shapes_of(item) for item in value)
-    if isinstance(value, dict):
-        return tuple((key, shapes_of(item)) for key, item in value.items())
-    return (repr(value),)
+        return all(_is_chain(child) for child in module)
+    return is_layer(module)

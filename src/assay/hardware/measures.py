@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from assay.architecture import Architecture
 from assay.errors import InvalidSetting, nearest
-from assay.hardware.calls import PathCalls, Unit
+from assay.hardware.calls import PathCalls
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
 from assay.space.space import Space
@@ -16,17 +16,23 @@ __all__ = ["COSTS", "Measures"]
 
 Quantity: TypeAlias = str | Callable[..., float]
 
-COSTS = ("macs", "params", "model_bytes", "memory_bytes", "latency_ms")
+COSTS = ("params", "model_bytes", "macs", "memory_bytes", "latency_ms")
 """The names there are, cheapest first."""
 
 
 class Measures:
     """Answers "macs", "params", "model_bytes", "memory_bytes", "latency_ms" and users' functions.
 
-    - `macs`: multiply-accumulates of one forward at the target's batch.
-    - `params`: parameters of the network.
-    - `model_bytes`: bytes of its parameters and buffers.
-    - `memory_bytes`: `model_bytes` plus the largest inputs and outputs of any one layer.
+    Nothing is built for a name but `latency_ms` without a table: the same figures as of the built
+    network are worked out from the space.
+
+    - `macs`: multiply-accumulates of one forward at the example's batch; see `uncounted`.
+    - `params`: parameters of the network, trained or frozen, shared ones once.
+    - `model_bytes`: bytes of its parameters and buffers as they are saved, shared ones once.
+    - `memory_bytes`: bytes of its parameters and all its buffers, and of the largest inputs and
+      outputs that a single layer has at the example's batch. That is what a runtime holds that
+      frees each activation after its only reader. What longer skip connections and the code
+      between layers hold, and the runtime's own scratch space, is not in it.
     - `latency_ms`: by the latency table; without one, the built network is measured whole.
 
     Args:
@@ -44,35 +50,37 @@ class Measures:
         self._example = example
         self._table = table
         self._calls = table.calls if table is not None else PathCalls(space, example)
-        self._last: tuple[Architecture, tuple[Unit, ...]] | None = None
 
     def __call__(self, quantity: Any, architecture: Architecture, /) -> float:
         """Return a quantity of an architecture.
 
         Raises:
             InvalidSetting: an unknown name.
+            InvalidArchitecture: it is no point of the space.
         """
         if callable(quantity):
             return float(quantity(self._space.build(architecture)))
-        if quantity == "latency_ms":
-            if self._table is None:
-                network = self._space.build(architecture)
-                return self._device.latency(network, self._example).median_ms
-            return self._table.of_units(self._units(architecture))
-        self.check_name(quantity)
-        counts = [unit.counts for unit in self._units(architecture)]
         if quantity == "macs":
-            return float(sum(c.macs for c in counts))
+            return float(self._calls.counts(architecture).macs)
         if quantity == "params":
-            return float(sum(c.params for c in counts))
-        weights = sum(c.weight_bytes for c in counts)
-        peak = max((c.peak_bytes for c in counts), default=0)
-        return float(weights + (peak if quantity == "memory_bytes" else 0))
+            return float(self._calls.sizes(architecture).params)
+        if quantity == "model_bytes":
+            return float(self._calls.sizes(architecture).saved_bytes)
+        if quantity == "memory_bytes":
+            counts = self._calls.counts(architecture)
+            return float(counts.weight_bytes + counts.peak_bytes)
+        self.check_name(quantity)
+        if self._table is not None:
+            return self._table.predict(architecture)
+        network = self._space.build(architecture)
+        return self._device.latency(network, self._example).median_ms
 
-    def _units(self, architecture: Architecture) -> tuple[Unit, ...]:
-        if self._last is None or self._last[0] != architecture:
-            self._last = (architecture, self._calls.of(architecture))
-        return self._last[1]
+    def uncounted(self, architecture: Architecture) -> tuple[str, ...]:
+        """Return what multiplies in an architecture's network and is not in its `macs`.
+
+        Modules by their path in the model with choices, operations outside them by name and place.
+        """
+        return self._calls.counts(architecture).uncounted
 
     @staticmethod
     def check_name(name: str) -> None:

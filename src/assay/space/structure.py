@@ -112,6 +112,8 @@ class _Explorer:
                 f"{type(model).__name__} has no choice: put OneOf, Depth, Inputs, Width or Kernel "
                 "where the architecture is open"
             )
+        for choice in self.choices.values():
+            choice.conditions = _weakest(choice.conditions)
         sites: dict[str, tuple[str, ...]] = {
             self.paths[id(m)]: (label,) for label, ms in self.modules.items() for m in ms
         }
@@ -185,6 +187,20 @@ class _Explorer:
             twice = next(label for label in named if named.count(label) > 1)
             raise InvalidSpace(f"two open sizes of {twice!r} need names: give each a label=")
         return labels
+
+
+def _weakest(conditions: list[Condition]) -> list[Condition]:
+    """Drop conditions that a weaker one implies: a site reached anyway entangles nothing."""
+
+    def implies(one: Condition, other: Condition) -> bool:
+        given = dict(one)
+        return all(label in given and given[label] <= options for label, options in other)
+
+    kept: list[Condition] = []
+    for condition in sorted(conditions, key=len):
+        if not any(implies(condition, weaker) for weaker in kept):
+            kept.append(condition)
+    return kept
 
 
 def _own_tensors(module: nn.Module) -> Iterator[Any]:
