@@ -12,6 +12,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+pytest.register_assert_rewrite("assay.testing")  # so that a broken contract shows its values
 
 IN_CI = os.environ.get("CI") == "true"
 

@@ -8,6 +8,7 @@ every rule on the real tree, and on small made-up trees that must fail it.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,9 @@ def room_of(name: str) -> str:
     return [*name.split("."), ""][1]
 
 
+@functools.cache
 def modules(root: Path) -> dict[str, Module]:
-    """Parse every file of `root/assay`, by dotted name."""
+    """Parse every file of `root/assay`, by dotted name; once, so change no tree after that."""
     found = {}
     for path in sorted((root / "assay").rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts

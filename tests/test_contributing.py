@@ -1,7 +1,7 @@
 """CONTRIBUTING.md worked through: what it says to add is added to a copy, which then passes.
 
-Beside the fences of test_docs.py it uses `python add=PATH` (a line that ends a test file) and
-`python entry=PATH:NAME` (an entry of the dict NAME in a module).
+`python file=PATH` shows a whole file, `python add=PATH` what a test file gains at its end, and
+`python entry=PATH:NAME` an entry of the dict NAME in a module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import house
 from tests.test_docs import Fence, fences
 from tests.test_house import BY_NAME
 
@@ -40,9 +39,8 @@ def apply(root: Path, fence: Fence) -> None:
         path.write_text(f"{path.read_text()}\n\n{fence.code}")
     else:
         assert kind == "entry", fence.info
-        name = where.partition(":")[2]
-        opening = re.compile(rf"^{name}\b[^=\n]*= \{{\n", re.MULTILINE)
-        text, times = opening.subn(lambda m: f"{m[0]}    {fence.code.strip()}\n", path.read_text())
+        opening = re.compile(rf"^{where.partition(':')[2]}\b[^=\n]*= \{{", re.MULTILINE)
+        text, times = opening.subn(lambda m: f"{m[0]}\n    {fence.code.strip()}", path.read_text())
         assert times == 1, f"{where} is no dict that opens once"
         path.write_text(text)
 
@@ -91,13 +89,26 @@ def test_the_examples_pass_their_contract_suites(copy):
     added = [f for f in FENCES if parts(f)[0] == "add"]
     files = [parts(f)[1] for f in added]
     names = [re.findall(r"^class (\w+)", f.code, re.MULTILINE)[0] for f in added]
-    out = shell(copy, "-m", "pytest", "-p", "no:cacheprovider", *files, "-k", " or ".join(names))
+    chosen = " or ".join([*names, "hooked_to_its_suite"])
+    files.append("tests/contracts/test_names.py")
+    out = shell(copy, "-m", "pytest", "-p", "no:cacheprovider", *files, "-k", chosen)
     assert re.search(r"^\d+ passed", out, re.MULTILINE), out
 
 
-def test_the_examples_are_found_by_name(copy):
-    for fence in FENCES:
-        if parts(fence)[0] == "entry":
-            module, _, attribute = fence.code.split('"')[3].partition(":")
-            assert module in house.modules(copy / "src")
-            shell(copy, "-c", f"from {module} import {attribute}; assert callable({attribute})")
+USED = """
+from assay.run.names import ESTIMATORS, STRATEGIES, resolve
+from assay.train.ready import load_task
+from assay.zoo import load_space
+
+print(resolve("strategy", STRATEGIES, "local-search", {"jump": "0.2"}))
+print(resolve("estimator", ESTIMATORS, "num-params"))
+print(load_space("chain", load_task("digits"), blocks="2").size)
+"""
+
+
+def test_the_examples_are_found_by_their_names(copy):
+    assert shell(copy, "-c", USED).splitlines() == [
+        "LocalSearch(start=10, jump=0.2)",
+        "NumParams()",
+        "27",
+    ]

@@ -5,7 +5,8 @@ In README.md, CONTRIBUTING.md and docs/*.md a fence says what becomes of it:
 - `python`: runs; the blocks of a document share their names, in order.
 - `pycon`: runs as a doctest among them; `...` in the expected output stands for anything.
 - `python sketch`: does not run, for what needs a user's own files or more time than a test has.
-- `python file=PATH`: the whole of a file (test_contributing.py puts it there and tests it).
+- `python file=PATH`, `python add=PATH`, `python entry=PATH:NAME`: what CONTRIBUTING.md adds to the
+  source; test_contributing.py adds it to a copy.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DOCUMENTS = [
     if p.exists()
 ]
 WITH_EXAMPLES = [n for n, m in house.modules(ROOT / "src").items() if ">>> " in m.path.read_text()]
-KINDS = {"python", "python sketch", "python file", "pycon"}
+KINDS = {"python", "python sketch", "python file", "python add", "python entry", "pycon"}
 DOCTEST = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -151,6 +151,16 @@ class History(Sequence[Trial]):
             raise ValueError(f"trial {trial.number} is {before.state}; only a running one ends")
         self._trials[trial.number] = trial
 
+    def ended(self, start: int = 0) -> Sequence[Trial]:
+        """Return the trials from number `start` on, up to the first that is still running.
+
+        None of them changes any more: what a strategy has made of them stays true.
+        """
+        end = start
+        while end < len(self._trials) and self._trials[end].state != "running":
+            end += 1
+        return self._trials[start:end]
+
     def seen(self, canonical: Architecture) -> Trial | None:
         """Return the first trial of this canonical architecture, or None."""
         number = self._by_architecture.get(canonical)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["crowding_distance", "front", "non_dominated_sort"]
+__all__ = ["crowding_distance", "dominates", "front", "non_dominated_sort"]
 
 _Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -16,13 +16,31 @@ def _matrix(points: Sequence[Sequence[float]]) -> _Matrix:
     return np.asarray(points, dtype=np.float64).reshape(len(points), -1)
 
 
-def _dominates(values: _Matrix, violations: _Matrix) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return `[N, N]`: whether i beats j, constraints first."""
+def dominates(
+    points: Sequence[Sequence[float]], violations: Sequence[float] | None = None
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return `[N, N]`: whether point i beats point j.
+
+    One point beats another if it is nowhere worse and somewhere better. A point within the
+    constraints beats every one outside; of two outside, the one that violates less wins.
+
+    Source: Deb, Pratap, Agarwal, Meyarivan 2002, "A Fast and Elitist Multiobjective Genetic
+    Algorithm: NSGA-II", IEEE TEC 6(2), section VI, definition 1 (constrained domination).
+
+    Args:
+        points: `[N, M]`, to be maximised; of an infeasible point the values do not matter.
+        violations: `[N]`, 0 where all constraints hold; None for all 0.
+    Example:
+        >>> dominates([(1, 1), (1, 0)]).tolist()
+        [[False, True], [False, False]]
+    """
+    values = _matrix(points)
+    outside = np.zeros(len(values)) if violations is None else np.asarray(violations, np.float64)
     no_worse = (values[:, None, :] >= values[None, :, :]).all(-1)
     better = (values[:, None, :] > values[None, :, :]).any(-1)
-    feasible = violations == 0
-    both = feasible[:, None] & feasible[None, :]
-    less = violations[:, None] < violations[None, :]
+    within = outside == 0
+    both = within[:, None] & within[None, :]
+    less = outside[:, None] < outside[None, :]
     result: np.ndarray[Any, np.dtype[np.bool_]] = np.where(both, no_worse & better, less)
     return result
 
@@ -32,15 +50,14 @@ def non_dominated_sort(
 ) -> list[list[int]]:
     """Sort points into fronts: the first is beaten by none, each next by none but those before.
 
-    A point within the constraints beats every one outside; of two outside, the one that violates
-    less.
+    Takes memory and time in N squared: for populations, not for whole histories (see `front`).
 
-    Source: Deb, Pratap, Agarwal, Meyarivan 2002, "A Fast and Elitist Multiobjective Genetic
-    Algorithm: NSGA-II", IEEE TEC 6(2), sections III-A and VI (constrained domination).
+    Source: Deb et al. 2002, section III-A (fast non-dominated sort), with the constrained
+    domination of section VI.
 
     Args:
-        points: `[N, M]`, to be maximised; of an infeasible point the values do not matter.
-        violations: `[N]`, 0 where all constraints hold.
+        points: `[N, M]`; see `dominates`.
+        violations: `[N]`; see `dominates`.
     Returns:
         Indices, front by front, ascending within one.
     Example:
@@ -49,8 +66,7 @@ def non_dominated_sort(
     """
     if not len(points):
         return []
-    outside = np.zeros(len(points)) if violations is None else np.asarray(violations, float)
-    beats = _dominates(_matrix(points), outside)
+    beats = dominates(points, violations)
     beaten_by = beats.sum(0)
     left = np.ones(len(points), dtype=bool)
     fronts: list[list[int]] = []
@@ -65,11 +81,17 @@ def non_dominated_sort(
 def crowding_distance(points: Sequence[Sequence[float]]) -> list[float]:
     """Return how far apart each point's neighbours on a front are; infinite at its ends.
 
-    Source: Deb et al. 2002, section III-B. Duplicates of an end share its infinity, so that a
-    front of equal points keeps no order by chance.
+    Source: Deb et al. 2002, section III-B; differs: all points that share an end's value share
+    its infinity, and an objective in which all points are equal counts nothing, so that the order
+    of equal points does not matter.
 
     Args:
         points: `[N, M]` of one front.
+    Returns:
+        `[N]`, in the order of the points.
+    Example:
+        >>> crowding_distance([(0, 4), (1, 3), (4, 0)])
+        [inf, 2.0, inf]
     """
     values = _matrix(points)
     distance = np.zeros(len(values))
@@ -87,30 +109,26 @@ def crowding_distance(points: Sequence[Sequence[float]]) -> list[float]:
 def front(points: Sequence[Sequence[float]]) -> list[int]:
     """Return the indices of the points that no other beats, ascending.
 
-    Of points with equal values all are kept. Runs in O(N log N) for two objectives.
+    Of points with equal values all are kept. Takes N log N to sort, and for each point one look at
+    the front so far.
 
     Args:
         points: `[N, M]`, to be maximised.
+    Example:
+        >>> front([(1, 1), (0, 1), (2, 0), (1, 1)])
+        [0, 2, 3]
     """
     if not len(points):
         return []
     values = _matrix(points)
-    if values.shape[1] == 2:
-        return _front_of_two(values)
-    return [i for i in range(len(values)) if not _beaten(values, i)]
-
-
-def _beaten(values: _Matrix, i: int) -> bool:
-    no_worse = (values >= values[i]).all(1)
-    return bool((no_worse & (values > values[i]).any(1)).any())
-
-
-def _front_of_two(values: _Matrix) -> list[int]:
-    order = np.lexsort((-values[:, 1], -values[:, 0]))
-    kept, best, at = [], -np.inf, np.nan
+    # Whatever beats a point comes before it in descending lexicographic order.
+    order = np.lexsort(values.T[::-1])[::-1]
+    kept = np.empty_like(values)
+    found: list[int] = []
     for i in order:
-        first, second = values[i]
-        if second > best or (second == best and first == at):
-            kept.append(int(i))
-            best, at = second, first
-    return sorted(kept)
+        best = kept[: len(found)]
+        no_worse = (best >= values[i]).all(1)
+        if not (no_worse & (best > values[i]).any(1)).any():
+            kept[len(found)] = values[i]
+            found.append(int(i))
+    return sorted(found)

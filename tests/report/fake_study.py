@@ -187,7 +187,7 @@ def _documents(winner: Trial, pairs: list[Any], spent_s: float) -> dict[str, Any
         "random": {**metrics, "test_accuracy": 0.95555, "latency_ms": 0.344, "macs": 1_900_000},
     }
     return {
-        "limits": {"latency_ms": 0.5},
+        "limits": {"latency_ms": LIMIT_MS},
         "winner": {"trial": winner.number, "architecture": dict(point), "metrics": metrics,
                    "blocks": chain},
         "comparison": [{"name": "winner", "architecture": dict(point), "metrics": metrics}]

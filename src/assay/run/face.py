@@ -88,9 +88,6 @@ def search(
         InvalidStudy: `out` holds another search, is in use, or is no study.
         SpaceExhausted: no architecture within the limits.
         InvalidSpace: a path of the model does not run, or differs from its built network.
-    Example:
-        >>> from assay import search  # doctest: +SKIP
-        >>> search(space, task, limits={"latency_ms": 0.5}, budget="60s").best().metrics
     """
     given = {key: dict(value) for key, value in (settings or {}).items()}
     _refuse_unknown(given)

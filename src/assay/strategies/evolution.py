@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +19,9 @@ class Evolution:
 
     Source: Real, Aggarwal, Huang, Le 2019, "Regularized Evolution for Image Classifier Architecture
     Search", arXiv:1802.01548, algorithm 1; differs: a mutation is any single change of
-    `Space.mutate`, children of one batch have the same population, and architectures that were
-    seen are asked for no second time by the loop.
+    `Space.mutate`; children of one batch have the same population; parents are drawn as soon as
+    `sample` trials are scored, so that a small budget is not spent on random ones; and while
+    nothing is within the limits, the least of the violations wins in place of the best score.
 
     Args:
         population: The youngest scored trials among which parents are drawn.
@@ -30,9 +32,10 @@ class Evolution:
 
     population: int = 50
     sample: int = 10
-    _alive: list[Trial] = field(default_factory=list, init=False, repr=False)
-    _read: int = field(default=0, init=False, repr=False)
-    _first: Trial | None = field(default=None, init=False, repr=False)
+    _history: History | None = field(default=None, init=False, repr=False, compare=False)
+    _read: int = field(default=0, init=False, repr=False, compare=False)
+    _alive: deque[Trial] = field(default_factory=deque, init=False, repr=False, compare=False)
+    _over: deque[Trial] = field(default_factory=deque, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 2 <= self.sample <= self.population:
@@ -42,26 +45,36 @@ class Evolution:
             )
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
-        """Return n children; random ones while there are too few scored trials to draw from."""
-        alive = self._youngest(history)
-        if len(alive) < self.sample:
+        """Return n children; random ones while there are too few trials to draw parents from."""
+        self._catch_up(history)
+        # Under tight limits few are scored: then after a whole population any will do.
+        if len(self._alive) < self.sample and self._read < self.population:
             return [Proposal(history.space.sample(rng)) for _ in range(n)]
-        return [self._child(history, alive, rng) for _ in range(n)]
+        pool = list(self._alive or self._over)
+        if not pool:  # everything has failed
+            return [Proposal(history.space.sample(rng)) for _ in range(n)]
+        return [self._child(history, pool, rng) for _ in range(n)]
 
-    def _child(self, history: History, alive: list[Trial], rng: np.random.Generator) -> Proposal:
-        drawn = rng.choice(len(alive), size=self.sample, replace=False)
-        parent = max((alive[int(i)] for i in drawn), key=lambda t: (t.objectives[0], -t.number))
+    def _child(self, history: History, pool: list[Trial], rng: np.random.Generator) -> Proposal:
+        drawn = rng.choice(len(pool), size=min(self.sample, len(pool)), replace=False)
+        parent = max((pool[int(i)] for i in drawn), key=_fitness)
         return Proposal(history.space.mutate(parent.architecture, rng), parent=parent.number)
 
-    def _youngest(self, history: History) -> list[Trial]:
-        """Return the youngest scored trials; reads only what was appended since the last call."""
-        first = history[0] if len(history) else None
-        if first is not self._first or len(history) < self._read:
-            self._alive, self._read, self._first = [], 0, first
-        end = self._read
-        while end < len(history) and history[end].state != "running":
-            end += 1
-        new = [t for t in history[self._read : end] if t.state == "scored"]
-        self._alive = [*self._alive, *new][-self.population :]
-        self._read = end
-        return self._alive
+    def _catch_up(self, history: History) -> None:
+        """Take in what has ended since the last call: the old die, best or not."""
+        if history is not self._history:
+            self._history, self._read = history, 0
+            self._alive, self._over = (deque(maxlen=self.population) for _ in range(2))
+        new = history.ended(self._read)
+        self._read += len(new)
+        for trial in new:
+            if trial.state == "scored":
+                self._alive.append(trial)
+            elif trial.state == "infeasible":
+                self._over.append(trial)
+
+
+def _fitness(trial: Trial) -> tuple[float, int]:
+    """Return what the best has most of: the first objective, or closeness; the older wins a tie."""
+    value = trial.objectives[0] if trial.state == "scored" else -trial.violation
+    return value, -trial.number

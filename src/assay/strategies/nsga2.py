@@ -11,7 +11,43 @@ from assay.contracts import History, Proposal, Trial
 from assay.errors import InvalidSetting
 from assay.pareto import crowding_distance, non_dominated_sort
 
-__all__ = ["NSGA2"]
+__all__ = ["NSGA2", "Member", "survivors"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trial that survives, and how it stands among those that do.
+
+    Attributes:
+        trial: Scored, or infeasible and never estimated.
+        front: 0 for what nothing beats, then 1, ...
+        crowding: Distance of its neighbours on the front; more is better.
+    """
+
+    trial: Trial
+    front: int
+    crowding: float
+
+
+def survivors(candidates: Sequence[Trial], count: int) -> list[Member]:
+    """Return the best by constrained domination, then by crowding; the older wins a tie.
+
+    Source: Deb et al. 2002, section III-C.
+
+    Args:
+        candidates: Scored and infeasible trials.
+        count: How many survive.
+    """
+    width = max((len(t.objectives) for t in candidates), default=0)
+    values = [t.objectives or (0.0,) * width for t in candidates]
+    members: list[Member] = []
+    for front, indices in enumerate(non_dominated_sort(values, [t.violation for t in candidates])):
+        distances = crowding_distance([values[i] for i in indices])
+        spread = sorted(zip(indices, distances), key=lambda pair: (-pair[1], pair[0]))
+        members += [Member(candidates[i], front, d) for i, d in spread[: count - len(members)]]
+        if len(members) == count:
+            break
+    return members
 
 
 @dataclass
@@ -34,10 +70,9 @@ class NSGA2:
     population: int = 50
     crossover: float = 0.9
     mutation: float = 0.5
-    _members: list[Trial] = field(default_factory=list, init=False, repr=False)
-    _read: int = field(default=0, init=False, repr=False)
-    _first: Trial | None = field(default=None, init=False, repr=False)
-    _order: list[tuple[int, float]] = field(default_factory=list, init=False, repr=False)
+    _history: History | None = field(default=None, init=False, repr=False, compare=False)
+    _read: int = field(default=0, init=False, repr=False, compare=False)
+    _members: list[Member] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.population < 4:
@@ -48,7 +83,7 @@ class NSGA2:
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n children of the last whole generation's survivors; random ones before."""
-        self._survive(history)
+        self._catch_up(history)
         if not self._members:
             return [Proposal(history.space.sample(rng)) for _ in range(n)]
         return [self._child(history, rng) for _ in range(n)]
@@ -66,34 +101,17 @@ class NSGA2:
     def _tournament(self, rng: np.random.Generator) -> Trial:
         """Draw two members; the lower front wins, in one front the less crowded."""
         i, j = (int(k) for k in rng.integers(len(self._members), size=2))
-        return self._members[min(i, j, key=lambda k: self._order[k])]
+        pair = self._members[i], self._members[j]
+        return min(pair, key=lambda m: (m.front, -m.crowding)).trial
 
-    def _survive(self, history: History) -> None:
-        """Take in every whole generation that was appended since the last call."""
-        first = history[0] if len(history) else None
-        if first is not self._first or len(history) < self._read:
-            self._members, self._read, self._first, self._order = [], 0, first, []
-        while self._read + self.population <= len(history):
-            new = history[self._read : self._read + self.population]
-            if any(t.state == "running" for t in new):
-                return
-            candidates = [t for t in [*self._members, *new] if t.state in ("scored", "infeasible")]
-            self._members, self._order = _select(candidates, self.population)
+    def _catch_up(self, history: History) -> None:
+        """Take in every whole generation that has ended since the last call."""
+        if history is not self._history:
+            self._history, self._read, self._members = history, 0, []
+        new = history.ended(self._read)
+        while len(new) >= self.population:
+            generation, new = new[: self.population], new[self.population :]
             self._read += self.population
-
-
-def _select(candidates: Sequence[Trial], count: int) -> tuple[list[Trial], list[tuple[int, float]]]:
-    """Return the best by front and crowding, with (front, -crowding) of each."""
-    width = max((len(t.objectives) for t in candidates), default=0)
-    values = [t.objectives or (0.0,) * width for t in candidates]
-    members: list[Trial] = []
-    order: list[tuple[int, float]] = []
-    for rank, indices in enumerate(non_dominated_sort(values, [t.violation for t in candidates])):
-        distances = crowding_distance([values[i] for i in indices])
-        spread = sorted(zip(indices, distances), key=lambda pair: (-pair[1], pair[0]))
-        for index, distance in spread[: count - len(members)]:
-            members.append(candidates[index])
-            order.append((rank, -distance))
-        if len(members) == count:
-            break
-    return members, order
+            candidates = [*(m.trial for m in self._members), *generation]
+            judged = [t for t in candidates if t.state in ("scored", "infeasible")]
+            self._members = survivors(judged, self.population)

@@ -7,22 +7,44 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy import URL, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from assay.errors import InvalidSetting, InvalidStudy
 from assay.study import schema
+from assay.study.rows import to_json
 
-__all__ = ["connect", "lock", "prepare_folder", "read_meta", "write_or_compare"]
+__all__ = [
+    "check_folder",
+    "connect",
+    "connect_to_read",
+    "lock",
+    "place",
+    "read_meta",
+    "write_or_compare",
+]
 
 _FILE = "study.db"
+_LOCK = "lock"
+_SHOWN = 6
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the folder of a study, or check that it is one.
+def place(out: Path | None, url: str | None) -> str:
+    """Return what messages call the study; a password in the URL stays hidden."""
+    if url is not None:
+        return make_url(url).render_as_string()
+    return "the study in memory" if out is None else str(out)
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def check_folder(out: Path, url: str | None) -> None:
+    """Make the folder of a study, or check that it is one; a refused one is left as it was.
 
     Raises:
         InvalidStudy: it is a file, or holds something else.
@@ -30,7 +52,8 @@ def prepare_folder(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InvalidStudy(f"{out} is a file; give a folder for the study")
-    if out.is_dir() and any(p.name != "lock" for p in out.iterdir()) and not (out / _FILE).exists():
+    strange = out.is_dir() and any(p.name != _LOCK for p in out.iterdir())
+    if strange and not (out / _FILE).exists() and not _is_begun(out, url):
         raise InvalidStudy(f"{out} is not empty and holds no study; give a new folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -38,10 +61,22 @@ def prepare_folder(out: Path) -> None:
         raise InvalidSetting(
             f"{out} cannot be made ({error.strerror}); give another out="
         ) from error
-    if not os.access(out, os.W_OK):
-        raise InvalidSetting(
-            f"{out} cannot be written; change its permissions or give another out="
-        )
+    for path in (out, out / _FILE):
+        if path.exists() and not os.access(path, os.W_OK):
+            raise InvalidSetting(
+                f"{path} cannot be written; change its permissions or give another out="
+            )
+
+
+def _is_begun(out: Path, url: str | None) -> bool:
+    """Whether the database elsewhere holds a study already, whose folder this then is."""
+    if url is None:
+        return False
+    engine = connect(out, url)
+    try:
+        return bool(read_meta(engine, place(out, url)))
+    finally:
+        engine.dispose()
 
 
 def lock(out: Path) -> FileLock:
@@ -51,7 +86,7 @@ def lock(out: Path) -> FileLock:
         InvalidStudy: another process has it.
         InvalidSetting: the lock file cannot be made.
     """
-    taken = FileLock(out / "lock")
+    taken = FileLock(out / _LOCK)
     try:
         taken.acquire(timeout=0)
     except Timeout:
@@ -63,50 +98,94 @@ def lock(out: Path) -> FileLock:
     return taken
 
 
+# --- the database -------------------------------------------------------------------------------
+
+
 def connect(out: Path | None, url: str | None) -> Engine:
     """Return the engine: SQLite in the folder, any SQLAlchemy URL, or memory where both are None.
 
     SQLite writes ahead (WAL) with synchronous=NORMAL: what is committed survives the death of the
-    process, though not that of the machine's power.
+    process, though the last of it may not survive that of the machine's power.
+
+    Raises:
+        InvalidSetting: the URL is none, or its driver is not installed.
     """
     if url is None and out is None:
         engine = create_engine(
             "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
+    elif url is None:
+        engine = create_engine(URL.create("sqlite", database=str(Path(out or "") / _FILE)))
     else:
-        engine = create_engine(url or f"sqlite:///{(out or Path()) / _FILE}")
+        try:
+            engine = create_engine(url)
+        except (ArgumentError, ImportError) as error:
+            raise InvalidSetting(
+                f"the study's URL cannot be used ({error}); write one such as "
+                "'postgresql+psycopg://user@host/name' and install its driver"
+            ) from error
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "connect", _write_ahead)
     return engine
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
+def _write_ahead(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=10000")
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()
 
 
-def read_meta(engine: Engine, where: str) -> dict[str, Any]:
-    """Return identity, settings and schema version of a study; empty where there is none yet.
+def connect_to_read(out: Path, url: str | None) -> Engine:
+    """Return an engine to read with, which works in a folder that cannot be written, too.
 
     Raises:
-        InvalidStudy: the database is junk, or was written by a newer Assay.
+        InvalidStudy: the folder holds no study.
+        InvalidSetting: the URL is none, or its driver is not installed.
     """
+    if url is not None:
+        return connect(out, url)
+    path = out / _FILE
+    if not path.is_file():
+        raise InvalidStudy(f"{out} holds no study; give the folder that a search wrote")
+    query = {"mode": "ro", "uri": "true"}
+    if not os.access(out, os.W_OK) and not path.with_name(_FILE + "-wal").exists():
+        query["immutable"] = "1"  # nobody writes, and SQLite could not make the files it shares
+    return create_engine(URL.create("sqlite", database=f"file:{quote(str(path))}", query=query))
+
+
+# --- what makes a study itself ------------------------------------------------------------------
+
+
+def read_meta(engine: Engine, where: str, *, begun: bool = False) -> dict[str, Any]:
+    """Return identity, settings and schema version of a study; empty where there is none yet.
+
+    Args:
+        engine: Of the database.
+        where: What messages call it.
+        begun: Whether there must be a study already.
+    Raises:
+        InvalidStudy: the database is junk, of something else, or was written by a newer Assay.
+    """
+    alien = InvalidStudy(f"{where} is a database of something else; give another folder")
     try:
+        tables = inspect(engine).get_table_names()
+        if tables and schema.meta.name not in tables:
+            raise alien
         with engine.connect() as connection:
-            if not engine.dialect.has_table(connection, "meta"):
-                if engine.dialect.has_table(connection, "trials"):
-                    raise InvalidStudy(f"{where} is no study of Assay's; give another folder")
-                return {}
-            rows = connection.execute(select(schema.meta)).all()
-    except DatabaseError as error:
-        raise InvalidStudy(
-            f"{where} is no readable study ({error.orig}); give another folder"
-        ) from error
-    found = {key: json.loads(value) for key, value in rows}
-    if found and found.get("schema", 0) > schema.VERSION:
+            rows = connection.execute(select(schema.meta)).all() if tables else []
+        found = {key: json.loads(value) for key, value in rows}
+    except (DatabaseError, ValueError) as error:
+        why = getattr(error, "orig", None) or error
+        raise InvalidStudy(f"{where} is no readable study ({why}); give another folder") from error
+    if not found and not begun:
+        return {}
+    if not found:
+        raise InvalidStudy(f"{where} holds an empty study; run the search again")
+    if not {"schema", "identity", "settings"} <= set(found):
+        raise alien
+    if found["schema"] > schema.VERSION:
         raise InvalidStudy(
             f"{where} was written by a newer Assay (schema {found['schema']}, this one reads "
             f"{schema.VERSION}); upgrade Assay"
@@ -120,32 +199,39 @@ def write_or_compare(
     """Begin a study with its identity, or check that the one there has the same.
 
     Raises:
-        InvalidStudy: it is of another search; every difference is shown.
+        InvalidStudy: it is of another search; the differences are shown.
+        InvalidSetting: it cannot be written.
     """
     found = read_meta(engine, where)
-    plain = json.loads(json.dumps(identity))
-    if found:
-        differences = list(_differences("", found["identity"], plain))
-        if differences:
-            raise InvalidStudy(
-                f"{where} belongs to another search: {'; '.join(differences[:6])}; give another "
-                "out=, or the same settings to continue"
-            )
-        return found
-    rows = {"schema": schema.VERSION, "identity": plain, "settings": dict(settings)}
+    plain = json.loads(to_json(identity))
+    if not found:
+        rows = {"schema": schema.VERSION, "identity": plain, "settings": dict(settings)}
+        return _begin(engine, where, rows)
+    differences = list(_differences("", found["identity"], plain))
+    if differences:
+        more = len(differences) - _SHOWN
+        told = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise InvalidStudy(
+            f"{where} belongs to another search: {told}; give another out=, or the same settings "
+            "to continue"
+        )
+    return found
+
+
+def _begin(engine: Engine, where: str, rows: dict[str, Any]) -> dict[str, Any]:
+    """Make the tables and write the first rows in one transaction."""
     try:
-        schema.metadata.create_all(engine)
         with engine.begin() as connection:
-            _insert_meta(connection, rows)
+            if engine.dialect.name == "sqlite":  # whose driver begins none for making tables
+                connection.exec_driver_sql("BEGIN")
+            schema.metadata.create_all(connection)
+            connection.execute(
+                insert(schema.meta), [{"key": k, "value": to_json(v)} for k, v in rows.items()]
+            )
     except SQLAlchemyError as error:
-        raise InvalidSetting(f"{where} cannot be written ({error}); give another out=") from error
-    return rows
-
-
-def _insert_meta(connection: Connection, rows: Mapping[str, Any]) -> None:
-    connection.execute(
-        insert(schema.meta), [{"key": k, "value": json.dumps(v)} for k, v in rows.items()]
-    )
+        why = getattr(error, "orig", None) or error
+        raise InvalidSetting(f"{where} cannot be written ({why}); give another out=") from error
+    return {key: json.loads(to_json(value)) for key, value in rows.items()}
 
 
 def _differences(path: str, stored: Any, given: Any) -> Iterator[str]:

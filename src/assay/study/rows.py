@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row
@@ -11,7 +12,22 @@ from assay.architecture import Architecture
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
 
-__all__ = ["cost_row", "estimate_row", "trial_of", "trial_row"]
+__all__ = ["cost_row", "estimate_row", "failure_rows", "to_json", "trial_of", "trial_row"]
+
+
+def to_json(value: Any) -> str:
+    """Write a value as JSON; numbers of numpy and the like become plain ones.
+
+    Raises:
+        TypeError: something in it is neither JSON nor a number.
+    """
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{value!r} of type {type(value).__name__} cannot be kept as JSON")
 
 
 def cost_row(session: int | None, phase: str, cost: Cost, kind: str = "work") -> dict[str, Any]:
@@ -34,9 +50,9 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "state": trial.state,
         "parent": trial.parent,
         "fidelity": trial.fidelity,
-        "measured": json.dumps(dict(trial.measured)),
-        "objectives": json.dumps(list(trial.objectives)),
-        "violation": trial.violation,
+        "measured": to_json(dict(trial.measured)),
+        "objectives": to_json(list(trial.objectives)),
+        "violation": float(trial.violation),
         "error": trial.error,
     }
 
@@ -47,17 +63,35 @@ def estimate_row(trial: Trial) -> dict[str, Any]:
     assert estimate is not None
     return {
         "trial": trial.number,
-        "score": estimate.score,
-        "metrics": json.dumps(dict(estimate.metrics)),
-        "cost": json.dumps(estimate.cost.to_dict()),
-        "made_from": json.dumps(dict(estimate.made_from)),
+        "score": float(estimate.score),
+        "metrics": to_json(dict(estimate.metrics)),
+        "cost": to_json(estimate.cost.to_dict()),
+        "made_from": to_json(dict(estimate.made_from)),
     }
+
+
+def failure_rows(phase: str, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Return the rows of what went wrong with the failed ones among trials.
+
+    Args:
+        phase: Step in which they failed.
+        trials: In any state.
+    """
+    return [
+        {"phase": phase, "trial": t.number, "error": _last_line(t.error), "traceback": t.error}
+        for t in trials
+        if t.error is not None
+    ]
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1] if text.strip() else "unknown error"
 
 
 def trial_of(row: Row[Any]) -> Trial:
     """Return the trial of a row of trials joined with estimates."""
     estimate = None
-    if row.score is not None:
+    if row.state == "scored":
         estimate = Estimate(
             row.score, json.loads(row.metrics), Cost(**json.loads(row.cost)),
             json.loads(row.made_from),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 __all__ = [
     "VERSION",
@@ -96,8 +96,8 @@ costs = Table(
     Column("phase", String(100), nullable=False),
     Column("kind", String(20), nullable=False),
     Column("wall_s", Float, nullable=False),
-    Column("samples", Integer, nullable=False),
-    Column("macs", Integer, nullable=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
     Column("device", String(50), nullable=False),
     Index("costs_by_session", "session"),
 )
@@ -117,7 +117,7 @@ finalists = Table(
     metadata,
     Column("key", String(100), primary_key=True),
     Column("trial", Integer),
-    Column("seed", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
     Column("architecture", Text, nullable=False),
     Column("state", String(20), nullable=False),
     Column("metrics", Text, nullable=False),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Mapping
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, StaticPool, func, insert, select, update
 
 from assay.cost import Cost
 from assay.study import schema
-from assay.study.rows import cost_row
+from assay.study.rows import cost_row, to_json
 
 __all__ = ["Run", "begin"]
 
@@ -19,7 +18,10 @@ _HEARTBEAT_S = 0.5
 
 
 class Run:
-    """A run under way; its heart beats twice a second, in a thread of its own.
+    """A run under way; its heart beats twice a second, in a thread with its own connection.
+
+    A study in memory has one connection and dies with its process: there the heart only beats
+    when the run is stopped.
 
     Args:
         engine: Of the study's database.
@@ -29,34 +31,36 @@ class Run:
     def __init__(self, engine: Engine, number: int) -> None:
         self.number = number
         self._engine = engine
-        self._stop = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Let the heart beat."""
-        self._thread.start()
+        if not isinstance(self._engine.pool, StaticPool):
+            self._thread.start()
 
     def stop(self, *, ended: bool) -> None:
-        """Stop the heart.
+        """Stop the heart after a last beat; of a run that was stopped before nothing changes.
 
         Args:
             ended: Whether the run came to its end; otherwise the next one counts what it lost.
         """
-        self._stop.set()
-        self._thread.join()
-        if ended:
-            self._write(ended=time.time())
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        now = time.time()
+        self._write(heartbeat=now, **({"ended": now} if ended else {}))
 
     def _beat(self) -> None:
-        while not self._stop.wait(_HEARTBEAT_S):
-            self._write()
+        while not self._stopped.wait(_HEARTBEAT_S):
+            self._write(heartbeat=time.time())
 
-    def _write(self, **more: float) -> None:
+    def _write(self, **values: float) -> None:
         table = schema.sessions
         with self._engine.begin() as connection:
-            connection.execute(
-                update(table).where(table.c.id == self.number).values(heartbeat=time.time(), **more)
-            )
+            connection.execute(update(table).where(table.c.id == self.number).values(values))
 
 
 def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
@@ -69,7 +73,7 @@ def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
     now = time.time()
     with engine.begin() as connection:
         _book_lost(connection)
-        values = {"started": now, "heartbeat": now, "versions": json.dumps(dict(versions))}
+        values = {"started": now, "heartbeat": now, "versions": to_json(dict(versions))}
         result = connection.execute(insert(schema.sessions), values)
         number = int(result.inserted_primary_key[0])  # type: ignore[index]
     return Run(engine, number)
@@ -78,9 +82,11 @@ def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
 def _book_lost(connection: Connection) -> None:
     table, c = schema.sessions, schema.costs.c
     for row in connection.execute(select(table).where(table.c.ended.is_(None))).all():
-        booked = connection.execute(
+        booked_s = connection.execute(
             select(func.coalesce(func.sum(c.wall_s), 0.0)).where(c.session == row.id)
         ).scalar_one()
-        lost = Cost(max(0.0, row.heartbeat - row.started - booked))
-        connection.execute(insert(schema.costs), cost_row(row.id, "lost", lost, kind="lost"))
+        lost_s = row.heartbeat - row.started - booked_s
+        if lost_s > 0:
+            cost = cost_row(row.id, "lost", Cost(lost_s), kind="lost")
+            connection.execute(insert(schema.costs), cost)
         connection.execute(update(table).where(table.c.id == row.id).values(ended=row.heartbeat))

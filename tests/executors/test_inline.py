@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from assay.executors.inline import Inline
+
+
+def test_a_job_runs_when_it_is_gathered_in_order_and_once():
+    ran = []
+    inline = Inline()
+    jobs = [inline.submit(lambda n=n: ran.append(n)) for n in range(3)]
+    assert ran == []
+    gathered = inline.gather(jobs)
+    assert next(gathered) is jobs[0]
+    assert ran == [0]
+    assert list(gathered) == jobs[1:]
+    assert list(inline.gather(jobs)) == jobs
+    assert ran == [0, 1, 2]
+
+
+def test_a_job_cancelled_in_time_never_runs():
+    ran = []
+    inline = Inline()
+    first, second = (inline.submit(lambda n=n: ran.append(n)) for n in range(2))
+    gathered = inline.gather([first, second])
+    next(gathered)
+    inline.cancel(second)
+    assert list(gathered) == []
+    assert ran == [0]
+    with pytest.raises(RuntimeError, match="this job has not run; gather it first"):
+        second.result()
+
+
+def test_an_interruption_is_no_jobs_error():
+    def interrupt():
+        raise KeyboardInterrupt
+
+    inline = Inline()
+    job = inline.submit(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(inline.gather([job]))
+    assert not job.done
+    assert job.error is None
