@@ -74,10 +74,9 @@ def test_among_the_infeasible_values_do_not_matter():
         ([(0, 4), (1, 3), (4, 0)], [INF, 2.0, INF]),
         # neighbours in each objective, as a share of its range, added up
         ([(0, 10), (2, 6), (3, 5), (10, 0)], [INF, 0.3 + 0.5, 0.8 + 0.6, INF]),
-        # a duplicate in the middle stands beside itself: the twins share two half neighbourhoods
-        ([(0, 4), (2, 2), (2, 2), (4, 0)], [INF, 1.0, 1.0, INF]),
-        # an end that is there twice is an end twice
-        ([(0, 4), (0, 4), (2, 2), (4, 0)], [INF, INF, 2 * 0.5 * 2, INF]),
+        # a copy adds nothing, in the middle or at an end
+        ([(0, 4), (2, 2), (2, 2), (4, 0)], [INF, 2.0, 0.0, INF]),
+        ([(0, 4), (0, 4), (2, 2), (4, 0)], [INF, 0.0, 2.0, INF]),
         # an objective that is equal everywhere tells nothing
         ([(0, 1), (1, 1), (3, 1)], [INF, 1.0, INF]),
     ],
@@ -133,6 +132,15 @@ def test_order_does_not_matter_where_nothing_ties(population, shuffle):
     shuffle.shuffle(order)
     moved = [points[i] for i in order]
     assert {moved[i] for i in front(moved)} == {points[i] for i in front(points)}
+
+
+@given(populations(infeasible=False), st.randoms(use_true_random=False))
+def test_order_does_not_matter_to_crowding_and_copies_add_nothing(population, shuffle):
+    points = list(dict.fromkeys(population[0]))
+    told = dict(zip(points, crowding_distance(points)))
+    shuffle.shuffle(points)
+    assert crowding_distance(points) == [told[p] for p in points]
+    assert crowding_distance(points * 2) == [*(told[p] for p in points), *[0.0] * len(points)]
 
 
 @given(populations(infeasible=False))

@@ -13,7 +13,8 @@ _Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def _matrix(points: Sequence[Sequence[float]]) -> _Matrix:
-    return np.asarray(points, dtype=np.float64).reshape(len(points), -1)
+    width = len(points[0]) if len(points) else 0
+    return np.asarray(points, dtype=np.float64).reshape(len(points), width)
 
 
 def dominates(
@@ -81,28 +82,32 @@ def non_dominated_sort(
 def crowding_distance(points: Sequence[Sequence[float]]) -> list[float]:
     """Return how far apart each point's neighbours on a front are; infinite at its ends.
 
-    Source: Deb et al. 2002, section III-B; differs: all points that share an end's value share
-    its infinity, and an objective in which all points are equal counts nothing, so that the order
-    of equal points does not matter.
+    Of points with equal values the first has their distance, and its copies have 0: a population
+    that fills up with copies of its ends spreads no further.
+
+    Source: Deb et al. 2002, section III-B; differs: copies, as above (as in Fortin and Parizeau
+    2013, "Revisiting the NSGA-II Crowding-Distance Computation", whose distances are those of the
+    distinct points, too), and an objective in which all points are equal counts nothing.
 
     Args:
         points: `[N, M]` of one front.
     Returns:
         `[N]`, in the order of the points.
     Example:
-        >>> crowding_distance([(0, 4), (1, 3), (4, 0)])
-        [inf, 2.0, inf]
+        >>> crowding_distance([(0, 4), (1, 3), (4, 0), (4, 0)])
+        [inf, 2.0, inf, 0.0]
     """
-    values = _matrix(points)
-    distance = np.zeros(len(values))
+    values, first = np.unique(_matrix(points), axis=0, return_index=True)
+    apart = np.zeros(len(values))
     for column in values.T:
-        low, high = column.min(), column.max()
-        if high == low:
-            continue
         order = np.argsort(column, kind="stable")
-        gaps = (column[order[2:]] - column[order[:-2]]) / (high - low)
-        distance[order[1:-1]] += gaps
-        distance[(column == low) | (column == high)] = np.inf
+        spread = column[order[-1]] - column[order[0]]
+        if spread == 0:
+            continue
+        apart[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
+        apart[order[[0, -1]]] = np.inf
+    distance = np.zeros(len(points))
+    distance[first] = apart
     return [float(d) for d in distance]
 
 

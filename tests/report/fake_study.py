@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ class FakeStudy:
     failed: Sequence[Mapping[str, Any]] = ()
     runs: Sequence[Mapping[str, Any]] = ()
     documents: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def phase(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, counts=self.counts.get(name, {}))
 
     def trials(self) -> Sequence[Trial]:
         return list(self.rows)
@@ -89,14 +94,14 @@ def trial(number: int, rng: np.random.Generator) -> Trial:
     return Trial(number, point, "scored", estimate, measured, (float(score),))
 
 
-def latency_row(of: Trial, source: str, factor: float) -> Mapping[str, Any]:
+def latency_row(of: Trial) -> Mapping[str, Any]:
     return {
         "architecture": of.architecture.to_json(),
         "trial": of.number,
         "quantity": "latency_ms",
-        "value": of.measured["latency_ms"] * factor,
-        "source": source,
-        "detail": {},
+        "value": of.measured["latency_ms"] * 1.02,
+        "source": "measured",
+        "detail": "{}",
     }
 
 
@@ -120,32 +125,38 @@ def finished(num_trials: int = 400) -> FakeStudy:
     }
     return FakeStudy(
         settings={
-            "task": {"name": "digits", "score": "accuracy", "fingerprint": "5a17c0de"},
-            "space": "mobile",
-            "estimator": {"name": "one-shot", "paths": "fair", "calibrate": "recalibrated"},
-            "strategy": {"name": "evolution", "population": 50, "tournament": 10},
+            "origin": {"space": "mobile", "task": "digits"},
+            "space": "Space(Sequential, 9 choices, size 17294403)",
+            "task": {"name": "digits", "score": "accuracy", "train": 1151},
+        },
+        identity={
+            "space": "9f31c2e07ab4",
+            "task": "5a17c0de",
+            "estimator": {"class": "assay.estimators.one_shot:OneShot", "paths": "fair"},
+            "strategy": {"class": "assay.strategies.evolution:Evolution", "population": 50},
             "objectives": ["score", "-latency_ms"],
-            "limits": {"latency_ms": LIMIT_MS},
+            "limits": {"latency_ms": "median"},
             "budget": "120s",
             "seed": 0,
             "target": {
                 "runtime": "onnxruntime", "threads": 1, "batch": 1, "runs": 50, "warmup": 10,
+                "machine": {"processor": "AMD EPYC", "cores": 2},
             },
             "recipe": {"optimizer": "sgd", "lr": 0.1, "batch_size": 96, "ema": 0.0},
             "finalists": {"k": 3, "seeds": 1},
         },
-        identity={"space": "9f31c2e07ab4", "task": "5a17c0de", "settings": "77aa01"},
+        counts={"train": {"steps": 1792}, "search": {"trials": 400}},
         rows=trials,
-        measured=[latency_row(t, "table", 1.0) for t in trials]
-        + [latency_row(t, "measured", 1.02) for t in best],
+        measured=[latency_row(t) for t in best],
         costs=costs,
         trained=[
             {
-                "trial": t.number, "seed": 0, "state": "done",
-                "metrics": {"valid_accuracy": 0.978 - 0.004 * i, "valid_loss": 0.081 + 0.01 * i},
+                "key": f"finalist-{t.number}-0", "trial": t.number, "seed": 0, "state": "done",
+                "metrics": {"accuracy": 0.978 - 0.004 * i, "loss": 0.081, "training_s": 4.4},
             }
             for i, t in enumerate(best)
-        ],
+        ]
+        + [{"key": "largest-0", "trial": None, "seed": 0, "state": "done", "metrics": {}}],
         failed=[
             {
                 "phase": "score", "trial": t.number,
@@ -155,15 +166,21 @@ def finished(num_trials: int = 400) -> FakeStudy:
             for t in trials
             if t.state == "failed"
         ],
-        runs=[{"number": 1, "ended": "clean", "pid": 4711, "threads": 1, "wall_s": 112.6}],
+        runs=[
+            {"id": 1, "started": 1795526748.6, "heartbeat": 1795526800.0, "ended": None,
+             "versions": {"torch": "2.13.0", "numpy": "2.4.6"}},
+            {"id": 2, "started": 1795526900.0, "heartbeat": 1795526960.0, "ended": 1795526961.0,
+             "versions": {"torch": "2.14.0", "numpy": "2.4.6"}},
+        ],
         documents=_documents(best[0], pairs, sum(c.wall_s for c in costs.values())),
     )  # fmt: skip
 
 
 def _documents(winner: Trial, pairs: list[Any], spent_s: float) -> dict[str, Any]:
     point = winner.architecture
-    chain = [{"label": "stem", "name": "conv 3×3", "detail": "1 → 16, 8×8, BN, ReLU6",
-              "macs": 9_216, "latency_ms": 0.011}]  # fmt: skip
+    chain = [{"label": "stem", "name": "Conv2d", "shape": [1, 16, 8, 8], "macs": 9_216,
+              "detail": "Conv2d(1, 16, kernel_size=(3, 3), stride=(1, 1)) > ReLU()",
+              "latency_ms": 0.011}]  # fmt: skip
     for label, op in point.items():
         if "width" not in label:
             op = str(op)
@@ -199,7 +216,13 @@ def _documents(winner: Trial, pairs: list[Any], spent_s: float) -> dict[str, Any
         },
         "versions": {
             "assay": "0.1.0", "python": "3.11.9", "torch": "2.13.0", "onnxruntime": "1.23.0",
-            "machine": {"cpu": "Intel Xeon, 2 cores", "system": "Linux 6.1", "memory_gib": 16},
         },
-        "space": {"size": 7**8 * 3, "choices": 9},
+        "handover": {
+            "files": ["model.onnx", "model.pt2"], "onnx_max_difference": 2.384e-06,
+            "source_max_difference": None, "refused": {"model.py": "no ready space"},
+        },
+        "space": {
+            "size": str(7**8 * 3),
+            "choices": {label: ([16, 24, 32] if "width" in label else OPS) for label in point},
+        },
     }  # fmt: skip

@@ -32,7 +32,6 @@ def test_networks_are_the_tables_and_the_finalists_each_once() -> None:
         measured=rows,
         documents={"validation": {"pairs": [[1.1, 1.0, dict(point), 10, {"op": 0.5}]]}},
     )
-    assert not read_content(study).by_table
     found = read_content(study).networks
     assert [(n.architecture, n.macs, n.latency_ms, n.parts_ms) for n in found] == [
         (point, 10, 1.0, {"op": 0.5}),

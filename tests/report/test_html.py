@@ -9,7 +9,8 @@ import pytest
 from assay.architecture import Architecture
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
-from assay.report.html import blocks, write_report
+from assay.report.html import write_report
+from assay.study.store import Study
 from tests.report.fake_study import FakeStudy, finished
 
 EVIL = "<script>alert(1)</script>\"'&$x$"
@@ -101,6 +102,8 @@ def test_settings_versions_formula_and_failures_are_all_there(text: str) -> None
     said = Page(text).text
     for wanted in (
         "estimator.paths", "fair", "recipe.batch_size", "onnxruntime", "1.23.0", "9f31c2e07ab4",
+        "limits.latency_ms", "median: 0.42", "counts.train.steps", "1792", "AMD EPYC",
+        "differs by at most 2.4e-06", "no ready space", "All 9 decisions", "run 2",
         "305 architectures × 11.2 s", "lower the learning rate", "lost to kills",
         "Sessions that worked",
     ):  # fmt: skip
@@ -135,7 +138,7 @@ def test_an_empty_study_says_what_is_not_there_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", ["winner", "comparison", "validation", "saving", "versions", "space"]
+    "gone", ["winner", "comparison", "validation", "saving", "versions", "space", "limits"]
 )
 def test_any_document_may_be_missing(gone: str, tmp_path: Path) -> None:
     study = finished(60)
@@ -148,13 +151,14 @@ def test_what_a_user_wrote_is_escaped(tmp_path: Path) -> None:
     other = {EVIL: "x", "b": 1}
     metrics = {"test_accuracy": 0.5, EVIL: 1.0}
     study = FakeStudy(
-        settings={"task": EVIL, "space": EVIL, "estimator": EVIL, "limits": {EVIL: 2}, EVIL: EVIL},
-        identity={EVIL: EVIL},
+        settings={"task": EVIL, "space": EVIL, EVIL: EVIL},
+        identity={"estimator": EVIL, "strategy": EVIL, "task": EVIL, EVIL: EVIL},
         rows=[Trial(0, point, "scored", Estimate(0.1), {EVIL: 1.0})],
         costs={EVIL: Cost(1.0, device=EVIL)},
         trained=[{"trial": 0, "seed": 0, "state": EVIL, "metrics": metrics}],
         failed=[{"phase": EVIL, "trial": None, "traceback": f"{EVIL}\n{EVIL}"}],
-        runs=[{EVIL: EVIL}],
+        runs=[{"id": EVIL, "started": 0, "heartbeat": 0, "versions": {EVIL: EVIL}}] * 2,
+        counts={"train": {EVIL: 1}},
         documents={
             "winner": {"trial": 0, "architecture": dict(point), "metrics": metrics,
                        "blocks": [{"label": EVIL, "name": EVIL, "detail": EVIL, "macs": 1}]},
@@ -162,7 +166,9 @@ def test_what_a_user_wrote_is_escaped(tmp_path: Path) -> None:
             "validation": {"pairs": [[1.0, 1.0, dict(point), 5], [2.0, 2.0, other, 5]]},
             "saving": {"spent_s": 1.0, "train_each_s": 2.0, "formula": EVIL},
             "versions": {EVIL: EVIL},
-            "space": {"size": 1},
+            "space": {"size": "1", "choices": {EVIL: [EVIL]}},
+            "limits": {EVIL: 2},
+            "handover": {"files": [EVIL], "refused": {EVIL: EVIL}},
         },
     )  # fmt: skip
     text = written(study, tmp_path)
@@ -180,18 +186,6 @@ def test_a_page_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_report(FakeStudy(), str(target))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "report.html"]
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
-
-
-def test_blocks_share_what_they_take() -> None:
-    rows = [
-        {"label": "a", "name": "conv", "macs": 30, "latency_ms": 0.1},
-        {"label": "b", "macs": 10, "latency_ms": None},
-    ]
-    first, second = blocks({"blocks": rows})
-    assert (first["macs_share"], first["latency_ms_share"]) == (75.0, 100.0)
-    assert (second["macs_share"], second["latency_ms_share"]) == (25.0, None)
-    assert (second["name"], second["detail"]) == ("b", "")
-    assert blocks(None) == []
 
 
 def test_a_limit_on_macs_alone_sets_the_score_against_macs(tmp_path: Path) -> None:
@@ -214,3 +208,32 @@ def test_scores_that_are_not_finite_have_no_place_in_a_figure(tmp_path: Path) ->
         for n, score in enumerate((0.1, float("-inf"), float("nan")))
     ]
     assert "1 scored" in written(FakeStudy(rows=rows), tmp_path)
+
+
+def test_a_study_in_a_database_reads_like_the_one_in_memory(tmp_path: Path) -> None:
+    fake = finished(120)
+    with Study.open(tmp_path / "out", identity=fake.identity, settings=fake.settings) as study:
+        study.record_all(fake.rows, failed_in="score")
+        for phase, cost in fake.costs.items():
+            study.book(phase, cost)
+        for phase, counts in fake.counts.items():
+            study.plan(phase, counts)
+        for key, value in fake.documents.items():
+            study.put(key, value)
+        for row in fake.measured:
+            study.add_measurement(
+                row["architecture"], row["quantity"], row["value"], source=row["source"],
+                trial=row["trial"],
+            )  # fmt: skip
+        for row in fake.trained:
+            study.save_finalist(
+                row["key"], seed=0, architecture="{}", state=row["state"], metrics=row["metrics"],
+                weights="", steps=1, trial=row["trial"],
+            )  # fmt: skip
+    fake.runs, fake.failed = (
+        [],
+        [{"trial": t.number, "error": t.error} for t in fake.rows if t.error],
+    )
+    with Study.read(tmp_path / "out") as study:
+        text = write_report(study, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text == written(fake, tmp_path)

@@ -19,6 +19,15 @@ def test_lead_says_what_was_searched_measured_and_saved() -> None:
     ]
 
 
+def test_a_name_is_taken_from_what_the_study_holds() -> None:
+    assert lead.name_of("one-shot") == "one-shot"
+    assert lead.name_of({"name": "digits", "class": "a:B"}) == "digits"
+    assert lead.name_of({"class": "assay.estimators.one_shot:OneShot"}) == "one-shot"
+    assert lead.name_of({"class": "assay.strategies.nsga2:NSGA2"}) == "nsga2"
+    assert (lead.name_of(None), lead.name_of({})) == ("", "")
+    assert lead.title(read_content(finished())) == "digits · mobile"
+
+
 def test_headline_of_another_task_names_its_metric_and_of_another_limit_its_quantity() -> None:
     content = replace(
         read_content(finished()),

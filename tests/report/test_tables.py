@@ -8,7 +8,7 @@ def test_comparison_puts_known_metrics_first_and_marks_what_is_missing() -> None
     table = tables.comparison(
         [
             {"name": "winner", "metrics": {"zeal": 1, "macs": 2_000_000, "test_accuracy": 0.5}},
-            {"name": "random", "metrics": {"latency_ms": 0.25}},
+            {"name": "random", "metrics": {"latency_ms": 0.25, "valid_accuracy": 0.9}},
         ]
     )
     assert table.head == ["network", "test accuracy", "latency", "MACs", "zeal"]
@@ -21,14 +21,14 @@ def test_comparison_puts_known_metrics_first_and_marks_what_is_missing() -> None
 
 def test_finalists_name_the_winner() -> None:
     rows = [
-        {"trial": 7, "seed": 0, "state": "done", "metrics": {"valid_loss": 0.5}},
+        {"trial": 7, "seed": 0, "state": "done", "metrics": {"loss": 0.5, "training_s": 9.0}},
         {"trial": 9, "seed": 0, "state": "dropped", "metrics": None},
     ]
     table = tables.finalists(rows, 7)
-    assert table.head == ["finalist", "seed", "state", "validation loss"]
+    assert table.head == ["finalist", "seed", "state", "validation loss", "training"]
     assert table.rows == [
-        ["trial 7 (winner)", "0", "done", "0.500"],
-        ["trial 9", "0", "dropped", "–"],
+        ["trial 7 (winner)", "0", "done", "0.500", "9.0 s"],
+        ["trial 9", "0", "dropped", "–", "–"],
     ]
 
 
@@ -57,7 +57,37 @@ def test_settings_are_flattened_and_keep_what_is_empty() -> None:
     ]
 
 
-def test_rows_of_unknown_columns_are_all_shown() -> None:
-    table = tables.plain([{"pid": 12, "wall_s": 61.0}, {"pid": 13, "ended": {"by": "kill"}}])
-    assert table.head == ["pid", "wall", "ended"]
-    assert table.rows == [["12", "1 min 1 s", "–"], ["13", "–", "by=kill"]]
+def test_sessions_say_when_how_long_how_they_ended_and_what_was_new() -> None:
+    runs = [
+        {"id": 1, "started": 0.0, "heartbeat": 61.0, "ended": None, "versions": {"torch": "1"}},
+        {"id": 2, "started": 86400.0, "heartbeat": 86401.0, "ended": 86402.0,
+         "versions": {"torch": "2"}},
+        {"id": 3, "started": 90000.0, "heartbeat": 1.0, "ended": 90001.0,
+         "versions": {"torch": "2"}},
+    ]  # fmt: skip
+    assert tables.sessions(runs).rows == [
+        ["run 1", "1970-01-01 00:00:00 UTC", "1 min 1 s", "cut short, or still running",
+         "1 recorded"],
+        ["run 2", "1970-01-02 00:00:00 UTC", "2.0 s", "cleanly", "torch 2"],
+        ["run 3", "1970-01-02 01:00:00 UTC", "1.0 s", "cleanly", "as before"],
+    ]  # fmt: skip
+
+
+def test_decisions_show_what_the_winner_took_and_cut_long_lists() -> None:
+    table = tables.decisions({"a": ["x", "y"], "b": [1, 2], "c": ["0123456789"] * 40}, {"a": "y"})
+    assert table.rows[:2] == [["a", "y", "x, y"], ["b", "not taken", "1, 2"]]
+    assert table.rows[2][2].endswith("… (40 in all)")
+    assert len(table.rows[2][2]) == 173
+
+
+def test_handover_says_how_exactly_the_files_repeat_and_what_was_refused() -> None:
+    made = {
+        "files": ["model.pt2"], "onnx_max_difference": None, "pt2_max_difference": 0.0,
+        "refused": {"model.onnx": "no rule"},
+    }  # fmt: skip
+    assert tables.handover(made).rows == [
+        ["files", "model.pt2"],
+        ["onnx against torch", "not compared"],
+        ["pt2 against torch", "differs by at most 0"],
+        ["model.onnx, refused", "no rule"],
+    ]

@@ -9,6 +9,7 @@ from assay.report.units import amount, axis, compact, duration, keep_together, p
     ("name", "value", "text"),
     [
         ("latency_ms", 0.4213, "0.421 ms"),
+        ("latency_ms", 0.0458, "0.0458 ms"),
         ("latency_ms", 12.34, "12.3 ms"),
         ("latency_ms", 1234.5, "1,234 ms"),
         ("latency_ms", 0.000123, "0.000123 ms"),

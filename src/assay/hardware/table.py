@@ -131,7 +131,7 @@ class LatencyTable:
         calls = PathCalls(space, example)
         _find_units(space, calls, seed)
         keys = list(calls.modules)
-        drawn = _distinct(space, seed, _FITTED, exclude=())
+        drawn = _distinct(space, seed, min(_FITTED, space.size // 2), exclude=())
         total = len(keys) + len(drawn)
         tell = on_progress or _ignore
         with device.ready():
@@ -190,14 +190,18 @@ class LatencyTable:
             for unit in self.calls.of(architecture)
         ]
 
-    def validate(self, n: int, *, seed: int = 0) -> Validation:
+    def validate(self, n: int, *, seed: int = 0) -> Validation | None:
         """Measure n whole networks that the fit never saw, and compare.
 
         Args:
             n: How many; fewer where the space has no more.
             seed: Names them.
+        Returns:
+            The comparison, or None where the fit saw every network of the space.
         """
         drawn = _distinct(self.space, seed + 1, n, exclude=self.fitted)
+        if not drawn:
+            return None
         with self.device.ready():
             runners = [self.device.runner(self.space.build(a), self.example) for a in drawn]
             measured = _rounds(self.device, runners)

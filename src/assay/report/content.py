@@ -24,6 +24,9 @@ STEPS = {
 """Phase of the ledger -> the step's name on screen, in the order of the steps."""
 
 
+_HASHED = ("space", "task")  # of these the identity holds fingerprints
+
+
 class Record(Protocol):
     """What the report reads of a `Study`."""
 
@@ -45,12 +48,16 @@ class Record(Protocol):
         """Rows with architecture, trial, quantity, value, source and detail."""
         ...
 
+    def phase(self, name: str) -> Any:
+        """A step, with the `counts` it was to do."""
+        ...
+
     def ledger(self) -> Mapping[str, Cost]:
         """Cost by phase."""
         ...
 
     def finalists(self) -> Iterable[Any]:
-        """Rows with trial, seed, state and metrics."""
+        """Rows with trial (None where trained for comparison), seed, state and metrics."""
         ...
 
     def failures(self) -> Iterable[Any]:
@@ -71,9 +78,11 @@ class Content:
     """All that a report shows.
 
     Attributes:
-        settings: How the search was asked for.
-        identity: Fingerprints.
+        settings: How the search was asked for, what its limits came to and how much each step
+            was to do.
+        fingerprints: Of space and task.
         versions: Package -> version, and the machine.
+        handover: What files were handed back and how exactly they repeat the network, or None.
         space: `size` and `choices`; empty when unknown.
         scored: Trials with a score, by number.
         infeasible: Trials over a limit, never scored.
@@ -89,14 +98,15 @@ class Content:
         ledger: Cost by step, in the order of the steps, without what was lost.
         lost_s: Seconds lost to processes that were killed.
         saving: What finding the winner cost beside training each, or None.
-        finalists: Rows, as mappings.
+        finalists: Rows, as mappings; without what was trained for comparison.
         failures: Rows, as mappings.
         sessions: Rows, as mappings.
     """
 
     settings: Mapping[str, Any]
-    identity: Mapping[str, Any]
+    fingerprints: Mapping[str, Any]
     versions: Mapping[str, Any]
+    handover: Mapping[str, Any] | None
     space: Mapping[str, Any]
     scored: Sequence[Trial]
     infeasible: Sequence[Trial]
@@ -125,9 +135,8 @@ class Content:
 def read_content(study: Record) -> Content:
     """Read everything a report shows; what the study does not hold yet is None or empty."""
     trials = study.trials()
-    settings = dict(study.settings)
-    quantity = _quantity(trials, study.get("limits") or {})
     limits = study.get("limits") or {}
+    quantity = _quantity(trials, limits)
     validation = study.get("validation")
     networks = _networks(study, trials, validation)
     ledger = dict(study.ledger())
@@ -135,16 +144,17 @@ def read_content(study: Record) -> Content:
     ordered = [phase for phase in STEPS if phase in ledger]
     ordered += [phase for phase in ledger if phase not in STEPS]
     return Content(
-        settings=settings,
-        identity=dict(study.identity),
-        versions=study.get("versions") or {},
+        settings=_settings(study, limits),
+        fingerprints={name: study.identity[name] for name in _HASHED if name in study.identity},
+        versions=_versions(study),
+        handover=study.get("handover"),
         space=study.get("space") or {},
         scored=[trial for trial in trials if trial.state == "scored"],
         infeasible=[trial for trial in trials if trial.state == "infeasible"],
         failed=[trial for trial in trials if trial.state == "failed"],
         quantity=quantity,
         limit=limits.get(quantity),
-        by_table=any(True for _ in study.measurements(quantity=quantity, source="table")),
+        by_table=quantity == "latency_ms" and validation is not None,
         winner=study.get("winner"),
         comparison=study.get("comparison") or [],
         validation=validation,
@@ -153,10 +163,34 @@ def read_content(study: Record) -> Content:
         ledger={STEPS.get(phase, phase): ledger[phase] for phase in ordered},
         lost_s=lost.wall_s if lost is not None else 0.0,
         saving=study.get("saving"),
-        finalists=[_row(row) for row in study.finalists()],
+        finalists=_finalists(study),
         failures=[_row(row) for row in study.failures()],
         sessions=[_row(row) for row in study.sessions()],
     )
+
+
+def _settings(study: Record, limits: Mapping[str, float]) -> dict[str, Any]:
+    """Join how a search was asked for and what that came to."""
+    asked = {name: value for name, value in study.identity.items() if name not in _HASHED}
+    settings = {**asked, **study.settings}
+    if isinstance(settings.get("target"), Mapping):  # the machine stands among the versions
+        settings["target"] = {k: v for k, v in settings["target"].items() if k != "machine"}
+    if limits:
+        settings["limits"] = {
+            name: value if said in (None, value) else f"{said}: {value:.6g}"
+            for name, value in limits.items()
+            for said in [(settings.get("limits") or {}).get(name)]
+        }
+    counts = {phase: dict(study.phase(phase).counts) for phase in STEPS}
+    if any(counts.values()):
+        settings["counts"] = {phase: count for phase, count in counts.items() if count}
+    return settings
+
+
+def _versions(study: Record) -> dict[str, Any]:
+    target = study.identity.get("target") or study.settings.get("target") or {}
+    machine = {"machine": target["machine"]} if target.get("machine") else {}
+    return {**(study.get("versions") or {}), **machine}
 
 
 def _quantity(trials: Sequence[Trial], limits: Mapping[str, Any]) -> str:
@@ -182,6 +216,13 @@ def _networks(
             if macs is not None:
                 found.setdefault(point, Network(point, macs, row["value"]))
     return list(found.values())
+
+
+def _finalists(study: Record) -> list[Mapping[str, Any]]:
+    """Return the finalists, the winner first, without what was trained for comparison."""
+    won = (study.get("winner") or {}).get("trial")
+    rows = [row for row in map(_row, study.finalists()) if row["trial"] is not None]
+    return sorted(rows, key=lambda row: (row["trial"] != won, row["trial"], row["seed"]))
 
 
 def _row(row: Any) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from assay import pareto
 from assay.report.marks import Floats, bars, cloud, fix_range, legend, rug
 from assay.report.svg import COLOURS, blank, style, to_svg
 from assay.report.units import amount, axis, duration
@@ -280,15 +281,12 @@ def saving(spent_s: float, train_each_s: float) -> str:
 def front_line(cost: Floats, score: Floats) -> npt.NDArray[np.intp]:
     """Return the indices of the points that no other beats, by ascending cost.
 
-    Of equal points the first counts.
-
     Args:
         cost: `[n]`, lower is better.
         score: `[n]`, higher is better.
     """
-    order = np.lexsort((np.arange(len(cost)), -score, cost))
-    best = np.maximum.accumulate(score[order]) if len(order) else score
-    return order[np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)]
+    best = np.array(pareto.front(np.stack([score, -cost], axis=1).tolist()), dtype=np.intp)
+    return best[np.argsort(cost[best], kind="stable")]
 
 
 def _forbid(axes: Axes, limit: float, text: str) -> None:

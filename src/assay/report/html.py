@@ -13,12 +13,13 @@ import jinja2
 from markupsafe import Markup, escape
 
 from assay.report import figures, lead, tables
+from assay.report.blocks import blocks, largest_share
 from assay.report.content import STEPS, Content, Record, read_content
 from assay.report.marks import LIMIT
 from assay.report.svg import printable
 from assay.report.units import amount, compact, keep_together, plain_name
 
-__all__ = ["blocks", "render", "write_report"]
+__all__ = ["render", "write_report"]
 
 _TRACEBACK = 4000  # characters of a traceback that are shown, from its end
 
@@ -72,44 +73,12 @@ def render(content: Content) -> str:
         tiles=lead.tiles(content),
         estimator=lead.estimator_name(content),
         blocks=chain,
-        bar_scale=_largest_share(chain),
+        bar_scale=largest_share(chain),
         figures={name: Markup(svg) for name, svg in _figures(content).items()},
         tables=_tables(content),
         failures=_failures(content.failures),
         limit=LIMIT,
     )
-
-
-def blocks(winner: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the winner's blocks with their shares of all blocks' MACs and latency, in per cent.
-
-    A share is None where a block's figure, or every block's, is missing.
-    """
-    rows: Sequence[Mapping[str, Any]] = (winner or {}).get("blocks") or []
-    whole = {
-        name: sum(float(row.get(name) or 0) for row in rows) for name in ("macs", "latency_ms")
-    }
-    return [
-        {
-            "label": row.get("label") or "",
-            "name": row.get("name") or row.get("label") or "block",
-            "detail": row.get("detail") or "",
-            "macs": row.get("macs"),
-            "latency_ms": row.get("latency_ms"),
-            **{
-                f"{name}_share": 100 * float(row[name]) / total
-                if total and row.get(name) is not None
-                else None
-                for name, total in whole.items()
-            },
-        }
-        for row in rows
-    ]
-
-
-def _largest_share(chain: Sequence[Mapping[str, Any]]) -> float:
-    shares = (block[f"{name}_share"] for block in chain for name in ("macs", "latency_ms"))
-    return max((share for share in shares if share), default=100.0)
 
 
 def _figures(content: Content) -> dict[str, str]:
@@ -181,11 +150,16 @@ def _tables(content: Content) -> dict[str, tables.Table]:
         made["finalists"] = tables.finalists(content.finalists, (content.winner or {}).get("trial"))
     if content.ledger:
         made["ledger"] = tables.ledger(content.ledger, content.lost_s)
+    if content.handover:
+        made["handover"] = tables.handover(content.handover)
+    if isinstance(content.space.get("choices"), Mapping):
+        taken = (content.winner or {}).get("architecture") or {}
+        made["decisions"] = tables.decisions(content.space["choices"], taken)
     if content.sessions:
-        made["sessions"] = tables.plain(content.sessions)
+        made["sessions"] = tables.sessions(content.sessions)
     for name, rows in (
         ("settings", content.settings),
-        ("identity", content.identity),
+        ("fingerprints", content.fingerprints),
         ("versions", content.versions),
     ):
         if rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +23,25 @@ class Tile:
 
 
 def name_of(setting: Any) -> str:
-    """Return the name in a setting that is a name or a mapping with one; "" for none."""
+    """Return the name in a setting; "" for none.
+
+    A setting is a name, or a mapping with a "name", or with the "class" of an object: of
+    "assay.estimators.one_shot:OneShot" the name is "one-shot".
+    """
     if isinstance(setting, Mapping):
+        if "name" not in setting and "class" in setting:
+            bare = str(setting["class"]).rpartition(":")[2]
+            return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", bare).lower()
         setting = setting.get("name")
     return "" if setting is None else str(setting)
 
 
 def title(content: Content) -> str:
-    """Name the study by its task and space, as far as they are known."""
-    names = [name_of(content.settings.get(key)) for key in ("task", "space")]
+    """Name the study by its task and its space or model, as far as they are known."""
+    settings = content.settings
+    origin = settings.get("origin") or {}
+    space = origin.get("space") or origin.get("model") or name_of(settings.get("space"))
+    names = (name_of(settings.get("task")), space)
     return " · ".join(name for name in names if name) or "a search"
 
 

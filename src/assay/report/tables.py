@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from assay.cost import Cost
 from assay.report.units import amount, compact, duration, plain_name
 
-__all__ = ["Table", "comparison", "finalists", "flatten", "ledger", "metric_order", "plain"]
+__all__ = [
+    "Table",
+    "comparison",
+    "decisions",
+    "finalists",
+    "flatten",
+    "handover",
+    "ledger",
+    "metric_order",
+    "sessions",
+]
 
-_FIRST = ("test_accuracy", "latency_ms", "latency_table_ms", "macs", "params")
+_OPTIONS = 160  # characters of a list of options that are shown
+
+_FIRST = (
+    "test_accuracy", "test_loss", "valid_accuracy", "valid_loss", "latency_ms",
+    "latency_table_ms", "macs", "params", "memory_bytes", "model_bytes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,13 @@ def metric_order(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Set the winner beside the space's largest, smallest and a random architecture.
 
+    What was measured on validation is left out: it chose the winner, so it flatters it.
+
     Args:
         rows: Each with `name` and `metrics`.
     """
-    names = metric_order(row.get("metrics") or {} for row in rows)
+    known = metric_order(row.get("metrics") or {} for row in rows)
+    names = [name for name in known if not name.startswith("valid_")]
     cells = [
         [str(row["name"]), *(amount(name, (row.get("metrics") or {}).get(name)) for name in names)]
         for row in rows
@@ -57,15 +76,19 @@ def finalists(rows: Sequence[Mapping[str, Any]], winner: int | None) -> Table:
         rows: Each with `trial`, `seed`, `state` and `metrics`.
         winner: Trial number of the one handed back.
     """
-    names = metric_order(row.get("metrics") or {} for row in rows)
+    metrics = [
+        {_on_validation(name): value for name, value in (row.get("metrics") or {}).items()}
+        for row in rows
+    ]
+    names = metric_order(metrics)
     cells = [
         [
             f"trial {row['trial']}" + (" (winner)" if row["trial"] == winner else ""),
             str(row.get("seed", "–")),
             str(row["state"]),
-            *(amount(name, (row.get("metrics") or {}).get(name)) for name in names),
+            *(amount(name, figures.get(name)) for name in names),
         ]
-        for row in rows
+        for row, figures in zip(rows, metrics)
     ]
     head = ["finalist", "seed", "state", *map(plain_name, names)]
     return Table(head, cells, frozenset(range(3, len(head))))
@@ -93,11 +116,64 @@ def ledger(steps: Mapping[str, Cost], lost_s: float) -> Table:
     return Table(head, cells, frozenset({1, 2, 3, 4}))
 
 
-def plain(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Set rows whose columns are not known beforehand, under their own names."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_cell(name, row.get(name)) for name in names] for row in rows]
-    return Table([plain_name(name) for name in names], cells)
+def sessions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Set the runs that worked on a study: when, for how long, how they ended, with what.
+
+    Args:
+        rows: Each with `id`, `started`, `heartbeat`, `ended` (seconds since 1970; `ended` is None
+            for one that was killed or still runs) and `versions`.
+    """
+    cells, before = [], None
+    for row in rows:
+        ended = row.get("ended")
+        last = ended if ended is not None else row["heartbeat"]
+        moment = datetime.fromtimestamp(row["started"], tz=UTC)
+        versions = row.get("versions") or {}
+        changes = [
+            f"{name} {version}"
+            for name, version in versions.items()
+            if before is not None and before.get(name) != version
+        ]
+        same = "as before" if before is not None else f"{len(versions)} recorded"
+        cells.append(
+            [
+                f"run {row['id']}",
+                f"{moment:%Y-%m-%d %H:%M:%S} UTC",
+                duration(last - row["started"]),
+                "cleanly" if ended is not None else "cut short, or still running",
+                ", ".join(changes) or same,
+            ]
+        )
+        before = versions
+    return Table(["session", "started", "lasted", "ended", "versions"], cells, frozenset({2}))
+
+
+def decisions(choices: Mapping[str, Sequence[Any]], winner: Mapping[str, Any]) -> Table:
+    """Set every decision of a space with its options and the winner's, if there is one."""
+    cells = []
+    for label, options in choices.items():
+        said = ", ".join(map(str, options))
+        option = winner.get(label)
+        cells.append(
+            [
+                label,
+                "not taken" if option is None else str(option),
+                said if len(said) <= _OPTIONS else f"{said[:_OPTIONS]}… ({len(options)} in all)",
+            ]
+        )
+    return Table(["decision", "the winner's", "options"], cells)
+
+
+def handover(made: Mapping[str, Any]) -> Table:
+    """Set the files handed back, how exactly they repeat the network, and what was refused."""
+    cells = [["files", _text(made.get("files"))]]
+    for name, value in made.items():
+        if name.endswith("_max_difference"):
+            said = "not compared" if value is None else f"differs by at most {float(value):.2g}"
+            cells.append([f"{name.removesuffix('_max_difference')} against torch", said])
+    for name, reason in (made.get("refused") or {}).items():
+        cells.append([f"{name}, refused", str(reason)])
+    return Table(["what", "value"], cells)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -111,10 +187,10 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
     return rows
 
 
-def _cell(name: str, value: Any) -> str:
-    if isinstance(value, Mapping | list | tuple):
-        return _text(value)
-    return amount(name, value)
+def _on_validation(name: str) -> str:
+    """Name a finalist's metric by the split it is of."""
+    told = name.startswith(("valid_", "test_")) or name.endswith("_s")
+    return name if told else f"valid_{name}"
 
 
 def _text(value: Any) -> str:

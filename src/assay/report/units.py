@@ -56,7 +56,9 @@ def amount(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if name.endswith("_ms"):
-        return f"{value:.3f} ms" if 0.001 <= abs(value) < 1 else f"{_digits(value)} ms"
+        if 0.001 <= abs(value) < 1:  # columns of such figures stay comparable
+            return f"{value:.{3 if abs(value) >= 0.1 else 4}f} ms"
+        return f"{_digits(value)} ms"
     if name.endswith("_s"):
         return duration(value)
     if name.endswith("_bytes"):

@@ -17,7 +17,7 @@ from assay.hardware.measures import Measures
 from assay.run import names
 from assay.run.ending import finish
 from assay.run.events import Listener, silent
-from assay.run.limits import Quantity
+from assay.run.limits import Aims, Quantity
 from assay.run.plan import Finalists, Plan, versions
 from assay.run.result import Result
 from assay.run.steps import Steps
@@ -154,6 +154,13 @@ def _refuse_unmeasurable(plan: Plan) -> None:
             Measures.check_name(quantity.lstrip("-"))
         if quantity in plan.limits and quantity == "score":
             raise InvalidSetting("'score' is what the search maximises and cannot be limited")
+    for quantity, value in plan.limits.items():
+        if isinstance(value, str) and value != "median":
+            raise InvalidSetting(f"limit {quantity}={value!r} must be a number or 'median'")
+    numbers: dict[Quantity, float] = {
+        q: v for q, v in plan.limits.items() if not isinstance(v, str)
+    }
+    Aims(numbers, plan.objectives, Measures.order)
 
 
 def _training_device(given: str) -> str:

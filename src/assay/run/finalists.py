@@ -14,7 +14,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.cost import Cost, derive
-from assay.errors import AssayError, SpaceExhausted
+from assay.errors import AssayError, InvalidSetting, SpaceExhausted
 from assay.run.allot import count_for
 from assay.run.steps import Step
 from assay.run.workflow import Workflow
@@ -111,6 +111,13 @@ class Selection:
     def _within_limits(self) -> list[Trial]:
         """Return the best k by score whose whole networks, measured, hold every limit."""
         scored = [t for t in self.flow.history if t.state == "scored"]
+        if not scored:
+            failed = [t for t in self.flow.history if t.state == "failed"]
+            reason = (failed[-1].error or "").strip().splitlines()[-1:] if failed else []
+            raise AssayError(
+                f"no architecture was scored, {len(failed)} failed, the last with: "
+                f"{' '.join(reason)}; see the failures in the study"
+            )
         ranked = sorted(scored, key=lambda t: (-_score(t), t.number))
         limit = self.flow.aims.limits.get("latency_ms")
         kept: list[Trial] = []
@@ -162,8 +169,13 @@ class Selection:
         most = self.recipe.steps(samples, budget.epochs)
         if not budget.in_counts:
             unit_s = sum(self._step_seconds(final) for final in finals)
-            left_s = self.flow.left_s()
-            most = count_for("finalists", "training step of each", left_s, unit_s, most=most)
+            try:
+                left_s = self.flow.left_s()
+                most = count_for("finalists", "training step of each", left_s, unit_s, most=most)
+            except InvalidSetting as error:
+                # What was found is worth more than the budget's last seconds.
+                most = self.recipe.steps(samples, 1)
+                self.flow.steps.note(f"{error}; the finalists are trained for one epoch")
         return int(self.study.plan("finalists", {"steps": most})["steps"])
 
     def _step_seconds(self, final: Final) -> float:

@@ -11,7 +11,7 @@ import torch
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting, SpaceExhausted
+from assay.errors import SpaceExhausted
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.run.allot import count_for
@@ -158,7 +158,7 @@ class Workflow:
             self.measures = Measures(plan.space, plan.target, self.example, table)
             if self.study.get("validation") is None and plan.table is None:
                 validation = table.validate(_VALIDATED, seed=plan.seed)
-                self.study.put("validation", validation.to_dict())
+                self.study.put("validation", validation and validation.to_dict())
             self.aims = Aims(self._settled_limits(), plan.objectives, self.measures.order)
             step.done = step.total = max(1, step.total)
             limits = self.study.get("limits") or {}
@@ -187,10 +187,8 @@ class Workflow:
                 settled[quantity] = known[name]
             elif value == "median":
                 settled[quantity] = self._median(quantity)
-            elif isinstance(value, str):
-                raise InvalidSetting(f"limit {name}={value!r} must be a number or 'median'")
             else:
-                settled[quantity] = value
+                settled[quantity] = float(value)
         if known is None:
             self.study.put("limits", {quantity_name(q): v for q, v in settled.items()})
         return settled

@@ -170,7 +170,8 @@ class Study(Records):
     @property
     def elapsed_s(self) -> float:
         """Seconds in which processes worked on this study, up to their last sign of life."""
-        return sum(float(s["ended"] or s["heartbeat"]) - s["started"] for s in self.sessions())
+        runs = self.sessions()
+        return float(sum((run["ended"] or run["heartbeat"]) - run["started"] for run in runs))
 
     # --- phases -------------------------------------------------------------------------------
 

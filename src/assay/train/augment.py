@@ -13,7 +13,10 @@ __all__ = ["ShiftAndFlip"]
 
 @dataclass(frozen=True)
 class ShiftAndFlip:
-    """Shifts each image by up to `shift` pixels (zero-filled) and flips every other one.
+    """Shifts each image by up to `shift` pixels and flips every other one, on the images' device.
+
+    What a shift uncovers is 0, which is the mean of images that are normalised. A random shift is
+    the same as a random crop of the padded image.
 
     Args:
         shift: Largest shift along each axis, in pixels.
@@ -24,7 +27,12 @@ class ShiftAndFlip:
     flip: bool = False
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment a batch `[N, C, H, W]`; the generator lives on the CPU."""
+        """Augment a batch.
+
+        Args:
+            images: `[N, C, H, W]`, floats.
+            generator: On the CPU, whatever the device of the images.
+        """
         n, _, height, width = images.shape
         if self.shift:
             padded = F.pad(images, [self.shift] * 4)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,17 +25,35 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
 
     Args:
         path: The file; its folder is made if there is none.
-        state: Name -> tensor or JSON value. Tensors are stored on the CPU.
+        state: Name -> tensor `[...]` or JSON value. Tensors are stored on the CPU.
+    Raises:
+        TypeError: a value that is neither.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-    values = {k: v for k, v in state.items() if k not in tensors}
+    values = json.dumps({k: v for k, v in state.items() if k not in tensors})
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    whole = {
+        k: v.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
+        for k, v in tensors.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    save_file(whole, temporary, metadata={_KEY: json.dumps(values)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        save_file(whole, temporary, metadata={_KEY: values})
+        _flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)  # or the new name may be lost with the power
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Splits of a data set: endless training batches that can start anywhere, and one pass in order.
 
 The batch of a step is a function of (seed, step) alone, so a resumed training sees what the
-uninterrupted one would have seen.
+uninterrupted one would have seen. Where a user's own code draws while it reads a sample, its
+draws from torch's, NumPy's and Python's global generators are made a function of these too.
 """
 
 from __future__ import annotations
 
+import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from assay.cost import derive
 
-__all__ = ["Batch", "InMemory", "Inputs", "Loaded", "Split", "Streamed"]
+__all__ = ["Batch", "InMemory", "Inputs", "Loaded", "Split", "Streamed", "leaves", "map_tensors"]
 
 Inputs: TypeAlias = "Tensor | tuple[Tensor, ...] | dict[str, Tensor]"
 """What a network is called with: each tensor `[N, ...]`."""
@@ -25,6 +29,8 @@ Batch: TypeAlias = "tuple[Inputs, Tensor]"
 """Inputs and targets, each `[N, ...]`."""
 
 Prepare: TypeAlias = Callable[[Any], Any]
+
+_MOST_BYTES_ON_ACCELERATOR = 2 << 30
 
 
 class Split(Protocol):
@@ -47,17 +53,21 @@ class Split(Protocol):
         ...
 
 
-class _Indexed:
+class _Indexed(ABC):
     """Batches by index, for splits that can fetch any samples."""
 
-    prepare: Prepare
+    @abstractmethod
+    def __len__(self) -> int: ...
 
-    def __len__(self) -> int:
-        raise TypeError  # pragma: no cover - abstract
+    @abstractmethod
+    def fetch(self, indices: Tensor, device: str, *names: object) -> Batch:
+        """Return the samples of some indices `[n]`; the names say whose draws reading them makes.
 
-    def fetch(self, indices: Tensor, device: str) -> Batch:
-        """Return the samples of some indices."""
-        raise TypeError  # pragma: no cover - abstract
+        Args:
+            indices: Numbers of samples.
+            device: Torch device of the batch.
+            names: Of the draws, see `assay.cost.derive`.
+        """
 
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
@@ -70,7 +80,8 @@ class _Indexed:
             epoch, i = divmod(step, per_epoch)
             if i == 0 or order.size == 0:
                 order = derive(seed, "order", epoch).permutation(len(self))
-            yield self.fetch(torch.from_numpy(order[i * size : (i + 1) * size]), device)
+            indices = torch.from_numpy(order[i * size : (i + 1) * size])
+            yield self.fetch(indices, device, seed, step)
             step += 1
 
     def batches(
@@ -79,34 +90,49 @@ class _Indexed:
         """See `Split`."""
         end = len(self) if limit is None else min(limit, len(self))
         for start in range(0, end, size):
-            yield self.fetch(torch.arange(start, min(start + size, end)), device)
+            yield self.fetch(torch.arange(start, min(start + size, end)), device, 0, start)
 
 
 class InMemory(_Indexed):
     """Tensors in memory; small images stay uint8 there and become floats on the device.
 
+    An accelerator gets a copy of its own, once, of sets up to 2 GiB.
+
     Args:
         inputs: `[N, ...]`, or a tuple or dict of such.
         targets: `[N, ...]`.
-        prepare: Applied to the inputs of a batch on the device, such as normalisation.
+        prepare: Applied to the inputs of a batch on the device, such as normalisation; by default
+            uint8 becomes floats in 0 to 1, and floats become float32.
     """
 
-    def __init__(self, inputs: Any, targets: Tensor, prepare: Prepare = lambda x: x) -> None:
+    def __init__(self, inputs: Any, targets: Tensor, prepare: Prepare | None = None) -> None:
         self.inputs = inputs
         self.targets = targets
-        self.prepare = prepare
+        self.prepare: Prepare = prepare if prepare is not None else _floats
+        self._copies: dict[str, tuple[Any, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def fetch(self, indices: Tensor, device: str) -> Batch:
-        """Return the samples of some indices."""
-        inputs = map_tensors(self.inputs, lambda t: t[indices].to(device))
-        return self.prepare(inputs), self.targets[indices].to(device)
+    def fetch(self, indices: Tensor, device: str, *names: object) -> Batch:
+        """Return the samples of some indices `[n]`; nothing is drawn."""
+        inputs, targets = self._near(device)
+        indices = indices.to(targets.device)
+        chosen = map_tensors(inputs, lambda t: t.index_select(0, indices).to(device))
+        return self.prepare(chosen), _targets(targets.index_select(0, indices).to(device))
+
+    def _near(self, device: str) -> tuple[Any, Tensor]:
+        here = (self.inputs, self.targets)
+        if device == "cpu" or device in self._copies:
+            return self._copies.get(device, here)
+        if sum(t.nbytes for t in leaves(here)) > _MOST_BYTES_ON_ACCELERATOR:
+            return here
+        self._copies[device] = (_moved(self.inputs, device), self.targets.to(device))
+        return self._copies[device]
 
 
 class Streamed(_Indexed):
-    """A map-style data set that is read sample by sample.
+    """A map-style data set that is read sample by sample, for what does not fit into memory.
 
     Args:
         dataset: Its items are `(inputs, target)`.
@@ -118,16 +144,19 @@ class Streamed(_Indexed):
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
-    def fetch(self, indices: Tensor, device: str) -> Batch:
-        """Return the samples of some indices."""
-        inputs, targets = default_collate([self.dataset[int(i)] for i in indices])
-        return _moved(inputs, device), torch.as_tensor(targets).to(device)
+    def fetch(self, indices: Tensor, device: str, *names: object) -> Batch:
+        """Return the samples of some indices `[n]`; what reading them draws is fixed by `names`."""
+        with _drawing(*names):
+            inputs, targets = default_collate([self.dataset[int(i)] for i in indices])
+        return _ready(inputs, targets, device)
 
 
 class Loaded:
-    """A DataLoader of the user's own; its order and batch size are its own.
+    """A DataLoader of the user's own; its order and the size of its batches are its own.
 
-    Resuming reads past the batches that were seen, and is exact if the loader repeats itself.
+    Its draws (shuffling, the base seed of its workers, a generator that it was given) are fixed by
+    seed and epoch. A resumed epoch is read again up to where it was. This is exact unless a
+    sampler keeps a state of its own from epoch to epoch.
 
     Args:
         loader: Its batches are `(inputs, targets)`.
@@ -142,30 +171,46 @@ class Loaded:
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
     ) -> Iterator[Batch]:
-        """See `Split`; the loader is begun anew whenever it ends."""
-        step = 0
+        """See `Split`; the loader is begun anew whenever it ends, and `size` is not heeded."""
+        epoch, skipped = divmod(start, len(self.loader))
         while True:
-            for inputs, targets in self.loader:
-                if step >= start:
-                    yield _moved(inputs, device), targets.to(device)
-                step += 1
+            for i, (inputs, targets) in enumerate(self._epoch(seed, epoch)):
+                if i >= skipped:
+                    yield _ready(inputs, targets, device)
+            epoch, skipped = epoch + 1, 0
 
     def batches(
         self, size: int, *, device: str = "cpu", limit: int | None = None
     ) -> Iterator[Batch]:
-        """See `Split`."""
+        """See `Split`; `size` is not heeded."""
         left = len(self) if limit is None else limit
-        for inputs, targets in self.loader:
+        for given in self._epoch(0, 0):
             if left <= 0:
                 return
+            inputs, targets = _ready(*given, device)
             n = min(left, len(targets))
-            cut = map_tensors(_moved(inputs, device), lambda t, n=n: t[:n])  # type: ignore[misc]
-            yield cut, targets[:n].to(device)
+            yield map_tensors(inputs, lambda t, n=n: t[:n]), targets[:n]  # type: ignore[misc]
             left -= n
+
+    def _epoch(self, seed: int, epoch: int) -> Iterator[Any]:
+        """Yield the loader's batches of one epoch, all its draws fixed by seed and epoch."""
+        if self.loader.generator is not None:
+            self.loader.generator.manual_seed(int(derive(seed, "loader", epoch).integers(2**62)))
+        set_epoch = getattr(self.loader.sampler, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
+        with _drawing(seed, "loader", epoch):
+            batches = iter(self.loader)
+        for i in range(len(self.loader)):
+            with _drawing(seed, "loader", epoch, i):  # samplers draw when the first is asked for
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
 
 def map_tensors(inputs: Any, f: Callable[[Tensor], Tensor]) -> Any:
-    """Apply f to a tensor, or to each of a tuple or dict of tensors."""
+    """Apply f to a tensor `[N, ...]`, or to each of a tuple or dict of tensors."""
     if isinstance(inputs, tuple | list):
         return tuple(map_tensors(item, f) for item in inputs)
     if isinstance(inputs, dict):
@@ -173,5 +218,51 @@ def map_tensors(inputs: Any, f: Callable[[Tensor], Tensor]) -> Any:
     return f(inputs)
 
 
+def leaves(inputs: Any) -> Iterator[Tensor]:
+    """Yield the tensors `[N, ...]` of a tensor, tuple or dict, in order."""
+    if isinstance(inputs, tuple | list | dict):
+        for item in inputs.values() if isinstance(inputs, dict) else inputs:
+            yield from leaves(item)
+    else:
+        yield inputs
+
+
+def _ready(inputs: Any, targets: Any, device: str) -> Batch:
+    moved = _moved(map_tensors(inputs, torch.as_tensor), device)
+    return _floats(moved), _targets(torch.as_tensor(targets).to(device))
+
+
 def _moved(inputs: Any, device: str) -> Any:
     return map_tensors(inputs, lambda t: t.to(device))
+
+
+def _floats(inputs: Any) -> Any:
+    """Make uint8 floats in 0 to 1, and floats torch's default type; other integers stay."""
+    return map_tensors(inputs, _float)
+
+
+def _float(tensor: Tensor) -> Tensor:
+    if tensor.dtype == torch.uint8:
+        return tensor.to(torch.get_default_dtype()).div_(255.0)
+    return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+
+
+def _targets(targets: Tensor) -> Tensor:
+    """Make floats torch's default type, and classes and masks int64."""
+    return targets.to(torch.get_default_dtype() if targets.is_floating_point() else torch.int64)
+
+
+@contextmanager
+def _drawing(*names: object) -> Iterator[None]:
+    """Within: the global generators are at a state fixed by the names; after, where they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    draw = int(derive(0, "reading", *names).integers(2**32))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(draw)
+            random.seed(draw)
+            np.random.seed(draw)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
 from assay.errors import InvalidTask, TestSplitClosed, nearest
-from assay.train.arrays import Layout, divide
+from assay.train.arrays import Layout, Normalise, divide
+from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
-from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split, Streamed, map_tensors
+from assay.train.given import as_split, check_classes
+from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
 
@@ -27,10 +27,13 @@ Augment: TypeAlias = Callable[[Any, torch.Generator], Any]
 class Task:
     """Splits, loss, metrics, the score that ranks, augmentation.
 
+    Inputs are a tensor, or a tuple (passed by position) or dict (by keyword) of tensors, of any
+    rank; uint8 becomes floats in 0 to 1 and floats become float32, other integers stay. Targets
+    are any tensor: integers become int64, floats float32.
+
     Args:
-        train: Split to learn from: `(inputs, targets)` arrays or tensors `[N, ...]`, a map-style
-            `Dataset` of `(inputs, target)`, a `DataLoader`, or a `Split`. Inputs are a tensor, or
-            a tuple (passed by position) or dict (by keyword) of tensors, of any rank.
+        train: Split to learn from: `(inputs, targets)` tensors or arrays `[N, ...]`, a map-style
+            `Dataset` of `(inputs, target)`, a `DataLoader`, or a `Split`.
         valid: Split to choose on.
         test: Split that the finalists' step opens once; None for none.
         loss: loss(output, targets) -> scalar mean; by default cross-entropy on integer classes.
@@ -40,9 +43,12 @@ class Task:
             "accuracy", or "-loss" where there is none.
         augment: augment(inputs, generator) -> inputs, on training batches, on their device.
         name: What reports call it.
-        num_classes: Number of classes, where the targets are classes.
+        num_classes: Number of classes, where the targets are classes; by default as many as the
+            training labels reach, where these are in memory.
+        class_names: Names of classes 0 .. K - 1, for reports.
     Raises:
-        InvalidTask: an empty split, NaN inputs, labels out of range, an unknown score, no loss.
+        InvalidTask: an empty split, NaN inputs, labels out of range, an empty class, an unknown
+            score, no loss.
     """
 
     def __init__(
@@ -57,30 +63,37 @@ class Task:
         augment: Augment | None = None,
         name: str = "custom",
         num_classes: int | None = None,
+        class_names: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.train = as_split(train, "train")
         self.valid = as_split(valid, "valid")
         self._test = None if test is None else as_split(test, "test")
         self._test_open = False
-        _, targets = next(self.valid.batches(1))
-        classes = not targets.is_floating_point() and loss is None
-        if loss is None and not classes:
+        self.classes = loss is None
+        self.num_classes = self._check_targets(num_classes) if loss is None else num_classes
+        self.class_names = tuple(class_names)
+        self.loss = loss if loss is not None else F.cross_entropy
+        self.metrics: dict[str, Metric] = dict(
+            metrics or ({"accuracy": accuracy} if self.classes else {})
+        )
+        self.score = score or ("accuracy" if "accuracy" in self.metrics else "-loss")
+        ranking, known = self.score.removeprefix("-"), [*self.metrics, "loss"]
+        if ranking not in known:
+            raise InvalidTask(f"unknown score {self.score!r}; {nearest(ranking, known)}")
+        self.augment = augment
+
+    def _check_targets(self, num_classes: int | None) -> int | None:
+        """Return the number of classes, where there is no loss but the default's."""
+        _, targets = next(self.valid.batches(1, limit=1))
+        if targets.is_floating_point():
             raise InvalidTask(
                 "targets are floats, for which there is no default loss; pass loss=, such as "
                 "torch.nn.functional.mse_loss"
             )
-        self.classes = classes
-        self.num_classes = num_classes
-        self.loss = loss if loss is not None else F.cross_entropy
-        self.metrics: dict[str, Metric] = dict(
-            metrics or ({"accuracy": accuracy} if classes else {})
-        )
-        self.score = score or ("accuracy" if "accuracy" in self.metrics else "-loss")
-        if self.score.lstrip("-") not in {*self.metrics, "loss"}:
-            known = nearest(self.score.lstrip("-"), [*self.metrics, "loss"])
-            raise InvalidTask(f"unknown score {self.score!r}; {known}")
-        self.augment = augment
+        splits = {"train": self.train, "valid": self.valid, "test": self._test}
+        given = {name: split for name, split in splits.items() if split is not None}
+        return check_classes(given, num_classes)
 
     @classmethod
     def from_arrays(
@@ -93,6 +106,7 @@ class Task:
         test: float = 0.1,
         layout: Layout | None = None,
         augment: Augment | None = None,
+        normalise: bool = True,
         name: str = "arrays",
     ) -> Task:
         """Make a classification task of arrays, divided by class with a seed and normalised.
@@ -106,12 +120,16 @@ class Task:
             test: Share of the samples to test on.
             layout: "NCHW", "NHWC" or "NHW"; needed where the shape leaves it open.
             augment: Augmentation of training batches.
+            normalise: By mean and deviation of each channel (or feature) of the training split;
+                otherwise uint8 becomes floats in 0 to 1.
             name: What reports call it.
         Raises:
             InvalidTask: shapes that do not fit, an unclear layout, NaN pixels, labels out of
                 range, an empty class, too few samples of a class for three splits.
         """
-        splits = divide(images, labels, seed=seed, valid=valid, test=test, layout=layout)
+        splits = divide(
+            images, labels, seed=seed, valid=valid, test=test, layout=layout, normalise=normalise
+        )
         return cls.of_classes(*splits, augment=augment, name=name)
 
     @classmethod
@@ -137,13 +155,21 @@ class Task:
         Raises:
             InvalidTask: no folder, fewer than two classes, an empty class, a broken picture.
         """
-        images, labels = read_folder(folder, size=size)
+        images, labels, names = read_folder(folder, size=size)
         splits = divide(images, labels, seed=seed, valid=valid, test=test, layout="NHWC")
-        return cls.of_classes(*splits, augment=augment, name=Path(folder).name)
+        name = Path(folder).resolve().name
+        return cls.of_classes(*splits, augment=augment, name=name, class_names=names)
 
     @classmethod
     def of_classes(
-        cls, train: InMemory, valid: InMemory, test: InMemory, *, augment: Any, name: str
+        cls,
+        train: InMemory,
+        valid: InMemory,
+        test: InMemory,
+        *,
+        augment: Augment | None,
+        name: str,
+        class_names: Sequence[str] = (),
     ) -> Task:
         """Make a classification task of splits in memory.
 
@@ -153,9 +179,9 @@ class Task:
             test: Likewise.
             augment: Augmentation of training batches, or None.
             name: What reports call it.
+            class_names: Names of classes 0 .. K - 1.
         """
-        classes = int(train.targets.max()) + 1
-        return cls(train, valid, test, augment=augment, name=name, num_classes=classes)
+        return cls(train, valid, test, augment=augment, name=name, class_names=class_names)
 
     @property
     def test(self) -> Split:
@@ -199,22 +225,55 @@ class Task:
             return F.cross_entropy(output, targets, label_smoothing=label_smoothing)
         return self.loss(output, targets)
 
+    def check_output(self, output: Any, targets: Tensor) -> None:
+        """Refuse a network whose output the default loss cannot take.
+
+        Args:
+            output: Of the network on a batch; logits `[N, classes, ...]` are wanted.
+            targets: Of the batch, `[N, ...]`.
+        Raises:
+            InvalidTask: the output is no tensor of such a shape, or has too few classes.
+        """
+        if not self.classes:
+            return
+        shape = tuple(getattr(output, "shape", ()))
+        if len(shape) < 2 or shape[:1] + shape[2:] != tuple(targets.shape):
+            what = list(shape) if shape else type(output).__name__
+            raise InvalidTask(
+                f"the network gives {what} for targets {list(targets.shape)}; give logits "
+                "[N, classes, ...], or pass loss= to the Task"
+            )
+        needed = self.num_classes or int(targets.max()) + 1
+        if shape[1] < needed:
+            raise InvalidTask(
+                f"the network has {shape[1]} outputs, but labels go up to {needed - 1}; give it "
+                f"{needed} outputs"
+            )
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the batches in a pass over the training split; a DataLoader has its own number."""
+        if isinstance(self.train, Loaded):
+            return len(self.train.loader)
+        return max(1, len(self.train) // min(batch_size, len(self.train)))
+
     def score_of(self, figures: Mapping[str, float]) -> float:
         """Return the score of some figures, higher always better."""
         sign = -1.0 if self.score.startswith("-") else 1.0
-        return sign * figures[self.score.lstrip("-")]
+        return sign * figures[self.score.removeprefix("-")]
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the sizes and content of the splits, the score and the metrics' names."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(repr((self.score, sorted(self.metrics))).encode())
-        for split in (self.train, self.valid, self._test):
-            _digest(split, digest)
-        return digest.hexdigest()
+        """Hex digest of the content of the splits, the loss, metrics, score and augmentation."""
+        metrics = {name: named(metric) for name, metric in sorted(self.metrics.items())}
+        augment = None if self.augment is None else named(self.augment)
+        return digest_of(
+            self.train, self.valid, self._test, self.score, metrics, named(self.loss), augment
+        )
 
     def describe(self) -> dict[str, Any]:
-        """Return name, sizes and score as JSON values."""
+        """Return name, sizes, score, classes and how inputs are prepared, as JSON values."""
+        prepare = getattr(self.train, "prepare", None)
+        normalised = prepare.describe() if isinstance(prepare, Normalise) else None
         return {
             "name": self.name,
             "train": len(self.train),
@@ -222,67 +281,10 @@ class Task:
             "test": len(self._test) if self._test is not None else 0,
             "score": self.score,
             "classes": self.num_classes,
+            "class_names": list(self.class_names),
+            "normalised": normalised,
+            "augment": None if self.augment is None else named(self.augment),
         }
-
-
-def as_split(given: Any, name: str) -> Split:
-    """Return arrays, a Dataset or a DataLoader as a split.
-
-    Raises:
-        InvalidTask: it is none of these, or empty.
-    """
-    split: Split
-    if isinstance(given, tuple) and len(given) == 2:
-        inputs = map_tensors(_tensors(given[0]), lambda t: t)
-        split = InMemory(inputs, torch.as_tensor(given[1]))
-    elif isinstance(given, DataLoader):
-        split = Loaded(given)
-    elif isinstance(given, Dataset):
-        split = Streamed(given)
-    elif hasattr(given, "batches"):
-        split = given
-    else:
-        raise InvalidTask(
-            f"the {name} split is a {type(given).__name__}; give (inputs, targets), a map-style "
-            "Dataset or a DataLoader"
-        )
-    if len(split) < 1:
-        raise InvalidTask(f"the {name} split is empty; it needs at least one sample")
-    return split
-
-
-def _tensors(inputs: Any) -> Any:
-    if isinstance(inputs, tuple | list):
-        return tuple(_tensors(item) for item in inputs)
-    if isinstance(inputs, dict):
-        return {key: _tensors(item) for key, item in inputs.items()}
-    tensor = torch.as_tensor(inputs)
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        where = (
-            int((~torch.isfinite(tensor)).flatten(1).any(1).nonzero()[0]) if tensor.ndim > 1 else 0
-        )
-        raise InvalidTask(
-            f"inputs hold NaN or infinite values, first in sample {where}; clean them"
-        )
-    return tensor
-
-
-def _digest(split: Split | None, digest: Any) -> None:
-    if split is None:
-        return
-    digest.update(str(len(split)).encode())
-    if isinstance(split, InMemory):
-        map_tensors(split.inputs, lambda t: (digest.update(_bytes(t)), t)[1])
-        digest.update(_bytes(split.targets))
-    elif isinstance(split, Streamed):
-        for index in (0, len(split) - 1):
-            inputs, targets = split.fetch(torch.tensor([index]), "cpu")
-            map_tensors(inputs, lambda t: (digest.update(_bytes(t)), t)[1])
-            digest.update(_bytes(targets))
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().numpy().tobytes()
 
 
 def call_model(model: nn.Module, inputs: Any) -> Any:
@@ -319,7 +321,7 @@ class Tally:
         n = len(targets)
         self._samples += n
         for name, metric in (("loss", self._task.loss), *self._task.metrics.items()):
-            total = metric(output, targets).double().mean() * n
+            total = torch.as_tensor(metric(output, targets)).double().mean() * n
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def means(self) -> dict[str, float]:
@@ -329,18 +331,21 @@ class Tally:
 
 
 def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task) -> dict[str, float]:
-    """Return the means of "loss" and the metrics; the module is left in its mode.
+    """Return the means of "loss" and the metrics; every module is left in its mode.
 
     Args:
         module: In eval mode for the time being.
         batches: `(inputs, targets)` on the module's device.
         task: Names loss and metrics.
     """
-    mode = module.training
+    modes = [(m, m.training) for m in module.modules()]
     module.eval()
     tally = Tally(task)
-    with torch.no_grad():
-        for inputs, targets in batches:
-            tally.add(call_model(module, inputs), targets)
-    module.train(mode)
+    try:
+        with torch.no_grad():
+            for inputs, targets in batches:
+                tally.add(call_model(module, inputs), targets)
+    finally:
+        for inner, training in modes:
+            inner.training = training
     return tally.means()

@@ -1,0 +1,67 @@
+"""What a task is made of, as a digest: equal content, equal digest, in every process."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
+
+__all__ = ["digest_of", "named"]
+
+
+def digest_of(*parts: Any) -> str:
+    """Return a hex digest of splits, and of anything else by its `repr`.
+
+    A split in memory counts with all its bytes; a data set that is streamed or loaded with its
+    length and its first and last sample; a split of the user's own with its length.
+
+    Args:
+        parts: Splits, and values whose `repr` is the same in every process.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if not hasattr(part, "train_batches"):
+            digest.update(repr(part).encode())
+            continue
+        digest.update(f"{type(part).__name__} of {len(part)}".encode())
+        for tensor in _tensors(part):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def named(thing: Any) -> str:
+    """Return what names a callable in every process: where it is defined, and its settings."""
+    if isinstance(thing, functools.partial):
+        return f"{named(thing.func)} with {thing.args!r} {sorted(thing.keywords.items())!r}"
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = ", ".join(
+            f"{f.name}={getattr(thing, f.name)!r}" for f in dataclasses.fields(thing)
+        )
+        return f"{name}({fields})"
+    return name
+
+
+def _tensors(split: Split) -> list[Tensor]:
+    if isinstance(split, InMemory):
+        settings = getattr(split.prepare, "__dict__", {})
+        constants = [v for v in settings.values() if isinstance(v, Tensor)]
+        return [*leaves(split.inputs), split.targets, *constants]
+    if isinstance(split, Streamed | Loaded):
+        dataset = split.dataset if isinstance(split, Streamed) else split.loader.dataset
+        ends = Streamed(dataset)
+        return list(leaves([ends.fetch(torch.tensor([i]), "cpu") for i in (0, len(ends) - 1)]))
+    return []
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """Return a view of a tensor's bytes; NumPy has no bfloat16 of its own."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -1,0 +1,188 @@
+"""What a user gives as data, checked and made into splits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from assay.errors import InvalidTask
+from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
+
+__all__ = ["as_split", "as_tensor", "check_classes", "refuse_empty"]
+
+_LEAST = {"train": 2}
+
+
+def as_split(given: Any, name: str) -> Split:
+    """Return arrays, a Dataset or a DataLoader as a split; a split is returned as it is.
+
+    Args:
+        given: `(inputs, targets)` with tensors or arrays `[N, ...]`, a map-style `Dataset`, a
+            `DataLoader` over one, or a `Split`.
+        name: What messages call it: "train", "valid" or "test".
+    Raises:
+        InvalidTask: it is none of these, empty, of unequal lengths, or holds NaN.
+    """
+    split: Split
+    if isinstance(given, DataLoader):
+        _refuse_stream(given.dataset, name)
+        if len(given) < 1:
+            raise InvalidTask(f"the {name} DataLoader has no batch; lower its batch size")
+        split = Loaded(given)
+    elif isinstance(given, Dataset):
+        _refuse_stream(given, name)
+        split = Streamed(given)
+    elif isinstance(given, tuple | list) and len(given) == 2:
+        split = _in_memory(given[0], given[1], name)
+    elif hasattr(given, "train_batches") and hasattr(given, "batches"):
+        split = given
+    else:
+        raise InvalidTask(
+            f"the {name} split is a {type(given).__name__}; give (inputs, targets), a map-style "
+            "Dataset or a DataLoader"
+        )
+    least = _LEAST.get(name, 1)
+    if len(split) < least:
+        raise InvalidTask(f"the {name} split has {len(split)} samples; it needs at least {least}")
+    if isinstance(split, Streamed):
+        _check_item(split, name)
+    return split
+
+
+def as_tensor(given: Any, what: str) -> Tensor:
+    """Return an array as a tensor `[...]`, without a copy where torch can share its memory.
+
+    Args:
+        given: An array, tensor, or nested sequence of numbers.
+        what: What messages call it.
+    Raises:
+        InvalidTask: it is not one array of numbers.
+    """
+    if isinstance(given, Tensor):
+        return given.detach().cpu()
+    try:
+        array = np.asarray(given)
+        if array.dtype.byteorder not in ("=", "|", "<" if sys.byteorder == "little" else ">"):
+            array = array.astype(array.dtype.newbyteorder("="))
+        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+            array = array.copy()  # torch shares neither read-only nor backward arrays
+        return torch.from_numpy(np.atleast_1d(array))
+    except (TypeError, ValueError) as error:
+        raise InvalidTask(f"{what} cannot be read as one array of numbers: {error}") from error
+
+
+def check_classes(splits: Mapping[str, Split], num_classes: int | None) -> int | None:
+    """Check the labels of splits in memory, and return the number of classes where it is known.
+
+    Args:
+        splits: Name -> split; "train" among them.
+        num_classes: As the user gave it; otherwise what the training labels reach.
+    Raises:
+        InvalidTask: a label out of range, a class without a training sample, only one class.
+    """
+    train = splits["train"]
+    if num_classes is None and isinstance(train, InMemory):
+        num_classes = int(train.targets.max()) + 1
+    if num_classes is not None and num_classes < 2:
+        raise InvalidTask(
+            f"there is {num_classes} class; classification needs two or more (pass loss= for "
+            "another kind of task)"
+        )
+    for name, split in splits.items():
+        if isinstance(split, InMemory):
+            _check_range(split.targets, name, num_classes)
+    if isinstance(train, InMemory) and train.targets.ndim == 1 and num_classes is not None:
+        refuse_empty(train.targets, num_classes, "training sample")
+    return num_classes
+
+
+def refuse_empty(labels: Tensor, num_classes: int, what: str) -> None:
+    """Refuse labels that leave out a class.
+
+    Args:
+        labels: Classes in 0 .. num_classes - 1, `[N]`.
+        num_classes: How many there should be.
+        what: What a message calls one of them.
+    Raises:
+        InvalidTask: a class has none; the first such is named.
+    """
+    present = torch.unique(labels)  # sorted; never as long as a label is large
+    if len(present) < num_classes:
+        expected = torch.arange(len(present), device=present.device)
+        gaps = (present != expected).nonzero()
+        empty = int(gaps[0]) if len(gaps) else len(present)
+        raise InvalidTask(
+            f"class {empty} of 0..{num_classes - 1} is empty: no {what} has it; number the classes "
+            "without gaps"
+        )
+
+
+def _check_range(labels: Tensor, name: str, num_classes: int | None) -> None:
+    if labels.dtype == torch.bool:
+        labels = labels.byte()
+    wrong = labels < 0 if num_classes is None else (labels < 0) | (labels >= num_classes)
+    if not bool(wrong.any()):
+        return
+    sample = int(wrong.nonzero()[0][0])
+    value = int(labels[sample][wrong[sample]].flatten()[0])
+    top = "" if num_classes is None else f" to {num_classes - 1}"
+    raise InvalidTask(
+        f"label {value} of {name} sample {sample} is out of range; labels are whole numbers 0{top}"
+    )
+
+
+def _in_memory(inputs: Any, targets: Any, name: str) -> InMemory:
+    held = _tensors(inputs, name)
+    wanted = as_tensor(targets, f"the {name} targets")
+    for tensor in leaves(held):
+        if tensor.ndim < 1 or wanted.ndim < 1 or len(tensor) != len(wanted):
+            raise InvalidTask(
+                f"the {name} split has inputs {tuple(tensor.shape)} and targets "
+                f"{tuple(wanted.shape)}; both must begin with the number of samples"
+            )
+    _refuse_nan(wanted, f"the {name} targets")
+    return InMemory(held, wanted)
+
+
+def _tensors(inputs: Any, name: str) -> Any:
+    if isinstance(inputs, tuple):
+        return tuple(_tensors(item, name) for item in inputs)
+    if isinstance(inputs, dict):
+        return {key: _tensors(item, name) for key, item in inputs.items()}
+    tensor = as_tensor(inputs, f"the {name} inputs")
+    _refuse_nan(tensor, f"the {name} inputs")
+    return tensor
+
+
+def _refuse_nan(tensor: Tensor, what: str) -> None:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        sample = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero()[0])
+        raise InvalidTask(
+            f"{what} hold NaN or infinite values, first in sample {sample}; clean or drop it"
+        )
+
+
+def _refuse_stream(dataset: Any, name: str) -> None:
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise InvalidTask(
+            f"the {name} split reads a {type(dataset).__name__}, whose length is not known; give a "
+            "map-style Dataset, with __len__ and __getitem__"
+        )
+
+
+def _check_item(split: Streamed, name: str) -> None:
+    try:
+        inputs, targets = split.fetch(torch.tensor([0]), "cpu")
+    except (TypeError, ValueError) as error:
+        raise InvalidTask(
+            f"item 0 of the {name} split cannot be read as a pair (inputs, target) of tensors or "
+            f"numbers: {error}"
+        ) from error
+    for tensor in (*leaves(inputs), targets):
+        _refuse_nan(tensor, f"the items of the {name} split")

@@ -1,0 +1,297 @@
+"""The face as a user types it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import assay
+from assay.contracts import Estimate
+from assay.errors import AssayError, InvalidSetting, InvalidStudy, SpaceExhausted
+from assay.run.plan import Finalists
+from assay.study.store import Study
+from tests.e2e import tiny
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory, table: Path) -> assay.Result:
+    return tiny.run(tmp_path_factory.mktemp("runs") / "one", table)
+
+
+def digest(out: Path) -> str:
+    return hashlib.sha256((out / "best" / "weights.safetensors").read_bytes()).hexdigest()
+
+
+def scores(result: assay.Result) -> list[Any]:
+    return [(t.architecture, t.state, t.objectives[:1]) for t in result.trials()]
+
+
+def test_the_winner_is_plain_trained_and_within_the_limits(found: assay.Result) -> None:
+    best = found.best()
+    assert not any(type(m).__module__.startswith("assay") for m in best.module.modules())
+    assert best.metrics["macs"] <= 150_000
+    assert best.metrics["test_accuracy"] > 0.25  # ten classes, four epochs of 400 digits
+    assert {"latency_ms", "params", "model_bytes", "valid_accuracy"} <= set(best.metrics)
+    task = tiny.task()
+    test = task.open_test()
+    right = [(best.module(x).argmax(1) == y).float() for x, y in test.batches(64)]
+    assert float(torch.cat(right).mean()) == pytest.approx(best.metrics["test_accuracy"], abs=1e-6)
+
+
+def test_the_files_of_the_winner_agree(found: assay.Result) -> None:
+    best = found.best()
+    assert {p.name for p in best.folder.iterdir()} == {
+        "architecture.json", "card.md", "model.onnx", "model.pt2", "weights.safetensors",
+    }  # fmt: skip
+    assert json.loads((best.folder / "architecture.json").read_text()) == best.architecture
+    x = tiny.task().example(3)
+    session = onnxruntime.InferenceSession(str(best.folder / "model.onnx"))
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        assert np.abs(out - best.module(x).numpy()).max() < 1e-4
+    assert (found.out / "report.html").stat().st_size < 1_000_000
+
+
+def test_trials_are_distinct_networks_and_the_front_is_not_beaten(found: assay.Result) -> None:
+    trials = found.trials()
+    space = assay.Space(tiny.Net)
+    assert len({t.architecture for t in trials}) == len(trials)
+    assert all(space.canonical(t.architecture) == t.architecture for t in trials)
+    assert all(t.estimate is None for t in trials if t.state == "infeasible")
+    assert all(t.measured["macs"] > 150_000 for t in trials if t.state == "infeasible")
+    values = [t.objectives for t in trials if t.state == "scored"]
+    for t in found.front():
+        assert not any(
+            all(a >= b for a, b in zip(v, t.objectives)) and v != t.objectives for v in values
+        )
+
+
+def test_the_same_search_gives_the_same_bits(
+    found: assay.Result, table: Path, tmp_path: Path
+) -> None:
+    again = tiny.run(tmp_path / "two", table)
+    assert scores(again) == scores(found)
+    assert digest(again.out) == digest(found.out)
+
+
+def test_a_finished_search_is_not_done_again(found: assay.Result, table: Path) -> None:
+    before = (found.out / "best" / "weights.safetensors").stat().st_mtime_ns
+    with Study.read(found.out) as study:
+        trained = study.ledger()["train"].samples
+    again = tiny.run(found.out, table)
+    assert scores(again) == scores(found)
+    assert (found.out / "best" / "weights.safetensors").stat().st_mtime_ns == before
+    with Study.read(found.out) as study:
+        assert study.ledger()["train"].samples == trained
+
+
+def test_another_search_in_the_folder_is_refused(found: assay.Result, table: Path) -> None:
+    with pytest.raises(InvalidStudy, match=r"seed is 3 there and 4 here"):
+        tiny.run(found.out, table, seed=4)
+    with pytest.raises(InvalidStudy, match=r"limits\.macs"):
+        tiny.run(found.out, table, limits={"macs": 1_000})
+
+
+def test_a_limit_nothing_can_meet_says_what_the_space_has(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpaceExhausted, match=r"macs <= 10.*min .*median .*max "):
+        tiny.run(tmp_path / "none", table, limits={"macs": 10})
+    with pytest.raises(SpaceExhausted, match=r"latency_ms <= 1e-06.*min .*median .*max "):
+        tiny.run(tmp_path / "never", table, limits={"latency_ms": 1e-6})
+    with Study.read(tmp_path / "never") as study:
+        assert "train" not in study.ledger()  # refused before anything was trained
+
+
+def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) -> None:
+    def depth(module: nn.Module) -> float:
+        return float(sum(isinstance(m, nn.Conv2d) for m in module.modules()))
+
+    result = tiny.run(
+        tmp_path / "own", table, limits={depth: 3}, objectives=("score", "-params"),
+        budget="steps=5,trials=8,epochs=1",
+    )  # fmt: skip
+    assert all(t.measured["depth"] <= 3 for t in result.trials() if t.state == "scored")
+    assert result.trials()[0].measured["depth"] >= 1
+    assert result.best().architecture in [t.architecture for t in result.trials()]
+
+
+class Breaking:
+    """An estimator that fails on some architectures in each of the ways there are."""
+
+    def step_seconds(self, ctx):
+        return 0.0
+
+    def prepare(self, ctx, budget):
+        yield from ()
+
+    def estimate(self, ctx, proposals):
+        found = []
+        for p in proposals:
+            width = p.architecture["neck.0"]
+            if width == 16:
+                raise MemoryError("not enough of it")
+            found.append(Estimate(float("nan") if width == 24 else 1.0))
+        return found
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(table: Path, tmp_path: Path) -> None:
+    result = tiny.run(
+        tmp_path / "failing", table, estimator=Breaking(), strategy="random",
+        budget="steps=1,trials=12,epochs=1",
+    )  # fmt: skip
+    errors = {16: "MemoryError: not enough of it", 24: "NotFinite: the score is nan"}
+    for trial in result.trials():
+        width = trial.architecture["neck.0"]
+        if trial.state != "infeasible":
+            assert trial.state == ("scored" if width == 32 else "failed")
+        if trial.state == "failed":
+            assert errors[width] in (trial.error or "")
+    assert {t.state for t in result.trials()} >= {"scored", "failed"}
+    with Study.read(result.out) as study:
+        assert any("Traceback" in f.traceback for f in study.failures())
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_path: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"estimator": "one-shoot"}, "did you mean 'one-shot'"),
+        ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
+        ({"limits": {"latency": 1.0}}, "did you mean 'latency_ms'"),
+        ({"limits": {"macs": -1}}, "must be a positive number"),
+        ({"objectives": ("scoer",)}, "unknown quantity 'scoer'"),
+        ({"settings": {"estimator": {"path": "fair"}}}, "did you mean 'paths'"),
+        ({"settings": {"strategy": {"population": "many"}}}, "strategy.population='many'"),
+        ({"budget": "20 parsecs"}, "neither a time nor counts"),
+        ({"train_on": "tpu"}, "There are: auto, cpu, cuda"),
+    ]
+    for changes, message in wrong:
+        with pytest.raises(InvalidSetting, match=message):
+            tiny.run(tmp_path / "refused", table, **changes)
+        assert not (tmp_path / "refused").exists()
+
+
+def test_a_budget_too_small_says_so(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="too small for one training step"):
+        tiny.run(tmp_path / "short", table, budget=1e-3)
+
+
+def test_a_budget_in_seconds_becomes_counts_that_are_kept(table: Path, tmp_path: Path) -> None:
+    result = tiny.run(tmp_path / "timed", table, budget="8s")
+    with Study.read(result.out) as study:
+        steps = study.phase("train").counts["steps"]
+        trials = study.phase("search").counts["trials"]
+        assert study.phase("train").done == steps >= 1
+        assert sum(t.state == "scored" for t in study.trials()) <= trials
+        assert study.phase("finalists").counts["steps"] >= 1
+        finals = [f for f in study.finalists() if f["trial"] is not None]
+        assert {f["steps"] for f in finals} == {study.phase("finalists").counts["steps"]}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "strategy"),
+    [
+        ({"paths": "fair"}, "nsga2"),
+        ({"paths": "sandwich", "norms": "batch"}, "random"),
+        ({"score": "metric", "shared": "false"}, "evolution"),
+    ],
+)
+def test_ways_to_search(
+    table: Path, tmp_path: Path, estimator: dict[str, str], strategy: str
+) -> None:
+    result = tiny.run(
+        tmp_path / "way", table, settings={"estimator": estimator}, strategy=strategy,
+        budget="steps=6,trials=30,epochs=1",
+        finalists=Finalists(k=1, seeds=2, weights="supernet", compare=False),
+    )  # fmt: skip
+    assert result.best().metrics["test_loss"] < 10
+
+
+class Curve(nn.Module):
+    """A 1-D regression with choices, on features `[N, 1]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = assay.Width(8, 16)
+        self.first = nn.Linear(1, w)
+        self.act = assay.OneOf(tanh=nn.Tanh(), relu=nn.ReLU())
+        self.last = nn.Linear(w, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.act(self.first(x)))
+
+
+def small(out: Path, space: assay.Space, task: assay.Task) -> assay.Result:
+    return assay.search(
+        space, task, out=out, budget="steps=120,trials=4,epochs=60",
+        recipe=assay.Recipe(optimizer="adamw", lr=0.01, weight_decay=0.0, batch_size=32),
+        finalists=Finalists(k=1, compare=False),
+    )  # fmt: skip
+
+
+def test_a_regression_in_one_dimension(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (300, 1)).astype(np.float32)
+    y = np.sin(2 * x).astype(np.float32)
+    task = assay.Task(
+        (x[:200], y[:200]), (x[200:250], y[200:250]), (x[250:], y[250:]), loss=F.mse_loss
+    )
+    assert task.score == "-loss"
+    best = small(tmp_path / "curve", assay.Space(Curve), task).best()
+    assert best.metrics["test_loss"] < 0.25 * float((y**2).mean())
+
+
+class Masks(nn.Module):
+    """A toy segmentation: pixel classes `[N, 2, H, W]` of images `[N, 1, H, W]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        k = assay.Kernel(1, 3)
+        self.body = nn.Sequential(nn.Conv2d(1, 8, k, padding=k // 2), nn.ReLU())
+        self.head = nn.Conv2d(8, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.body(image))
+
+
+def test_a_toy_segmentation_with_inputs_by_keyword(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(160, 1, 8, 8)).astype(np.float32)
+    # A pixel belongs to class 1 if the mean of its neighbourhood is positive.
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    around = sum(padded[:, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3))
+    masks = (around[:, 0] > 0).astype(np.int64)
+    parts = [({"image": images[a:b]}, masks[a:b]) for a, b in ((0, 100), (100, 130), (130, 160))]
+    result = small(tmp_path / "masks", assay.Space(Masks), assay.Task(*parts))
+    best = result.best()
+    assert best.architecture == {"body.0": 3}
+    assert best.metrics["test_accuracy"] > 0.8
+    with Study.read(result.out) as study:
+        assert study.get("handover")["refused"] == {} or "model.onnx" in str(
+            study.get("handover")["refused"]
+        )
+
+
+def test_the_test_split_is_closed_while_searching(table: Path, tmp_path: Path) -> None:
+    class Peeking(Breaking):
+        def estimate(self, ctx, proposals):
+            ctx.task.test  # noqa: B018
+            return []
+
+    with pytest.raises(AssayError, match="no architecture was scored.*TestSplitClosed"):
+        tiny.run(tmp_path / "peek", table, estimator=Peeking(), budget="steps=1,trials=3,epochs=1")
+    with Study.read(tmp_path / "peek") as study:
+        judged = [t for t in study.trials() if t.state != "infeasible"]
+        assert [t.state for t in judged] == ["failed"] * 3
