@@ -111,6 +111,6 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         sessions, ledger = study.sessions(), study.ledger()
     lasted = sum((s["ended"] or s["heartbeat"]) - s["started"] for s in sessions)
     booked = sum(cost.wall_s for cost in ledger.values())
-    # Every second from a session's start to its last sign of life is booked once: as work or lost.
+    # Every second from a run's start to its last sign of life is booked once: as work or as lost.
     assert booked == pytest.approx(lasted, abs=0.15 * len(sessions))
     assert ledger["lost"].wall_s >= 0

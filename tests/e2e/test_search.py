@@ -290,7 +290,7 @@ def test_the_test_split_is_closed_while_searching(table: Path, tmp_path: Path) -
             ctx.task.test  # noqa: B018
             return []
 
-    with pytest.raises(AssayError, match="no architecture was scored.*TestSplitClosed"):
+    with pytest.raises(AssayError, match=r"no architecture was scored.*TestSplitClosed"):
         tiny.run(tmp_path / "peek", table, estimator=Peeking(), budget="steps=1,trials=3,epochs=1")
     with Study.read(tmp_path / "peek") as study:
         judged = [t for t in study.trials() if t.state != "infeasible"]

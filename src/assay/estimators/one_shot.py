@@ -103,7 +103,11 @@ class OneShot:
         One of them is scored once more by itself; if that differs, the model keeps some state that
         sharing cannot see, the batch is scored path by path, and `made_from` says so.
         """
+        if not proposals:
+            return []
         started = time.perf_counter()
+        if self._trainer is None and self._loaded is not None:
+            self._begin(ctx, max(1, int(self._loaded["step"])))
         points = [p.architecture for p in proposals]
         figures = self._scores(ctx, points, shared=self.shared and not self._unshared_because)
         if self.shared and not self._unshared_because and len(points) > 1:

@@ -18,9 +18,13 @@ import torch
 from torch import nn
 
 from assay.errors import InvalidSetting, nearest
-from assay.hardware.runtimes import Runner, graph_of, onnx_runner, torch_runner
+from assay.hardware.runtimes import SESSION, Runner, graph_of, onnx_runner, torch_runner
 
 __all__ = ["Device", "Latency", "cuda_name"]
+
+_ROUNDS = 9
+_ROUND_MS = 10.0  # of one runner in one round, where its runs are short
+_ROUND_RUNS = (6, 50)
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,10 @@ class Latency:
     """How long one run took.
 
     Attributes:
-        median_ms: Over all runs.
+        median_ms: Over all runs, in milliseconds.
         p90_ms: Ninth decile.
         runs: How many were counted.
-        settings: Of the device, and its machine.
+        settings: What `Device.describe` tells.
     """
 
     median_ms: float
@@ -47,6 +51,11 @@ class Latency:
 @dataclass(frozen=True)
 class Device:
     """A runtime with its settings, on this machine.
+
+    A run is timed from inputs that lie ready to outputs that are there. ONNX Runtime: a plain
+    `run` on arrays, one operation at a time, threads that do not spin while they wait; on CUDA
+    inputs and outputs are bound to the GPU. torch: eager in inference mode, on CUDA between two
+    events.
 
     Args:
         runtime: "onnxruntime" (how networks are served) or "torch" (eager).
@@ -84,8 +93,11 @@ class Device:
         """Measure a whole network: warm up, synchronise, median and p90 of the counted runs.
 
         Args:
-            module: A plain network; put into eval mode.
+            module: A plain network; measured in eval mode, and left as it is.
             example: Inputs at this device's batch: a tensor, or a tuple or dict of tensors.
+        Raises:
+            InvalidSetting: the accelerator is not there.
+            ExportRefused: ONNX Runtime is asked for and the network cannot be written as ONNX.
         """
         with self.ready():
             runner = self.runner(module, example)
@@ -94,10 +106,10 @@ class Device:
         return Latency(median, p90, len(times), self.describe())
 
     def runner(self, module: nn.Module, example: Any) -> Runner:
-        """Return a function that runs a network once, with its inputs in place."""
+        """Return a function that runs a network once, with its inputs in place; see `latency`."""
         if self.runtime == "torch":
             return torch_runner(module, example, accelerator=self.accelerator)
-        graph = graph_of(module.cpu(), example)
+        graph = graph_of(module, example)
         return onnx_runner(graph, example, threads=self.threads, accelerator=self.accelerator)
 
     def times_ms(self, runner: Runner, runs: int, warmup: int | None = None) -> list[float]:
@@ -106,6 +118,29 @@ class Device:
             runner()
         clock = self._timed_on_cuda if self._on_torch_cuda() else _timed
         return [clock(runner) for _ in range(runs)]
+
+    def medians_ms(
+        self, runners: Sequence[Runner], on_round: Callable[[int, int], None] | None = None
+    ) -> list[float]:
+        """Return the median milliseconds of each of many runners, measured side by side.
+
+        All of them take turns for several rounds, and each gets the median of its rounds' medians:
+        a slow moment of the machine falls on a round of every runner it meets, not on all runs of
+        a few, and the median passes it over. A minimum would not do: it grows smaller with luck.
+
+        Args:
+            runners: What `runner` returned, within `ready`.
+            on_round: Called with (rounds done, rounds in all).
+        """
+        medians = np.empty((_ROUNDS, len(runners)))
+        for done, row in enumerate(medians, start=1):
+            for i, runner in enumerate(runners):
+                (once_ms,) = self.times_ms(runner, 1, warmup=2)
+                runs = int(np.clip(_ROUND_MS / max(once_ms, 1e-6), *_ROUND_RUNS))
+                row[i] = np.median(self.times_ms(runner, runs, warmup=0))
+            if on_round is not None:
+                on_round(done, _ROUNDS)
+        return [float(v) for v in np.median(medians, axis=0)]
 
     def _on_torch_cuda(self) -> bool:
         return self.runtime == "torch" and self.accelerator == "cuda"
@@ -141,8 +176,9 @@ class Device:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return settings and machine as JSON values."""
-        return {**asdict(self), "machine": self.machine}
+        """Return settings, how a run is made, and the machine, as JSON values."""
+        how = SESSION if self.runtime == "onnxruntime" else "eager, inference mode"
+        return {**asdict(self), "how": how, "machine": self.machine}
 
     @property
     def fingerprint(self) -> str:

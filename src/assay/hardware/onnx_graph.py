@@ -6,6 +6,8 @@ knows the usual operations and takes milliseconds. Whatever it does not know, th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -16,8 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.hardware.count import as_call, tensors_in, unfused_attention
 from assay.hardware.onnx_nodes import RULES, Nodes, NoRule
+from assay.hardware.values import mapped
 
-__all__ = ["OPSET", "NoRule", "write_graph"]
+__all__ = ["OPSET", "NoRule", "evaluating", "write_graph"]
 
 OPSET = 18
 """Version of the ONNX operators that are written."""
@@ -35,8 +38,7 @@ def write_graph(module: nn.Module, inputs: Any) -> onnx.ModelProto:
     Raises:
         NoRule: an operation without a rule; the message names it.
     """
-    modes = [(m, m.training) for m in module.modules()]
-    args, kwargs = as_call(inputs)
+    args, kwargs = as_call(mapped(inputs, Tensor.clone))  # a layer in place may write into them
     given = tensors_in([args, kwargs])
     names = _input_names(args, kwargs)
     if len(names) != len(given):
@@ -45,19 +47,29 @@ def write_graph(module: nn.Module, inputs: Any) -> onnx.ModelProto:
     for tensor, name in zip(given, names):
         nodes.bind(tensor, name)
     values = [_value(name, tensor) for tensor, name in zip(given, names)]
-    try:
-        module.eval()
-        with torch.inference_mode(False), torch.no_grad(), unfused_attention(), _Scribe(nodes):
-            result = module(*args, **kwargs)
-    finally:
-        for part, training in modes:
-            part.training = training
+    with (
+        evaluating(module), torch.inference_mode(False), torch.no_grad(), unfused_attention(),
+        _Scribe(nodes),
+    ):  # fmt: skip
+        result = module(*args, **kwargs)
     outputs = [
         _value(nodes.emit("Identity", nodes.name(tensor)), tensor) for tensor in tensors_in(result)
     ]
     graph = helper.make_graph(nodes.nodes, "network", values, outputs, nodes.initialisers)
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within: a network is in eval mode; what each of its modules was before is put back."""
+    modes = [(m, m.training) for m in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def _input_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
@@ -98,10 +110,12 @@ class _Scribe(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if in_place and not nodes.computed(arguments["self"]):
             raise NoRule(f"{kind} on what the inputs do not reach")
         result = func(*args, **kwargs)
-        first = result[0] if isinstance(result, tuple) else result
+        first, *others = result if isinstance(result, tuple) else (result,)
         # In place the result is the argument itself, which must be read under its old name.
         name = rule(nodes, {**arguments, "result": first})
         nodes.bind(first, name)
+        for other in others:
+            nodes.refuse(other, f"the second result of {kind}")
         if in_place:
-            nodes.rewritten(first)
+            nodes.overwritten(first)
         return result

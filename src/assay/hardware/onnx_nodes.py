@@ -34,7 +34,7 @@ class Nodes:
         self._names: dict[int, str] = {}
         self._held: dict[int, Tensor] = {}  # a tensor's id is its own only while it lives
         self._computed: set[int] = set()
-        self._stale: set[int] = set()
+        self._refused: dict[int, str] = {}
 
     def computed(self, tensor: Tensor) -> bool:
         """Whether a tensor `[...]` depends on the network's inputs."""
@@ -46,21 +46,27 @@ class Nodes:
         self._held[id(tensor)] = tensor
         self._computed.add(id(tensor))
 
-    def rewritten(self, tensor: Tensor) -> None:
+    def refuse(self, tensor: Tensor, reason: str) -> None:
+        """Let a tensor `[...]` that depends on the inputs have no name."""
+        self._refused[id(tensor)] = reason
+        self._held[id(tensor)] = tensor
+        self._computed.add(id(tensor))
+
+    def overwritten(self, tensor: Tensor) -> None:
         """Refuse from now on the other tensors that lie in the memory of this one, `[...]`."""
         memory = tensor.untyped_storage().data_ptr()
-        for other in self._held.values():
+        for other in list(self._held.values()):
             if other is not tensor and other.untyped_storage().data_ptr() == memory:
-                self._stale.add(id(other))
+                self.refuse(other, "a view of a tensor that was overwritten in place")
 
     def name(self, tensor: Tensor) -> str:
         """Return the name of a tensor `[...]`; one that the inputs do not reach is kept as it is.
 
         Raises:
-            NoRule: it shares memory that was overwritten since.
+            NoRule: no node gives its value.
         """
-        if id(tensor) in self._stale:
-            raise NoRule("a view of a tensor that was overwritten in place")
+        if id(tensor) in self._refused:
+            raise NoRule(self._refused[id(tensor)])
         if id(tensor) not in self._names:
             self._names[id(tensor)] = self.constant(tensor.detach())
             self._held[id(tensor)] = tensor

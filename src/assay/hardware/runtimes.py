@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
 
-from assay.errors import ExportRefused
-from assay.hardware.count import tensors_in
-from assay.hardware.onnx_graph import OPSET, NoRule, write_graph
+from assay.errors import ExportRefused, InvalidSetting
+from assay.hardware.count import as_call, tensors_in
+from assay.hardware.onnx_graph import OPSET, NoRule, evaluating, write_graph
 from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
-__all__ = ["check_onnx", "export_onnx", "onnx_runner", "quiet_exporter", "torch_runner"]
+__all__ = [
+    "SESSION", "Runner", "check_onnx", "export_onnx", "graph_of", "onnx_runner", "quiet_exporter",
+    "torch_runner",
+]  # fmt: skip
 
-Runner = Callable[[], object]
+SESSION = "all optimisations, sequential, no spinning"
+"""How ONNX Runtime runs a graph, beside the thread count."""
+
+Runner: TypeAlias = Callable[[], object]
+"""Runs a network once on inputs that lie ready, and returns when its outputs are there."""
 
 
 @contextmanager
@@ -47,23 +55,23 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def export_onnx(module: nn.Module, inputs: Any, *, dynamic_batch: bool = False) -> onnx.ModelProto:
-    """Export a network by torch's exporter.
+    """Export a network in eval mode by torch's exporter; prints and warns nothing.
 
     Args:
-        module: On the CPU; put into eval mode.
+        module: On the CPU; its train/eval modes are restored.
         inputs: Example `[N, ...]`, or a tuple or dict of tensors.
         dynamic_batch: Leave the first dimension of every input open.
     Raises:
         ExportRefused: with the exporter's reason.
     """
-    args, kwargs = _split(inputs)
+    args, kwargs = as_call(inputs)
     shapes: Any = None
     if dynamic_batch:
         shapes = map_tensors(inputs if not isinstance(inputs, torch.Tensor) else (inputs,), _open)
     try:
-        with quiet_exporter(), torch.no_grad():
+        with quiet_exporter(), evaluating(module), torch.no_grad():
             program = torch.onnx.export(
-                module.eval(), args, kwargs=kwargs, dynamo=True, opset_version=OPSET,
+                module, args, kwargs=kwargs, dynamo=True, opset_version=OPSET,
                 dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
     except Exception as error:  # the exporter's errors share no type below Exception
@@ -78,12 +86,6 @@ def _open(tensor: torch.Tensor) -> Any:
     return {0: torch.export.Dim("batch")}
 
 
-def _split(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, dict):
-        return (), inputs
-    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
-
-
 def _reason(error: BaseException) -> str:
     root = error
     while root.__cause__ is not None:
@@ -93,7 +95,17 @@ def _reason(error: BaseException) -> str:
 
 
 def graph_of(module: nn.Module, inputs: Any) -> onnx.ModelProto:
-    """Return a network's ONNX graph: written node by node, or by the exporter where need be."""
+    """Return a network's ONNX graph: written node by node, or by the exporter where need be.
+
+    Args:
+        module: On any device; left as it is.
+        inputs: Example `[N, ...]`, or a tuple or dict of tensors.
+    Raises:
+        ExportRefused: neither can write it; with the exporter's reason.
+    """
+    if any(t.device.type != "cpu" for t in (*module.parameters(), *module.buffers())):
+        module = copy.deepcopy(module).cpu()
+    inputs = map_tensors(inputs, lambda t: t.detach().cpu())
     try:
         return write_graph(module, inputs)
     except NoRule:
@@ -103,58 +115,101 @@ def graph_of(module: nn.Module, inputs: Any) -> onnx.ModelProto:
 def onnx_runner(
     model: onnx.ModelProto, inputs: Any, *, threads: int, accelerator: str = "cpu"
 ) -> Runner:
-    """Return a function that runs a graph once on ONNX Runtime; inputs are ready beforehand.
+    """Return a function that runs a graph once on ONNX Runtime, and returns its outputs.
 
     Args:
         model: The graph.
         inputs: A tensor, or a tuple or dict of tensors, in the graph's order.
         threads: Of one operation; operations run one after another and threads do not spin.
-        accelerator: "cpu" or "cuda".
+        accelerator: "cpu", or "cuda": then inputs and outputs stay on the GPU.
+    Raises:
+        InvalidSetting: this ONNX Runtime has no such accelerator.
     """
     session = _session(model, threads, accelerator)
     arrays = [t.detach().cpu().numpy() for t in tensors_in(inputs)]
-    feed = {given.name: array for given, array in zip(session.get_inputs(), arrays)}
+    feed = {given.name: array for given, array in zip(session.get_inputs(), arrays, strict=True)}
     outputs = [output.name for output in session.get_outputs()]
+    if accelerator == "cuda":
+        return _bound(session, feed, outputs)
     return lambda: session.run(outputs, feed)
+
+
+def _bound(session: Any, feed: dict[str, Any], outputs: list[str]) -> Runner:
+    import onnxruntime
+
+    binding = session.io_binding()
+    for name, array in feed.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda"))
+    for name in outputs:
+        binding.bind_output(name, "cuda")
+
+    def run() -> Any:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return binding.get_outputs()
+
+    return run
 
 
 def _session(model: onnx.ModelProto | Path, threads: int, accelerator: str) -> Any:
     import onnxruntime
 
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[accelerator]
+    there = onnxruntime.get_available_providers()
+    if provider not in there:  # it would fall back to another in silence
+        raise InvalidSetting(
+            f"accelerator={accelerator!r}, but this ONNX Runtime has {', '.join(there)} only; "
+            "install onnxruntime-gpu in its place, or take 'cpu'"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    provider = "CUDAExecutionProvider" if accelerator == "cuda" else "CPUExecutionProvider"
     source = str(model) if isinstance(model, Path) else model.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=[provider])
 
 
 def torch_runner(module: nn.Module, inputs: Any, *, accelerator: str = "cpu") -> Runner:
-    """Return a function that runs a network once in torch eager, without gradients."""
-    moved = map_tensors(inputs, lambda t: t.to(accelerator))
-    network = module.eval().to(accelerator)
+    """Return a function that runs a network once in torch eager in inference mode.
 
-    def run() -> None:
+    Args:
+        module: On any device; left as it is, a copy runs where need be.
+        inputs: A tensor, or a tuple or dict of tensors.
+        accelerator: "cpu" or "cuda"; a run on CUDA returns before it has ended.
+    Raises:
+        InvalidSetting: torch sees no CUDA device.
+    """
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise InvalidSetting("accelerator='cuda', but torch sees no CUDA device; take 'cpu'")
+    states = (*module.parameters(), *module.buffers())
+    if any(m.training for m in module.modules()) or any(
+        t.device.type != accelerator for t in states
+    ):
+        module = copy.deepcopy(module).eval().to(accelerator)
+    moved = map_tensors(inputs, lambda t: t.detach().to(accelerator))
+
+    def run() -> Any:
         with torch.inference_mode():
-            call_model(network, moved)
+            return call_model(module, moved)
 
     return run
 
 
-def check_onnx(path: Path, module: nn.Module, inputs: Any) -> float:
-    """Load an ONNX file and return its largest absolute difference from torch on some inputs.
+def check_onnx(model: Path | onnx.ModelProto, module: nn.Module, inputs: Any) -> float:
+    """Run an ONNX graph and return its largest absolute difference from torch on some inputs.
 
     Args:
-        path: The file.
-        module: The same network, on the CPU, in eval mode.
+        model: The graph, or its file.
+        module: The same network, on the CPU; compared in eval mode, its modes are restored.
         inputs: Real inputs `[N, ...]`, or a tuple or dict of tensors.
     """
-    session = _session(path, 1, "cpu")
+    session = _session(model, 1, "cpu")
     arrays = [t.detach().cpu().numpy() for t in tensors_in(inputs)]
-    found = session.run(None, {g.name: a for g, a in zip(session.get_inputs(), arrays)})
-    with torch.no_grad():
-        expected = tensors_in(call_model(module.eval(), inputs))
+    feed = {given.name: array for given, array in zip(session.get_inputs(), arrays, strict=True)}
+    found = session.run(None, feed)
+    with evaluating(module), torch.no_grad():
+        expected = tensors_in(call_model(module, inputs))
     return max(float(np.abs(e.numpy() - f).max()) for e, f in zip(expected, found, strict=True))

@@ -12,7 +12,7 @@ from assay.errors import InvalidSetting
 
 __all__ = ["SHARES", "count_for", "share_of"]
 
-SHARES: Mapping[str, float] = {"train": 0.40, "search": 0.28, "finalists": 0.88}
+SHARES: Mapping[str, float] = {"train": 0.38, "search": 0.28, "finalists": 0.88}
 """Share of the seconds left that a step may spend; the rest is for the steps behind it."""
 
 _MOST = 1_000_000

@@ -118,7 +118,7 @@ def search(
         study.begin_session(versions())
         history = _run(plan, study, on_event)
         study.end_session()
-    return Result(plan.out, space, history)
+    return Result(plan.out, space, history, plan.url)
 
 
 def _run(plan: Plan, study: Study, listener: Listener) -> list[Any]:

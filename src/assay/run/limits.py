@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite
 
 __all__ = ["Aims", "Measure", "Quantity", "quantity_name"]
 
@@ -78,17 +79,19 @@ class Aims:
         Returns:
             (measured values by name, violation): the violation is value / limit - 1 of the first
             limit broken, and 0 where all hold; then every objective is measured too.
+        Raises:
+            NotFinite: a quantity is NaN.
         """
         measured: dict[str, float] = {}
         for quantity, limit in self.limits.items():
             name = quantity_name(quantity)
-            measured[name] = value = float(measure(quantity, architecture))
-            if not value <= limit:
+            measured[name] = value = _number(name, measure(quantity, architecture))
+            if value > limit:
                 return measured, value / limit - 1.0
         for quantity in self.quantities:
             name = quantity_name(quantity)
             if name not in measured:
-                measured[name] = float(measure(quantity, architecture))
+                measured[name] = _number(name, measure(quantity, architecture))
         return measured, 0.0
 
     def values(self, estimate: Estimate, measured: Mapping[str, float]) -> tuple[float, ...]:
@@ -102,6 +105,13 @@ class Aims:
     def names(self) -> tuple[str, ...]:
         """Return the objectives' names, "-" in front of those that are minimised."""
         return tuple(o.name for o in self.objectives)
+
+
+def _number(name: str, value: float) -> float:
+    number = float(value)
+    if math.isnan(number):
+        raise NotFinite(f"{name} was measured as NaN; a limit or objective needs a number")
+    return number
 
 
 def _objective(given: Quantity) -> _Objective:

@@ -15,7 +15,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from assay.architecture import Architecture
-from assay.contracts import Context, Estimate, Estimator, History, Proposal, Strategy, Trial
+from assay.contracts import (
+    Context,
+    Estimate,
+    Estimator,
+    History,
+    Proposal,
+    Strategy,
+    Trial,
+    TrialState,
+)
 from assay.cost import Cost, derive
 from assay.errors import NotFinite, SpaceExhausted
 from assay.run.limits import Aims, Measure, quantity_name
@@ -99,22 +108,19 @@ class Searcher:
                 feasible += new[-1].state == "running"
             if feasible == n:
                 break
-        self.study.record_all(new)
+        self.study.record_all(new, failed_in="search")
         for trial in new:
             self.history.append(trial)
         return [t for t in new if t.state == "running"]
 
     def _checked(self, number: int, point: Architecture, proposal: Proposal) -> Trial:
-        measured, violation = self.aims.check(point, self.measure)
-        return Trial(
-            number,
-            point,
-            "running" if violation == 0 else "infeasible",
-            measured=measured,
-            violation=violation,
-            parent=proposal.parent,
-            fidelity=proposal.fidelity,
-        )
+        trial = Trial(number, point, parent=proposal.parent, fidelity=proposal.fidelity)
+        try:
+            measured, violation = self.aims.check(point, self.measure)
+        except Exception:  # of a user's own measure; the search goes on without this architecture
+            return replace(trial, state="failed", error=traceback.format_exc())
+        state: TrialState = "running" if violation == 0 else "infeasible"
+        return replace(trial, state=state, measured=measured, violation=violation)
 
     def _estimate(self, pending: Sequence[Trial], searched: Cost) -> Cost:
         started = time.perf_counter()
@@ -124,11 +130,10 @@ class Searcher:
         samples = sum(o.cost.samples for o in outcomes if isinstance(o, Estimate))
         macs = sum(o.cost.macs for o in outcomes if isinstance(o, Estimate))
         cost = Cost(time.perf_counter() - started, samples, macs, self.ctx.device)
-        self.study.record_all(done, costs={"search": searched, "score": cost})
+        costs = {"search": searched, "score": cost}
+        self.study.record_all(done, costs=costs, failed_in="score")
         for trial in done:
             self.history.replace(trial)
-            if trial.error is not None:
-                self.study.add_failure("score", trial.number, _last_line(trial.error), trial.error)
         return cost
 
     def _estimates(self, proposals: Sequence[Proposal]) -> list[Estimate | str]:
@@ -177,7 +182,3 @@ def _measured(
     quantity: object, drawn: Sequence[Architecture], measure: Callable[..., float]
 ) -> list[float]:
     return [float(measure(quantity, a)) for a in drawn]
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else "unknown error"

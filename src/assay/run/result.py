@@ -44,12 +44,16 @@ class Result:
         out: Folder of the study.
         space: The space that was searched.
         trials: All its trials.
+        url: Of its database, where that is not SQLite in the folder.
     """
 
-    def __init__(self, out: Path, space: Space, trials: list[Trial]) -> None:
+    def __init__(
+        self, out: Path, space: Space, trials: list[Trial], url: str | None = None
+    ) -> None:
         self.out = out
         self._space = space
         self._trials = trials
+        self._url = url
 
     def best(self) -> Best:
         """Return the winner: chosen on validation, tested once.
@@ -57,7 +61,7 @@ class Result:
         Raises:
             InvalidStudy: the search has not finished.
         """
-        with Study.read(self.out) as study:
+        with Study.read(self.out, url=self._url) as study:
             winner: dict[str, Any] | None = study.get("winner")
         if winner is None:
             raise InvalidStudy(

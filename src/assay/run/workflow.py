@@ -11,7 +11,7 @@ import torch
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import SpaceExhausted
+from assay.errors import InvalidSetting, SpaceExhausted
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.run.allot import count_for
@@ -29,6 +29,7 @@ _CHECKED_PATHS = 3
 _SAVE_EVERY_S = 5.0
 _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
+_FEWEST_TRIALS = 10
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _VALIDATED = 8
 _DRAWN_FOR_MEDIAN = 501
@@ -240,7 +241,12 @@ class Workflow:
         started = time.perf_counter()
         plan.estimator.estimate(self.ctx, proposals)
         unit_s = (time.perf_counter() - started) / len(proposals)
-        count = count_for("search", "score", self.left_s(), unit_s, most=most)
+        try:
+            count = count_for("search", "score", self.left_s(), unit_s, most=most)
+        except InvalidSetting as error:
+            # The supernet is paid for; a few scores more than the budget allows make use of it.
+            count = min(most, _FEWEST_TRIALS)
+            self.steps.note(f"{error}; {count} architectures are scored")
         return self.study.plan("search", {"trials": count})
 
     def left_s(self) -> float:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import DatabaseError
 
 from assay.cost import Cost
 from assay.errors import InvalidStudy
-from assay.study import schema
-from assay.study.rows import cost_row, to_json
+from assay.study import schema, sessions
+from assay.study.rows import to_json
 
 __all__ = ["Records"]
 
@@ -116,8 +116,8 @@ class Records:
         }  # fmt: skip
         with self._engine.begin() as connection:
             self._replace(connection, schema.finalists, [row])
-            if cost is not None:
-                connection.execute(insert(schema.costs), cost_row(self._session, "finalists", cost))
+            costs = {} if cost is None else {"finalists": cost}
+            sessions.book(connection, self._session, costs)
 
     def finalists(self) -> list[dict[str, Any]]:
         """Return every finalist: key, trial, seed, architecture, state, metrics, weights, steps."""
@@ -143,7 +143,8 @@ class Records:
 
     def book(self, phase: str, cost: Cost) -> None:
         """Book a cost to a step."""
-        self._insert(schema.costs, cost_row(self._session, phase, cost))
+        with self._engine.begin() as connection:
+            sessions.book(connection, self._session, {phase: cost})
 
     def ledger(self) -> dict[str, Cost]:
         """Return what each step cost, over all runs; "lost" is what killed runs did not book."""

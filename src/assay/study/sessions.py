@@ -12,7 +12,7 @@ from assay.cost import Cost
 from assay.study import schema
 from assay.study.rows import cost_row, to_json
 
-__all__ = ["Run", "begin"]
+__all__ = ["Run", "begin", "book"]
 
 _HEARTBEAT_S = 0.5
 
@@ -77,6 +77,22 @@ def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
         result = connection.execute(insert(schema.sessions), values)
         number = int(result.inserted_primary_key[0])  # type: ignore[index]
     return Run(engine, number)
+
+
+def book(connection: Connection, session: int, costs: Mapping[str, Cost]) -> None:
+    """Book costs of a run to steps; a booking is a sign of life, like a heartbeat.
+
+    Args:
+        connection: In a transaction.
+        session: Number of the run; 0 for none.
+        costs: Step -> cost.
+    """
+    if not costs:
+        return
+    rows = [cost_row(session, name, cost) for name, cost in costs.items()]
+    connection.execute(insert(schema.costs), rows)
+    table = schema.sessions
+    connection.execute(update(table).where(table.c.id == session).values(heartbeat=time.time()))
 
 
 def _book_lost(connection: Connection) -> None:

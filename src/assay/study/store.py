@@ -15,7 +15,7 @@ from assay.contracts import Trial
 from assay.cost import Cost
 from assay.study import opening, schema, sessions
 from assay.study.records import Records
-from assay.study.rows import cost_row, estimate_row, failure_rows, to_json, trial_of, trial_row
+from assay.study.rows import estimate_row, failure_rows, to_json, trial_of, trial_row
 
 __all__ = ["Phase", "Study"]
 
@@ -226,8 +226,7 @@ class Study(Records):
             if changed.rowcount == 0:
                 empty = {"state": "pending", "counts": "{}", "done": 0, "checkpoint": "{}"}
                 connection.execute(insert(table), {"name": name, **empty, **values})
-            if cost is not None:
-                connection.execute(insert(schema.costs), cost_row(self._session, name, cost))
+            sessions.book(connection, self._session, {} if cost is None else {name: cost})
 
     # --- trials -------------------------------------------------------------------------------
 
@@ -253,15 +252,13 @@ class Study(Records):
                 None keeps them with the trials only.
         """
         estimated = [estimate_row(t) for t in new if t.estimate is not None]
-        booked = [cost_row(self._session, name, cost) for name, cost in (costs or {}).items()]
         failed = [] if failed_in is None else failure_rows(failed_in, new)
         with self._engine.begin() as connection:
             if new:
                 self._replace(connection, schema.trials, [trial_row(t) for t in new])
             if estimated:
                 self._replace(connection, schema.estimates, estimated)
-            if booked:
-                connection.execute(insert(schema.costs), booked)
+            sessions.book(connection, self._session, costs or {})
             if failed:
                 connection.execute(insert(schema.failures), failed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -61,7 +62,7 @@ def _check(space: Space, chosen: object) -> None:
     if isinstance(chosen, Architecture):
         assert space.contains(chosen), f"{chosen} is not in the space"
         return
-    assert isinstance(chosen, dict), f"{chosen!r} is neither an Architecture nor a Mix"
+    assert isinstance(chosen, Mapping), f"{chosen!r} is neither an Architecture nor a Mix"
     for label, weights in chosen.items():
         assert label in space.choices, f"the space has no choice {label!r}"
         strange = set(weights) - set(space.choices[label].options)

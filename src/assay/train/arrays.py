@@ -61,9 +61,9 @@ def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and deviation `[C]` over all samples, in two passes of float64."""
     axes = [i for i in range(inputs.ndim) if i != 1]
     count = inputs.numel() / inputs.shape[1]
-    mean = torch.stack([c.double().sum(axes) for c in inputs.split(_CHUNK)]).sum(0) / count
+    mean = torch.stack([c.double().sum(axes) for c in torch.split(inputs, _CHUNK)]).sum(0) / count
     around = mean.reshape(1, -1, *[1] * (inputs.ndim - 2))
-    squares = [(c.double() - around).square().sum(axes) for c in inputs.split(_CHUNK)]
+    squares = [(c.double() - around).square().sum(axes) for c in torch.split(inputs, _CHUNK)]
     return mean, (torch.stack(squares).sum(0) / count).sqrt()
 
 

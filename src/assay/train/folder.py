@@ -30,8 +30,8 @@ _ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", 
 def read_folder(folder: str | Path, *, size: int) -> tuple[Pixels, Labels, list[str]]:
     """Read `folder/CLASS/*.png` (or any image format Pillow reads).
 
-    Images are turned upright as their camera noted and read as RGB (what is transparent on white),
-    their centre square is resized, and all are kept in memory as uint8. Other files are passed over.
+    Images are turned upright as their camera noted and read as RGB, what is transparent on white.
+    Their centre square is resized, and all are kept in memory as uint8. Other files are passed by.
 
     Args:
         folder: Has one sub-folder for each class.

@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
+from assay.train.average import Average
+from assay.train.optimizers import Optimizer, TorchOptimizer
+from assay.train.precision import LossScale, autocast, working_dtype
 from assay.train.recipe import Recipe
 from assay.train.splits import Batch, map_tensors
 from assay.train.task import Task, call_model
 
 __all__ = ["Optimizer", "Trainer", "channels_last"]
 
-_CHECK_EVERY_ON_CUDA = 20
+_READ_EVERY_ON_CUDA = 20
 Passes = Callable[[int], Iterable[float]]
-
-
-class Optimizer(Protocol):
-    """What the loop asks of an optimiser that is not torch's."""
-
-    def zero_grad(self) -> None:
-        """Drop all gradients."""
-        ...
-
-    def step(self, lr: float) -> None:
-        """Update the parameters at a learning rate."""
-        ...
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return tensors by name."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        ...
 
 
 class Trainer:
     """Trains a module for a number of steps; can stop and go on at any of them.
 
     Every draw (order of samples, augmentation, dropout) is a function of the seed and the step, so
-    saving the state, loading it elsewhere and going on gives the same bits on the CPU.
+    saving the state, loading it elsewhere and going on gives the same bits on the CPU. The global
+    generators are left as they were. Gradients are dropped before each step, so that a parameter
+    which the step does not use is neither decayed nor moved by its momentum.
 
     Args:
         module: Trained in place, on `device` already or moved there.
@@ -88,14 +72,16 @@ class Trainer:
         self._optimizer: Optimizer = (
             optimizer if optimizer is not None else TorchOptimizer(module, recipe)
         )
-        self._autocast = _autocast(recipe, device)
-        self._scaler = torch.amp.GradScaler(device, enabled=_dtype(recipe, device) == torch.float16)
-        self._channels_last = _wants_channels_last(recipe, module)
-        if self._channels_last:
-            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._average = _Average(module, recipe.ema) if recipe.ema else None
-        self._generator = torch.Generator()
-        self._parameters = list(self.module.parameters())  # walking a supernet takes milliseconds
+        dtype = working_dtype(recipe, module, device)
+        self._autocast = autocast(dtype, device)
+        self._scale = LossScale() if dtype is torch.float16 else None
+        self._use_channels_last(_wants_channels_last(recipe, module))
+        self._average = Average(module, recipe.ema) if recipe.ema else None
+        self._augmenting = torch.Generator()
+        self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
+        self._batches: tuple[int, Iterator[Batch]] | None = None
+        self._unread: list[tuple[int, list[Tensor]]] = []
+        self._checked = False
 
     @property
     def done(self) -> bool:
@@ -108,21 +94,20 @@ class Trainer:
         Returns:
             What they took; `samples` counts each pass.
         Raises:
-            NotFinite: the loss is NaN or infinite; the message names the step.
+            NotFinite: a loss, gradient or weight is NaN or infinite; the message names the step.
+            InvalidTask: the network's output does not fit the task's targets.
         """
         started, samples = time.perf_counter(), 0
         end = min(self.steps, self.step + count)
-        size = min(self.recipe.batch_size, len(self.task.train))
-        batches = self.task.train.train_batches(
-            size, seed=self._seed, start=self.step, device=self._device
-        )
+        batches = self._stream()
         self.module.train()
-        devices = [torch.device(self._device)] if self._device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=devices):
+        cuda = [torch.device(self._device)] if self._on_cuda else []
+        with torch.random.fork_rng(devices=cuda):
             while self.step < end:
                 samples += self._take_step(next(batches))
-        if devices:
-            torch.cuda.synchronize(devices[0])
+                self._batches = (self.step, batches)
+        self._read_figures()
+        self._check_weights()
         return Cost(time.perf_counter() - started, samples, 0, self._device)
 
     def step_seconds(self, *, warmup: int = 3, rounds: int = 6, steps: int = 3) -> float:
@@ -135,163 +120,157 @@ class Trainer:
         times = sorted(self.run(steps).wall_s / steps for _ in range(rounds))
         return times[rounds // 4]
 
+    @property
+    def _on_cuda(self) -> bool:
+        return self._device.startswith("cuda")
+
+    def _stream(self) -> Iterator[Batch]:
+        """Return the batches from this step on; one stream serves many runs."""
+        if self._batches is not None and self._batches[0] == self.step:
+            return self._batches[1]
+        size = min(self.recipe.batch_size, len(self.task.train))
+        return self.task.train.train_batches(
+            size, seed=self._seed, start=self.step, device=self._device
+        )
+
+    # --- one step -----------------------------------------------------------------------------
+
     def _take_step(self, batch: Batch) -> int:
-        torch.manual_seed(_draw(self._seed, self.step))
-        inputs, targets = self._augmented(batch)
+        inputs, targets = batch
+        if self.task.augment is not None:
+            self._augmenting.manual_seed(_draw(self._seed + 1, self.step))
+            inputs = self.task.augment(inputs, self._augmenting)
+        try:
+            losses = self._differentiate(inputs, targets)
+        except RuntimeError as error:
+            if not (self._channels_last and self.recipe.channels_last == "auto"):
+                raise
+            if "view size is not compatible" not in str(error):
+                raise
+            self._use_channels_last(False)  # the forward flattens by `view`
+            losses = self._differentiate(inputs, targets)
+        self._update(losses)
+        self.step += 1
+        return len(targets) * len(losses)
+
+    def _differentiate(self, inputs: Any, targets: Tensor) -> list[Tensor]:
+        """Add up the gradients of all passes; return their losses."""
+        self._seed_generators(_draw(self._seed, self.step))
+        if self._channels_last:
+            inputs = map_tensors(inputs, channels_last)
         self._optimizer.zero_grad()
         losses: list[Tensor] = []
         for weight in self._passes(self.step):
             with self._autocast:
                 output = call_model(self.module, inputs)
+                if not self._checked:
+                    self.task.check_output(output, targets)
+                    self._checked = True
                 loss = self.task.training_loss(output, targets, self.recipe.label_smoothing)
-            scaled = loss if weight == 1.0 else loss * weight
-            self._scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
+            factor = weight if self._scale is None else weight * self._scale.value
+            scaled = loss if factor == 1.0 else loss * factor
+            scaled.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-        self._check(losses)
-        self._update(self.recipe.lr_at(self.step, self.steps))
-        self.step += 1
-        return len(targets) * len(losses)
+        return losses
 
-    def _augmented(self, batch: Batch) -> Batch:
-        inputs, targets = batch
-        if self.task.augment is not None:
-            self._generator.manual_seed(_draw(self._seed + 1, self.step))
-            inputs = self.task.augment(inputs, self._generator)
-        if self._channels_last:
-            inputs = map_tensors(inputs, channels_last)
-        return inputs, targets
+    def _seed_generators(self, draw: int) -> None:
+        """Seed the generators that dropout draws from, and no other device's."""
+        torch.default_generator.manual_seed(draw)
+        if self._on_cuda:
+            index = torch.device(self._device).index
+            which = torch.cuda.current_device() if index is None else index
+            torch.cuda.default_generators[which].manual_seed(draw)
 
-    def _check(self, losses: list[Tensor]) -> None:
-        """Refuse a loss that is not finite; on CUDA only now and then, since it waits."""
-        if self._device.startswith("cuda") and self.step % _CHECK_EVERY_ON_CUDA:
-            return
-        values = [float(loss) for loss in losses]
-        if not all(abs(v) < float("inf") for v in values):
-            raise NotFinite(
-                f"the training loss is {values} at step {self.step}; lower recipe.lr "
-                f"({self.recipe.lr:g}) or set recipe.clip"
-            )
+    def _update(self, losses: list[Tensor]) -> None:
+        figures, usable = losses, True
+        if self._scale is not None or self.recipe.clip:
+            gradients = [p.grad for p in self._parameters if p.grad is not None]
+            if self._scale is not None:
+                usable = self._scale.unscale(gradients)
+            if self.recipe.clip and usable:
+                figures = [*losses, self._clip(gradients)]
+        self._note(figures)
+        if usable:
+            self._optimizer.step(self.recipe.lr_at(self.step, self.steps))
+            if self._average is not None:
+                self._average.update()
 
-    def _update(self, lr: float) -> None:
-        if self.recipe.clip:
-            if self._scaler.is_enabled():
-                self._unscale()
-            nn.utils.clip_grad_norm_(self._parameters, self.recipe.clip, foreach=True)
-        self._optimizer.step(lr)
-        if self._average is not None:
-            self._average.update()
+    def _clip(self, gradients: list[Tensor]) -> Tensor:
+        """Scale the gradient down to the largest norm allowed; return the norm it had."""
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if self._on_cuda or float(norm) > self.recipe.clip:
+            nn.utils.clip_grads_with_norm_(self._parameters, self.recipe.clip, norm, foreach=True)
+        return norm
 
-    def _unscale(self) -> None:
-        scale = float(self._scaler.get_scale())
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad.div_(scale)
+    # --- what is finite -----------------------------------------------------------------------
+
+    def _note(self, figures: list[Tensor]) -> None:
+        """Look at losses and norm, on CUDA only now and then, since looking waits for it."""
+        self._unread.append((self.step, figures))
+        if not self._on_cuda or len(self._unread) >= _READ_EVERY_ON_CUDA:
+            self._read_figures()
+
+    def _read_figures(self) -> None:
+        unread, self._unread = self._unread, []
+        for step, figures in unread:
+            values = [float(figure) for figure in figures]
+            if not all(map(math.isfinite, values)):
+                self._refuse(f"a training loss or gradient norm is not finite: {values}", step)
+
+    def _check_weights(self) -> None:
+        """Find what losses did not show yet, such as a last update that overflowed."""
+        weights = [p.detach() for p in self._parameters if p.requires_grad]
+        if not math.isfinite(float(nn.utils.get_total_norm(weights, foreach=True))):
+            self._refuse("a weight is not finite", self.step)
+
+    def _refuse(self, what: str, step: int) -> None:
+        raise NotFinite(
+            f"{what}, at step {step}; lower recipe.lr ({self.recipe.lr:g}) or recipe.clip "
+            f"({self.recipe.clip:g})"
+        )
+
+    # --- the end, and the state ---------------------------------------------------------------
 
     def finish(self) -> nn.Module:
-        """Return the module in eval mode, with averaged weights if the recipe averages."""
+        """Return the module in eval mode, with averaged weights if the recipe averages.
+
+        Take the state before: the weights themselves are given up for their average.
+        """
         if self._average is not None:
             self._average.apply()
         return self.module.eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that goes on: weights, optimiser, average, step; flat."""
+        """Return everything that goes on: weights, optimiser, average, step; flat.
+
+        The tensors are the live ones: save or copy them before the next step.
+        """
         state: dict[str, Any] = {f"module.{k}": v for k, v in self.module.state_dict().items()}
-        state |= {f"optimizer.{k}": v for k, v in self._optimizer.state_dict().items()}
-        if self._average is not None:
-            state |= {f"average.{k}": v for k, v in self._average.weights.items()}
-        return {**state, "step": self.step}
+        for prefix, part in self._parts().items():
+            state |= {f"{prefix}{k}": v for k, v in part.state_dict().items()}
+        return {**state, "step": self.step, "channels_last": self._channels_last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
+        """Take up what `state_dict` returned; the tensors are copied.
+
+        Raises:
+            InvalidStudy: the recipe averages weights, and the state has no average of them.
+        """
+        self._use_channels_last(bool(state["channels_last"]))
         self.module.load_state_dict(_under("module.", state))
-        self._optimizer.load_state_dict(_under("optimizer.", state))
-        if self._average is not None:
-            for name, value in _under("average.", state).items():
-                self._average.weights[name].copy_(value)
+        for prefix, part in self._parts().items():
+            part.load_state_dict(_under(prefix, state))
         self.step = int(state["step"])
+        self._batches, self._unread = None, []
 
+    def _parts(self) -> dict[str, Any]:
+        parts = {"optimizer.": self._optimizer, "average.": self._average, "scale.": self._scale}
+        return {prefix: part for prefix, part in parts.items() if part is not None}
 
-class TorchOptimizer:
-    """torch's SGD or AdamW as the recipe says; norms and biases are not decayed.
-
-    Args:
-        module: Whose parameters move.
-        recipe: Names the optimiser and its settings.
-    """
-
-    def __init__(self, module: nn.Module, recipe: Recipe) -> None:
-        self._names = {id(p): n for n, p in module.named_parameters()}
-        parameters = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [g for g in groups if g["params"]]
-        self._optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "sgd":
-            self._optimizer = torch.optim.SGD(
-                groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0,
-                foreach=True,
-            )  # fmt: skip
-        else:
-            self._optimizer = torch.optim.AdamW(groups, lr=recipe.lr, foreach=True)
-
-    def zero_grad(self) -> None:
-        """Drop all gradients, so that what a step does not use is not decayed either."""
-        self._optimizer.zero_grad(set_to_none=True)
-
-    def step(self, lr: float) -> None:
-        """Update at a learning rate."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the buffers as "parameter/buffer" -> tensor."""
-        return {
-            f"{self._names[id(p)]}/{key}": value
-            for p, buffers in self._optimizer.state.items()
-            for key, value in buffers.items()
-            if isinstance(value, Tensor)
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        by_name = {self._names[id(p)]: p for g in self._optimizer.param_groups for p in g["params"]}
-        self._optimizer.state.clear()
-        for key, value in state.items():
-            name, _, kind = key.rpartition("/")
-            parameter = by_name[name]
-            device = value.device if kind == "step" else parameter.device
-            self._optimizer.state[parameter][kind] = value.to(device).clone()
-
-
-class _Average:
-    """An exponential moving average of a module's weights; integer buffers are copied."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self._module = module
-        self._decay = decay
-        self._updates = 0
-        self.weights = {k: copy.deepcopy(v.detach()) for k, v in module.state_dict().items()}
-        self.weights["updates"] = torch.zeros((), dtype=torch.long)
-
-    def update(self) -> None:
-        """Move the average towards the weights, faster in the first steps."""
-        self.weights["updates"] += 1
-        n = int(self.weights["updates"])
-        decay = min(self._decay, (1 + n) / (10 + n))
-        for name, value in self._module.state_dict().items():
-            kept = self.weights[name]
-            if value.is_floating_point():
-                kept.lerp_(value, 1.0 - decay)
-            else:
-                kept.copy_(value)
-
-    def apply(self) -> None:
-        """Put the average in the place of the weights."""
-        kept = {k: v for k, v in self.weights.items() if k != "updates"}
-        self._module.load_state_dict(kept)
+    def _use_channels_last(self, use: bool) -> None:
+        self._channels_last = use
+        layout = torch.channels_last if use else torch.contiguous_format
+        self.module.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def channels_last(tensor: Tensor) -> Tensor:
@@ -313,23 +292,6 @@ def _draw(seed: int, step: int) -> int:
 
 def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _dtype(recipe: Recipe, device: str) -> torch.dtype | None:
-    if recipe.precision == "auto":
-        if device.startswith("cuda"):
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else None
-    if recipe.precision == "fp16" and device == "cpu":
-        raise InvalidSetting("recipe.precision='fp16' needs CUDA; use 'bf16' or 'fp32' on the CPU")
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.precision]
-
-
-def _autocast(recipe: Recipe, device: str) -> AbstractContextManager[Any]:
-    dtype = _dtype(recipe, device)
-    if dtype is None:
-        return nullcontext()
-    return torch.autocast(device.split(":")[0], dtype=dtype)
 
 
 def _wants_channels_last(recipe: Recipe, module: nn.Module) -> bool:

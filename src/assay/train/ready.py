@@ -35,6 +35,7 @@ _FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
     "Ankle boot",
 )  # fmt: skip
+_CIFAR10_FILES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
 _CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -100,7 +101,7 @@ def digits(*, seed: int = 0) -> Task:
     )  # fmt: skip
 
 
-def fashion_mnist(*, folder: Path | None = None, valid: int = 6000, seed: int = 0) -> Task:
+def fashion_mnist(*, folder: str | Path | None = None, valid: int = 6000, seed: int = 0) -> Task:
     """70,000 pictures of clothes, 28x28 grey, with their own test split.
 
     Source: Xiao et al. 2017, "Fashion-MNIST", arXiv:1708.07747.
@@ -113,8 +114,8 @@ def fashion_mnist(*, folder: Path | None = None, valid: int = 6000, seed: int = 
     Raises:
         InvalidTask: a file that is missing, broken, or not to be had.
     """
-    root = folder if folder is not None else _DEBIAN if _DEBIAN.is_dir() else None
-    if root is None:
+    root = Path(folder) if folder is not None else _DEBIAN
+    if folder is None and not root.is_dir():
         root = cache_folder("fashion-mnist")
         for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3",
                      "t10k-labels-idx1"):  # fmt: skip
@@ -134,30 +135,29 @@ def fashion_mnist(*, folder: Path | None = None, valid: int = 6000, seed: int = 
     )  # fmt: skip
 
 
-def cifar10(*, folder: Path | None = None, valid: int = 5000, seed: int = 0) -> Task:
+def cifar10(*, folder: str | Path | None = None, valid: int = 5000, seed: int = 0) -> Task:
     """60,000 pictures of ten classes, 32x32 colour, with their own test split.
 
     Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images"; the binary
     version.
 
     Args:
-        folder: With data_batch_1.bin to data_batch_5.bin (or fewer) and test_batch.bin; by default
-            they are downloaded.
+        folder: With data_batch_1.bin to data_batch_5.bin and test_batch.bin; by default they are
+            downloaded.
         valid: How many of the 50,000 training pictures to choose on, each class alike.
         seed: Names that choice.
     Raises:
         InvalidTask: a file that is missing, broken, or not to be had.
     """
-    root = folder if folder is not None else cache_folder("cifar10")
-    if folder is None and not (root / "test_batch.bin").is_file():
+    root = Path(folder) if folder is not None else cache_folder("cifar10")
+    if folder is None and not all((root / name).is_file() for name in _CIFAR10_FILES):
         archive = root / "cifar-10-binary.tar.gz"
         download(CIFAR10_URL, archive)
         unpack(archive, root)
-    paths = sorted(root.glob("data_batch_*.bin")) or [root / "data_batch_1.bin"]
-    parts = [read_cifar(path) for path in paths]
+    *parts, test = (read_cifar(root / name) for name in _CIFAR10_FILES)
     train = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     return _with_own_test(
-        train, read_cifar(root / "test_batch.bin"), valid, seed,
+        train, test, valid, seed,
         augment=ShiftAndFlip(shift=4, flip=True), name="cifar10", class_names=_CIFAR10_CLASSES,
     )  # fmt: skip
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, nearest
 
 __all__ = ["Recipe"]
 
@@ -27,10 +28,13 @@ class Recipe:
         schedule: "cosine" to zero, or "constant".
         warmup: Share of the steps in which the rate rises linearly.
         label_smoothing: Of the default loss on classes, in training only.
-        ema: Decay of an exponential moving average of the weights; 0 for none.
-        clip: Largest gradient norm; 0 for none.
-        precision: "auto", "fp32", "bf16" or "fp16".
-        channels_last: "auto" for networks with 2-D convolutions, or a bool.
+        ema: Decay of an exponential moving average of the weights, which `finish` hands out; 0 for
+            none. The decay of update n = 1, 2, ... is min(ema, (1 + n) / (10 + n)).
+        clip: Largest norm of the gradient of all parameters together; 0 for none.
+        precision: "fp32", "bf16", "fp16" (CUDA), or "auto": on CUDA bf16, or fp16 where that is
+            emulated; on a CPU with AMX bf16 for networks wide enough, else fp32.
+        channels_last: Memory format of images, or "auto": for networks with 2-D convolutions,
+            unless their forward cannot take it.
     Raises:
         InvalidSetting: a value out of range.
     """
@@ -52,16 +56,29 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise InvalidSetting(f"recipe.{name}={value!r} must lie in {low:g} to {high:g}")
+            kind = Integral if isinstance(low, int) else Real
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                number = "a whole number" if kind is Integral else "a number"
+                raise InvalidSetting(
+                    f"recipe.{name}={value!r} must be {number} from {low} to {high}"
+                )
         for name, known in _WORDS.items():
             if getattr(self, name) not in known:
                 raise InvalidSetting(
-                    f"recipe.{name}={getattr(self, name)!r}; there are: {', '.join(known)}"
+                    f"recipe.{name}={getattr(self, name)!r}; there are: "
+                    f"{', '.join(map(str, known))}"
                 )
 
     def with_(self, **changes: Any) -> Recipe:
-        """Return a recipe with some values changed."""
+        """Return a recipe with some values changed.
+
+        Raises:
+            InvalidSetting: an unknown field (the nearest are given) or a value out of range.
+        """
+        known = [field.name for field in fields(self)]
+        for name in changes:
+            if name not in known:
+                raise InvalidSetting(f"unknown option recipe.{name}; {nearest(name, known)}")
         return replace(self, **changes)
 
     def steps(self, num_samples: int, epochs: int | None = None) -> int:
@@ -72,7 +89,8 @@ class Recipe:
     def lr_at(self, step: int, steps: int) -> float:
         """Return the learning rate of step 0 .. steps - 1.
 
-        Rises as (step + 1) / w over the first w = warmup x steps; then constant, or half a cosine.
+        Rises as (step + 1) / (w + 1) over the first w = ceil(warmup x steps); then constant, or
+        half a cosine that begins at the peak and would reach 0 at `steps`.
         """
         rising = math.ceil(self.warmup * steps)
         if step < rising:
@@ -83,7 +101,7 @@ class Recipe:
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-_RANGES = (
+_RANGES: tuple[tuple[str, float, float], ...] = (
     ("lr", 1e-8, 100.0),
     ("momentum", 0.0, 0.9999),
     ("weight_decay", 0.0, 1.0),
@@ -94,8 +112,9 @@ _RANGES = (
     ("ema", 0.0, 0.99999),
     ("clip", 0.0, 1e6),
 )
-_WORDS = {
+_WORDS: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("cosine", "constant"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
+    "channels_last": (True, False, "auto"),
 }

@@ -58,27 +58,28 @@ def download(url: str, path: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take the files of a tar archive, whatever their folders, unless they are there.
+    """Move the files of a tar archive into one folder, whatever their folders in it.
 
     Args:
-        archive: A .tar.gz.
+        archive: A .tar.gz; removed, being of no more use.
         folder: Where they go; made if there is none.
     Raises:
-        InvalidTask: the archive is broken; it is removed, so that it will be fetched again.
+        InvalidTask: the archive is broken; it will have to be fetched again.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 source, path = tar.extractfile(member), folder / Path(member.name).name
-                if source is not None and not path.is_file():
+                if source is not None:
                     part = path.with_name(path.name + ".part")
                     with part.open("wb") as sink:
                         shutil.copyfileobj(source, sink, 1 << 20)
                     part.replace(path)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        archive.unlink()
         raise InvalidTask(f"{archive} was broken ({error}) and is removed; try again") from error
+    finally:
+        archive.unlink()
 
 
 def read_idx(folder: Path, name: str) -> Tensor:

@@ -184,10 +184,10 @@ class Loaded:
     ) -> Iterator[Batch]:
         """See `Split`; `size` is not heeded."""
         left = len(self) if limit is None else limit
-        for given in self._epoch(0, 0):
+        for some, classes in self._epoch(0, 0):
             if left <= 0:
                 return
-            inputs, targets = _ready(*given, device)
+            inputs, targets = _ready(some, classes, device)
             n = min(left, len(targets))
             yield map_tensors(inputs, lambda t, n=n: t[:n]), targets[:n]  # type: ignore[misc]
             left -= n

@@ -1,0 +1,113 @@
+"""Fashion-MNIST in 20 minutes of 2 cores, against as many random networks as the same time trains.
+
+    python -m bench.fashion                    # 3 seeds, about two hours
+    python -m bench.fashion --seeds 1 --minutes 2   # to see that it runs
+
+The limit is half the measured latency of the space's largest network. `value` is the mean test
+accuracy of the winners. The random arm trains random architectures under the same limit by the
+winner's recipe and steps, one after another, until the same time has passed; its best on
+validation is tested.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.cost import derive
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
+from assay.hardware.table import LatencyTable
+from assay.run.face import search
+from assay.run.plan import Finalists
+from assay.space.space import Space
+from assay.study.store import Study
+from assay.train.loop import Trainer
+from assay.train.ready import load_task
+from assay.train.recipe import Recipe
+from assay.train.task import Task, evaluate
+from assay.zoo import load_space
+from bench.harness import interval, report
+
+RECIPE = Recipe(lr=0.1, batch_size=128, epochs=60, weight_decay=2e-4)
+
+
+def half_of_largest(space: Space, task: Task) -> float:
+    example = task.example(1)
+    return Device().latency(space.build(space.largest(example)), example).median_ms / 2
+
+
+def searched(seed: int, minutes: float, out: Path) -> dict[str, Any]:
+    task = load_task("fashion-mnist")
+    space = load_space("mobile", task)
+    limit = half_of_largest(space, task)
+    started = time.perf_counter()
+    result = search(
+        space, task, strategy="nsga2", limits={"latency_ms": limit}, budget=60 * minutes,
+        out=out, seed=seed, recipe=RECIPE, finalists=Finalists(k=2, compare=False),
+        origin={"space": "mobile", "task": "fashion-mnist"},
+    )  # fmt: skip
+    best = result.best()
+    with Study.read(out) as study:
+        steps = int(study.phase("finalists").counts["steps"])
+    return {
+        "accuracy": best.metrics["test_accuracy"], "latency_ms": best.metrics["latency_ms"],
+        "limit_ms": limit, "seconds": time.perf_counter() - started, "steps": steps,
+    }  # fmt: skip
+
+
+def at_random(seed: int, seconds: float, steps: int, limit: float, table: Path) -> dict[str, Any]:
+    """Train random architectures within the limit until the time has passed."""
+    task = load_task("fashion-mnist")
+    space = load_space("mobile", task)
+    example = task.example(1)
+    found = LatencyTable.load(table, space, Device(), example=example)
+    measures = Measures(space, Device(), example, found)
+    rng = derive(seed, "random arm")
+    started, runs = time.perf_counter(), []
+    while not runs or time.perf_counter() - started < seconds:
+        point = space.canonical(space.sample(rng))
+        if measures("latency_ms", point) > limit:
+            continue
+        trainer = Trainer(space.fresh(point, seed), task, RECIPE, steps=steps, seed=seed)
+        trainer.run(steps)
+        network = trainer.finish()
+        valid = evaluate(network, task.valid.batches(256), task)["accuracy"]
+        runs.append((valid, network))
+    best = max(runs, key=lambda run: run[0])[1]
+    accuracy = evaluate(best, task.open_test().batches(256), task)["accuracy"]
+    return {"accuracy": accuracy, "networks": len(runs)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-fashion"))
+    given = parser.parse_args()
+    winners, randoms = [], []
+    for seed in range(given.seeds):
+        out = given.out / f"seed{seed}"
+        winners.append(searched(seed, given.minutes, out))
+        print(json.dumps({"seed": seed, "searched": winners[-1]}), flush=True)
+        won = winners[-1]
+        randoms.append(
+            at_random(seed, won["seconds"], won["steps"], won["limit_ms"], out / "table.json")
+        )
+        print(json.dumps({"seed": seed, "random": randoms[-1]}), flush=True)
+    accuracies = [w["accuracy"] for w in winners]
+    report(
+        "fashion", float(np.mean(accuracies)), "accuracy", ">= 0.92, and >= random",
+        interval(accuracies, np.mean), seeds=given.seeds, minutes=given.minutes,
+        torch_threads=torch.get_num_threads(), winners=winners, random=randoms,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader, DistributedSampler, WeightedRandomSampler
+
+from assay.train.splits import InMemory, Loaded, Streamed, leaves, map_tensors
+from tests.train.small import Pairs
+
+NUMBERS = torch.arange(10, dtype=torch.float32)
+DRAWS = {
+    "torch": lambda: torch.rand(()),
+    "numpy": lambda: np.float32(np.random.rand()),
+    "python": random.random,
+}
+
+
+def take(split, count, *, start=0, seed=0, size=3):
+    batches = split.train_batches(size, seed=seed, start=start)
+    return [(x.clone(), y.clone()) for x, y in itertools.islice(batches, count)]
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        torch.equal(a, b) for x, y in zip(one, other) for a, b in zip(x, y)
+    )
+
+
+def all_kinds():
+    pairs = Pairs(NUMBERS, NUMBERS.long())
+    noisy = Pairs(NUMBERS, NUMBERS.long(), draw=DRAWS["torch"])
+    own = torch.Generator()
+    own.manual_seed(77)
+    return {
+        "memory": InMemory(NUMBERS, NUMBERS.long()),
+        "streamed": Streamed(pairs),
+        "streamed, drawing": Streamed(noisy),
+        "loaded": Loaded(DataLoader(noisy, batch_size=3, shuffle=True)),
+        "loaded, own generator": Loaded(
+            DataLoader(pairs, batch_size=3, shuffle=True, generator=own, drop_last=True)
+        ),
+        "loaded, weighted": Loaded(
+            DataLoader(pairs, batch_size=3, sampler=WeightedRandomSampler(range(1, 11), 10))
+        ),
+        "loaded, distributed": Loaded(
+            DataLoader(pairs, batch_size=3, sampler=DistributedSampler(pairs, 2, 0))
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", all_kinds())
+def test_batches_can_start_anywhere(kind):
+    split = all_kinds()[kind]
+    whole = take(split, 11)
+    for start in (1, 3, 4, 9):
+        assert same(take(split, 11 - start, start=start), whole[start:])
+        assert same(take(all_kinds()[kind], 11 - start, start=start), whole[start:])
+
+
+@pytest.mark.parametrize("kind", all_kinds())
+def test_seeds_and_epochs_differ(kind):
+    split = all_kinds()[kind]
+    if kind != "loaded, distributed":  # such a sampler has a seed of its own
+        assert not same(take(split, 3), take(split, 3, seed=1))
+    whole = take(split, 8)
+    per_epoch = len(split.loader) if isinstance(split, Loaded) else 3
+    assert not same(whole[:3], whole[per_epoch : per_epoch + 3])
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_what_reading_draws_is_fixed_and_leaves_the_users_generators_alone(draw):
+    split = Streamed(Pairs(NUMBERS, NUMBERS.long(), draw=DRAWS[draw]))
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    first = take(split, 4)
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+    DRAWS[draw]()
+    assert same(take(split, 4), first)
+    assert not torch.equal(first[0][0], first[0][0].round())  # something was drawn
+
+
+@given(st.integers(1, 20), st.integers(1, 25), st.integers(0, 3))
+@settings(max_examples=25)
+def test_an_epoch_has_every_sample_at_most_once_and_only_an_unfilled_batch_is_left_out(
+    num, size, epoch
+):
+    split = InMemory(torch.arange(num), torch.arange(num))
+    per_epoch = num // min(size, num)
+    batches = take(split, per_epoch, start=epoch * per_epoch, size=size)
+    seen = torch.cat([targets for _, targets in batches])
+    assert len(seen) == per_epoch * min(size, num) > num - size
+    assert len(seen.unique()) == len(seen)
+
+
+@pytest.mark.parametrize("kind", ["memory", "streamed", "loaded"])
+@pytest.mark.parametrize(("limit", "expected"), [(None, 10), (7, 7), (3, 3), (100, 10)])
+def test_one_pass_yields_each_sample_once_up_to_a_limit(kind, limit, expected):
+    split = {**all_kinds(), "loaded": Loaded(DataLoader(Pairs(NUMBERS, NUMBERS), 4))}[kind]
+    seen = torch.cat([targets for _, targets in split.batches(4, limit=limit)])
+    assert seen.tolist() == list(range(expected))
+
+
+def test_a_pass_over_a_shuffling_loader_is_always_the_same():
+    split = Loaded(DataLoader(Pairs(NUMBERS, NUMBERS), 4, shuffle=True))
+    first = [targets.tolist() for _, targets in split.batches(4)]
+    torch.rand(1)
+    assert [targets.tolist() for _, targets in split.batches(4)] == first
+
+
+def test_a_loader_with_workers_can_start_anywhere():
+    def split():
+        return Loaded(DataLoader(Pairs(NUMBERS, NUMBERS), 4, shuffle=True, num_workers=1))
+
+    assert same(take(split(), 3, start=1), take(split(), 4)[1:])
+
+
+@pytest.mark.parametrize("kind", [InMemory, lambda x, y: Streamed(Pairs(x, y))])
+def test_numbers_come_as_networks_and_losses_want_them(kind):
+    bytes_ = torch.tensor([[0], [255]], dtype=torch.uint8)
+    inputs, targets = next(kind(bytes_, torch.tensor([True, False])).batches(2))
+    assert inputs.tolist() == [[0.0], [1.0]]
+    assert (inputs.dtype, targets.dtype) == (torch.float32, torch.int64)
+    doubles = torch.ones(2, 1, dtype=torch.float64)
+    inputs, targets = next(kind(doubles, doubles).batches(2))
+    assert inputs.dtype == targets.dtype == torch.float32
+    tokens = torch.ones(2, 3, dtype=torch.int32)
+    assert next(kind(tokens, doubles).batches(2))[0].dtype == torch.int32
+
+
+def test_memory_stays_uint8():
+    split = InMemory(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4))
+    list(split.batches(2))
+    assert split.inputs.dtype == torch.uint8
+
+
+def test_tuples_and_dicts_are_cut_alike():
+    inputs = {"a": NUMBERS, "b": (NUMBERS[:, None], NUMBERS + 10)}
+    chosen, targets = next(InMemory(inputs, NUMBERS.long()).train_batches(4, seed=0))
+    assert chosen["a"].tolist() == targets.tolist()
+    assert chosen["b"][1].tolist() == (targets + 10).tolist()
+    assert [t.shape for t in leaves(chosen)] == [(4,), (4, 1), (4,)]
+    doubled = map_tensors(chosen, lambda t: 2 * t)
+    assert torch.equal(doubled["b"][0], 2 * chosen["b"][0])
+
+
+def test_an_accelerator_gets_its_copy_once():
+    split = InMemory(NUMBERS, NUMBERS.long(), prepare=lambda x: x)
+    split._near("meta")
+    first = split._copies["meta"]
+    assert first[0].device.type == "meta"
+    assert split._near("meta") is first
+    assert split._near("cpu")[0] is split.inputs
