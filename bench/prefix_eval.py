@@ -13,7 +13,7 @@ from assay.space.space import Space
 from assay.weights.prefix import PrefixWalk
 from bench.harness import interval, paired_ratios, report, seconds
 
-CHANNELS, SIDE, BATCH = 24, 28, 64
+CHANNELS, SIDE, BATCH = 24, 16, 16
 
 
 def block(kernel: int, groups: int) -> nn.Module:

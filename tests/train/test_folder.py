@@ -87,7 +87,9 @@ def cut_short(path):
 @pytest.mark.parametrize("spoil", [broken, cut_short])
 def test_a_broken_picture_is_named(photos, spoil):
     spoil(photos / "dog" / "3.png")
-    with pytest.raises(InvalidTask, match=r"dog/3\.png cannot be read as an image .*repair or remo"):
+    with pytest.raises(
+        InvalidTask, match=r"dog/3\.png cannot be read as an image .*repair or remo"
+    ):
         read_folder(photos, size=6)
 
 

@@ -6,28 +6,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.optimize import nnls
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.stats import kendalltau
+from torch import nn
 
 from assay.architecture import Architecture
 from assay.cost import derive
-from assay.errors import ForeignMachine, InvalidSetting, InvalidStudy
+from assay.errors import ExportRefused, ForeignMachine, InvalidSetting, InvalidStudy
 from assay.hardware.calls import PathCalls, Unit, shapes_of
+from assay.hardware.coverage import distinct, meet_all_units
 from assay.hardware.device import Device
+from assay.hardware.fit import Fit, fit_whole
 from assay.hardware.runtimes import Runner
 from assay.space.space import Space
 
 __all__ = ["LatencyTable", "Validation"]
 
-_FITTED = 12
-_ROUNDS = 7
-_RUNS = 25
-_DRY = 40
-_MOST_SWEEPS = 4000
+_FITTED = 16
 Progress = Callable[[int, int], None]
 
 
@@ -53,26 +51,43 @@ class Validation:
         return {**asdict(self), "pairs": pairs}
 
 
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _SavedFit(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    scale: _Finite
+    unit_ms: _Finite
+    weight_byte_ms: _Finite
+    network_ms: _Finite
+
+
 class _Saved(BaseModel):
     """A table as JSON."""
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int
+    version: Literal[2]
     space: str
     device: str
     shapes: str
-    units: dict[str, float]
-    fit: list[float]
+    units: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+    fit: _SavedFit
     fitted: list[str]
 
 
 class LatencyTable:
     """Latency of each distinct layer and shape of a space, and what lies between them.
 
-    An architecture's latency is `scale * sum of its units + between * number of units + fixed`.
-    The three numbers are fitted to a few whole networks (relative least squares): a unit measured
-    by itself pays the runtime's fixed price of a call, which a network pays once.
+    An architecture's latency is that of the whole, `network_ms`, and for each of its units
+
+        scale * (its own milliseconds) + unit_ms + weight_byte_ms * (bytes of its weights).
+
+    A unit is measured by itself, so it pays the runtime's price of a call, which a network pays
+    once: `unit_ms` takes it back. And run over and over it finds its weights in the nearest cache,
+    where a network's do not fit. The four numbers are fitted to a few whole networks, starting
+    from what an empty network costs here (see `fit_whole`).
 
     Source: the idea of a table is that of Cai et al. 2019, "ProxylessNAS", arXiv:1812.00332,
     appendix B; differs: it is measured here and now, through the runtime that will serve.
@@ -80,10 +95,10 @@ class LatencyTable:
     Args:
         space: The space.
         device: Where networks will run.
-        example: Inputs at the device's batch.
+        example: Inputs at the device's batch: a tensor, or a tuple or dict of tensors.
         units: Key of a unit -> milliseconds.
-        fit: Scale, between, fixed.
-        fitted: JSON of the architectures that the fit saw.
+        fit: What lies between units.
+        fitted: The architectures that the fit saw.
         calls: Units by architecture; made anew where None.
     """
 
@@ -94,15 +109,15 @@ class LatencyTable:
         *,
         example: Any,
         units: Mapping[str, float],
-        fit: Sequence[float],
-        fitted: Sequence[str] = (),
+        fit: Fit,
+        fitted: Sequence[Architecture] = (),
         calls: PathCalls | None = None,
     ) -> None:
         self.space = space
         self.device = device
         self.example = example
         self.units = dict(units)
-        self.fit = tuple(fit)
+        self.fit = fit
         self.fitted = tuple(fitted)
         self.calls = calls if calls is not None else PathCalls(space, example)
 
@@ -118,66 +133,86 @@ class LatencyTable:
     ) -> LatencyTable:
         """Measure every distinct unit of the space once, and fit what lies between them.
 
-        Every unit is run in several rounds over all units, so that a slow moment of the machine
-        falls on one round of each and the median passes it over.
+        Units and whole networks are measured side by side, see `Device.medians_ms`. Which units
+        there are is found by asking for those of many architectures, see `meet_all_units`.
 
         Args:
             space: The space.
             device: Where networks will run.
             example: Inputs at the device's batch: a tensor, or a tuple or dict of tensors.
-            on_progress: Called with (done, total).
+            on_progress: Called with (done, total): graphs written and rounds measured.
             seed: Names the networks of the fit.
+        Raises:
+            ExportRefused: a unit or network that ONNX Runtime cannot be given; names it.
+            InvalidSetting: the accelerator is not there.
         """
         calls = PathCalls(space, example)
-        _find_units(space, calls, seed)
+        meet_all_units(space, calls, seed=seed)
+        drawn = _to_fit(space, derive(seed, "fitted networks"))
         keys = list(calls.modules)
-        drawn = _distinct(space, seed, min(_FITTED, space.size // 2), exclude=())
-        total = len(keys) + len(drawn)
-        tell = on_progress or _ignore
+        graphs = len(keys) + len(drawn)
+
+        def tell(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress(done, total)
+
+        # Of the work, writing the graphs and measuring them are about as long: half is each.
         with device.ready():
             runners: list[Runner] = []
-            for i, key in enumerate(keys):
-                runners.append(device.runner(*calls.modules[key]))
-                tell(i, total)
-            wholes: list[Runner] = []
-            for i, point in enumerate(drawn):
-                wholes.append(device.runner(space.build(point), example))
-                tell(len(keys) + i, total)
-            medians = _rounds(device, [*runners, *wholes])
-        tell(total, total)
-        units = dict(zip(keys, medians))
-        table = cls(
-            space, device, example=example, units=units, fit=(1.0, 0.0, 0.0),
-            fitted=[a.to_json() for a in drawn], calls=calls,
-        )  # fmt: skip
-        table.fit = _fitted([table._features(calls.of(a)) for a in drawn], medians[len(keys) :])
-        return table
+            for part in (*(calls.modules[key] for key in keys), *drawn):
+                runners.append(_runner(space, device, example, part))
+                tell(len(runners), 2 * graphs)
+            empty = device.runner(nn.Identity(), example)
+            *times_ms, empty_ms = device.medians_ms(
+                [*runners, empty],
+                lambda done, rounds: tell(graphs + done * graphs // rounds, 2 * graphs),
+            )
+        units = dict(zip(keys, times_ms))
+        asked = [calls.of(point) for point in drawn]
+        features = [_features(run, units) for run in asked]
+        fit = fit_whole(features, times_ms[len(keys) :], empty_ms)
+        return cls(space, device, example=example, units=units, fit=fit, fitted=drawn, calls=calls)
 
     def predict(self, architecture: Architecture) -> float:
         """Return the predicted milliseconds of an architecture.
 
         Raises:
+            InvalidArchitecture: it is no point of the space.
             InvalidSetting: one of its units was never measured; names it.
         """
         return self.of_units(self.calls.of(architecture))
 
     def of_units(self, units: Sequence[Unit]) -> float:
         """Return the predicted milliseconds of some units together; see `predict`."""
-        scale, between, fixed = self.fit
-        total, count, _ = self._features(units)
-        return float(scale * total + between * count + fixed)
-
-    def _features(self, units: Sequence[Unit]) -> tuple[float, float, float]:
         try:
-            return sum(self.units[u.key] for u in units), float(len(units)), 1.0
+            added = sum(map(self._added_ms, units))
         except KeyError:
             missing = next(u for u in units if u.key not in self.units)
             raise InvalidSetting(
-                f"{missing.path} was never measured with {missing.key}; build the table anew"
+                f"the latency table has no measurement of {missing.path!r} as {missing.key}; "
+                "build the table anew"
             ) from None
+        return self.fit.network_ms + added
+
+    def _added_ms(self, unit: Unit) -> float:
+        fit = self.fit
+        own = fit.scale * self.units[unit.key] + fit.unit_ms
+        return own + fit.weight_byte_ms * unit.counts.weight_bytes
+
+    def missing(self, architecture: Architecture) -> tuple[str, ...]:
+        """Return the keys of an architecture's units that were never measured; () is the rule.
+
+        Raises:
+            InvalidArchitecture: it is no point of the space.
+        """
+        keys = dict.fromkeys(unit.key for unit in self.calls.of(architecture))
+        return tuple(key for key in keys if key not in self.units)
 
     def blocks(self, architecture: Architecture) -> list[dict[str, Any]]:
-        """Return an architecture's units in order: path, layers, output shape, MACs, latency."""
+        """Return an architecture's units in order: path, layers, output shape, MACs, latency.
+
+        With `fit.network_ms` the latencies add up to the prediction.
+        """
         return [
             {
                 "label": unit.path,
@@ -185,26 +220,30 @@ class LatencyTable:
                 "detail": unit.key.rpartition(" on ")[0][:300],
                 "shape": list(unit.shape),
                 "macs": unit.counts.macs,
-                "latency_ms": self.units[unit.key],
+                "latency_ms": self._added_ms(unit),
             }
             for unit in self.calls.of(architecture)
         ]
 
-    def validate(self, n: int, *, seed: int = 0) -> Validation | None:
+    def validate(self, n: int, *, seed: int = 0) -> Validation:
         """Measure n whole networks that the fit never saw, and compare.
 
         Args:
-            n: How many; fewer where the space has no more.
+            n: How many, drawn uniformly over architectures; fewer where the space has no more.
             seed: Names them.
-        Returns:
-            The comparison, or None where the fit saw every network of the space.
+        Raises:
+            InvalidSetting: there is none that the fit has not seen.
         """
-        drawn = _distinct(self.space, seed + 1, n, exclude=self.fitted)
+        rng = derive(seed, "validation networks")
+        drawn = distinct(self.space, n, rng, exclude=set(self.fitted))
         if not drawn:
-            return None
+            raise InvalidSetting(
+                f"validate({n}) has no network: the table was fitted to all {self.space.size} of "
+                "the space; leave the validation out"
+            )
         with self.device.ready():
-            runners = [self.device.runner(self.space.build(a), self.example) for a in drawn]
-            measured = _rounds(self.device, runners)
+            runners = [_runner(self.space, self.device, self.example, a) for a in drawn]
+            measured = self.device.medians_ms(runners)
         predicted = [self.predict(a) for a in drawn]
         errors = np.asarray(predicted) - np.asarray(measured)
         relative = np.abs(errors) / np.asarray(measured)
@@ -217,13 +256,14 @@ class LatencyTable:
             tuple(zip(predicted, measured, (a.to_json() for a in drawn), macs)),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the table as JSON with the machine's identity, whole or not at all."""
         saved = _Saved(
-            version=1, space=self.space.fingerprint, device=self.device.fingerprint,
-            shapes=_shapes(self.example), units=self.units, fit=list(self.fit),
-            fitted=list(self.fitted),
+            version=2, space=self.space.fingerprint, device=self.device.fingerprint,
+            shapes=_shapes(self.example), units=self.units, fit=_SavedFit(**asdict(self.fit)),
+            fitted=[a.to_json() for a in self.fitted],
         )  # fmt: skip
+        path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         part.write_text(saved.model_dump_json(indent=1))
@@ -254,9 +294,14 @@ class LatencyTable:
         """
         try:
             saved = _Saved.model_validate_json(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
-            first = str(error).splitlines()[0]
-            raise InvalidStudy(f"{path} is no latency table ({first}); measure a new one") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            at = ".".join(map(str, first["loc"])) or "the file"
+            raise InvalidStudy(
+                f"{path} is no latency table ({at}: {first['msg']}); measure a new one"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidStudy(f"{path} cannot be read ({error}); measure a new table") from None
         if saved.space != space.fingerprint or saved.shapes != _shapes(example):
             raise InvalidSetting(f"{path} is of another space or input shape; measure a new table")
         if saved.device != device.fingerprint and not allow_foreign:
@@ -264,73 +309,34 @@ class LatencyTable:
                 f"{path} was measured on {saved.device}, and this is {device.fingerprint}; measure "
                 "a new table here, or load it with allow_foreign=True"
             )
-        return cls(
-            space, device, example=example, units=saved.units, fit=saved.fit, fitted=saved.fitted
-        )
+        fit = Fit(**saved.fit.model_dump())
+        fitted = [Architecture.from_json(text) for text in saved.fitted]
+        return cls(space, device, example=example, units=saved.units, fit=fit, fitted=fitted)
+
+
+def _to_fit(space: Space, rng: np.random.Generator) -> list[Architecture]:
+    """Draw networks of all sizes: half of them uniformly, half with shallow ones as often as deep.
+
+    A fit to either half alone is off by a percent or two on the other.
+    """
+    usual = distinct(space, _FITTED // 2, rng)
+    return usual + distinct(space, _FITTED // 2, rng, over="decisions", exclude=set(usual))
+
+
+def _features(units: Sequence[Unit], times_ms: Mapping[str, float]) -> tuple[float, ...]:
+    own = sum(times_ms[u.key] for u in units)
+    return own, float(len(units)), float(sum(u.counts.weight_bytes for u in units)), 1.0
+
+
+def _runner(space: Space, device: Device, example: Any, part: Any) -> Runner:
+    """Make the runner of an architecture, or of a unit: its module and inputs."""
+    try:
+        if isinstance(part, Architecture):
+            return device.runner(space.build(part), example)
+        return device.runner(*part)
+    except ExportRefused as error:
+        raise ExportRefused(f"{error}; measure in torch instead: Device('torch')") from error
 
 
 def _shapes(example: Any) -> str:
     return repr(shapes_of(example))
-
-
-def _find_units(space: Space, calls: PathCalls, seed: int) -> None:
-    """Run architectures until no new unit turns up: sweeps of single decisions, then draws."""
-    rng = derive(seed, "units")
-    bases = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(6))]
-    tried = 0
-    for base in bases:
-        calls.of(base)
-        for label, choice in space.choices.items():
-            for option in choice.options if label in base else ():
-                calls.of(space.complete({**base, label: option}, lambda c: c.options[-1]))
-                tried += 1
-        if tried > _MOST_SWEEPS:
-            break
-    dry = 0
-    while dry < _DRY and tried < 2 * _MOST_SWEEPS:
-        before = len(calls.modules)
-        calls.of(space.sample(rng, over="decisions"))
-        dry = dry + 1 if len(calls.modules) == before else 0
-        tried += 1
-
-
-def _distinct(space: Space, seed: int, n: int, exclude: Sequence[str]) -> list[Architecture]:
-    """Draw distinct architectures over decisions, so that shallow and deep ones are met."""
-    rng = derive(seed, "whole networks")
-    found: dict[Architecture, None] = {}
-    for _ in range(50 * n):
-        point = space.canonical(space.sample(rng, over="decisions"))
-        if point.to_json() not in exclude:
-            found[point] = None
-        if len(found) == n:
-            break
-    return list(found)
-
-
-def _rounds(device: Device, runners: Sequence[Runner]) -> list[float]:
-    """Return the median over rounds of each runner's median milliseconds."""
-    medians = np.empty((_ROUNDS, len(runners)))
-    for row in medians:
-        for i, runner in enumerate(runners):
-            row[i] = np.median(device.times_ms(runner, _RUNS, warmup=3))
-    return [float(v) for v in np.median(medians, axis=0)]
-
-
-def _fitted(features: Sequence[Sequence[float]], measured: Sequence[float]) -> tuple[float, ...]:
-    """Return scale, between and fixed by least squares of relative errors.
-
-    The scale stays within a factor of two, so that few networks cannot turn the table over.
-    """
-    y = np.asarray(measured)
-    x = np.asarray(features) / y[:, None]
-    if len(y) < len(x[0]):
-        return (1.0, 0.0, 0.0)
-    solution, *_ = np.linalg.lstsq(x, np.ones(len(y)), rcond=None)
-    if 0.5 <= solution[0] <= 2.0:
-        return tuple(float(v) for v in solution)
-    rest, _ = nnls(x[:, 1:], np.ones(len(y)) - np.minimum(x[:, 0], 1.0))
-    return (1.0, *(float(v) for v in rest))
-
-
-def _ignore(done: int, total: int) -> None:
-    """Nobody listens."""

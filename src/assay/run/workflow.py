@@ -158,12 +158,19 @@ class Workflow:
             )
             self.measures = Measures(plan.space, plan.target, self.example, table)
             if self.study.get("validation") is None and plan.table is None:
-                validation = table.validate(_VALIDATED, seed=plan.seed)
-                self.study.put("validation", validation and validation.to_dict())
+                self._validate(table)
             self.aims = Aims(self._settled_limits(), plan.objectives, self.measures.order)
             step.done = step.total = max(1, step.total)
             limits = self.study.get("limits") or {}
             step.message = ", ".join(f"limit {k} <= {v:.4g}" for k, v in limits.items())
+
+    def _validate(self, table: LatencyTable) -> None:
+        try:
+            validation = table.validate(_VALIDATED, seed=self.plan.seed)
+        except InvalidSetting as error:  # a small space, all of which the table was fitted to
+            self.steps.note(str(error))
+        else:
+            self.study.put("validation", validation.to_dict())
 
     def _table(self, step: Step) -> LatencyTable:
         plan = self.plan

@@ -68,7 +68,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 source, path = tar.extractfile(member), folder / Path(member.name).name
                 if source is not None:

@@ -1,0 +1,209 @@
+"""The command line: what it says of bad input, and that its flags stay what they are."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from assay.cli import listing
+from assay.cli.main import COMMANDS, main
+from assay.cli.search import resume, search
+from assay.study.store import Study
+from assay.train.ready import READY
+from assay.zoo import SPACES
+
+NET = """
+import torch.nn as nn
+from assay import OneOf
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 4, 3, stride=2), OneOf(relu=nn.ReLU(), tanh=nn.Tanh()),
+            OneOf(conv=nn.Conv2d(4, 4, 3, padding=1), skip=nn.Identity()))
+        self.head = nn.Linear(4, 2)
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+class Plain(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+"""
+TINY = ["--budget", "steps=2,trials=3,epochs=1", "--set", "finalists.compare=false"]
+
+
+def run(*arguments: str) -> int:
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def photos(folder: Path, count: int = 12) -> Path:
+    rng = np.random.default_rng(0)
+    for name, shade in (("dark", 60), ("light", 190)):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.clip(rng.normal(shade, 20, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mynet.py").write_text(NET)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["search", "--task", "digit"], "did you mean 'digits'"),
+        (["search", "--space", "mobil"], "did you mean 'mobile'"),
+        (["search", "--estimator", "oneshot"], "did you mean 'one-shot'"),
+        (["search", "--strategy", "nsga3"], "did you mean 'nsga2'"),
+        (["search", "--limit", "latencyms=1"], "did you mean 'latency_ms'"),
+        (["search", "--limit", "latency_ms"], "NAME=VALUE"),
+        (["search", "--limit", "latency_ms=fast"], "'fast' is no number"),
+        (["search", "--limit", "macs=0"], "positive number"),
+        (["search", "--set", "estimator.path=fair"], "did you mean 'paths'"),
+        (["search", "--set", "estimator.paths=fare"], "did you mean 'fair'"),
+        (["search", "--set", "estimater.paths=fair"], "did you mean 'estimator'"),
+        (["search", "--set", "paths"], "SECTION.OPTION=VALUE"),
+        (["search", "--set", "space.kernel=3"], "did you mean 'kernels'"),
+        (["search", "--budget", "soon"], "neither a time nor counts"),
+        (["search", "--budget", "steps=0"], "at least 1"),
+        (["search", "--train-on", "cdua"], "did you mean 'cuda'"),
+        (["search", "--task", "digits", "--data", "x"], "not both"),
+        (["search", "--data", "nowhere"], "nowhere"),
+        (["search", "--model", "mynet"], "package.module:Class"),
+        (["search", "--model", "mynat:Net"], "cannot be imported"),
+        (["search", "--model", "mynet:Nett"], "did you mean 'Net'"),
+        (["search", "--model", "mynet:Plain"], "no choice"),
+        (["search", "--bugdet", "1s"], "--bugdet"),
+        (["resume", "nowhere"], "holds no study"),
+        (["report", "nowhere"], "holds no study"),
+        (["show", "nowhere"], "holds no study"),
+        (["serach"], "serach"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert not (here / "runs").exists()
+
+
+def test_a_folder_that_is_no_study_is_left_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "notes").mkdir()
+    (here / "notes" / "diary.txt").write_text("dear diary")
+    assert run("search", "--out", "notes") == 2
+    assert "holds no study" in capsys.readouterr().err
+    assert [p.name for p in (here / "notes").iterdir()] == ["diary.txt"]
+    (here / "junk").mkdir()
+    (here / "junk" / "study.db").write_bytes(b"not a database" * 100)
+    assert run("search", "--out", "junk") == 2
+    assert run("show", "junk") == 2
+
+
+def test_a_study_of_a_newer_assay_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Study.open(here / "later", identity={"a": 1}).close()
+    with sqlite3.connect(here / "later" / "study.db") as db:
+        db.execute("UPDATE meta SET value = '99' WHERE key = 'schema'")
+    db.close()
+    for command in (["show", "later"], ["search", "--out", "later"], ["resume", "later"]):
+        assert run(*command) == 2
+        assert "newer Assay" in capsys.readouterr().err
+
+
+def test_a_broken_picture_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos(here / "photos") / "dark" / "zz.png").write_bytes(b"\x89PNG not really")
+    assert run("search", "--model", "mynet:Net", "--data", "photos") == 2
+    assert "zz.png" in capsys.readouterr().err
+    (here / "photos" / "dark" / "zz.png").unlink()
+    (here / "photos" / "empty").mkdir()
+    assert run("search", "--model", "mynet:Net", "--data", "photos") == 2
+    assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ones_own_module_and_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(here / "photos")
+    own = ["search", "--model", "mynet:Net", "--data", "photos", "--size", "16", *TINY]
+    assert run(*own, "--out", "mine", "--json", "--limit", "macs=1e9") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {e["step"] for e in lines if e.get("kind") == "end"} == {
+        "supernet", "train", "measure", "search", "score", "finalists",
+    }  # fmt: skip
+    result = lines[-1]
+    assert result["kind"] == "result"
+    assert result["winner"]["metrics"]["test_accuracy"] >= 0.0
+    assert (here / "mine" / "best" / "model.onnx").is_file()
+    assert not (here / "mine" / "best" / "model.py").exists()  # source is for ready spaces
+
+    assert run("show", "mine", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["winner"] == result["winner"]
+    assert run("report", "mine") == 0
+    assert capsys.readouterr().out.strip() == str(Path("mine/report.html"))
+    # Nothing in a study is executed: it says the line to type instead.
+    assert run("resume", "mine") == 2
+    said = capsys.readouterr().err
+    assert "--model mynet:Net" in said
+    assert "--data photos" in said
+    assert run(*own, "--out", "mine", "--quiet", "--limit", "macs=2e9") == 2
+    assert "limits.macs is 1000000000.0 there and 2000000000.0 here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_resume_alone_continues_what_has_names(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--set", "space.kernels=3", "--set", "space.expansions=2,3", "--quiet"]
+    assert run("search", *TINY, *small, "--out", "runs/a") == 0
+    first = capsys.readouterr().out
+    assert run("resume", "runs/a", "--quiet") == 0
+    assert capsys.readouterr().out.splitlines()[:8] == first.splitlines()[:8]
+    assert (here / "runs" / "a" / "best" / "model.py").is_file()
+
+
+def test_the_flags_are_frozen() -> None:
+    assert list(COMMANDS) == ["search", "resume", "report", "show", "spaces", "tasks", "doctor"]
+    assert list(inspect.signature(search).parameters) == [
+        "task", "space", "model", "data", "size", "estimator", "strategy", "limit", "objective",
+        "budget", "out", "seed", "train_on", "table", "set_", "json", "quiet",
+    ]  # fmt: skip
+    assert list(inspect.signature(resume).parameters) == ["out", "json", "quiet"]
+
+
+def test_the_lists_tell_of_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("spaces") == 0
+    assert run("tasks") == 0
+    shown = capsys.readouterr().out
+    for name in [*SPACES, *READY]:
+        assert name in shown
+    assert set(listing._TASKS) == set(READY)
+    assert set(listing._SPACES) == set(SPACES)
+
+
+def test_doctor_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "ready"
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from assay.train.arrays import Normalise
+from assay.train.augment import ShiftAndFlip
+from assay.train.content import digest_of, named
+from assay.train.splits import InMemory, Loaded, Streamed
+from tests.train.small import Pairs
+
+X, Y = torch.arange(12.0).reshape(6, 2), torch.arange(6) % 2
+
+
+def changed(tensor, index, value):
+    other = tensor.clone()
+    other[index] = value
+    return other
+
+
+SPLITS = [
+    InMemory(X, Y),
+    InMemory(changed(X, (3, 1), 9), Y),
+    InMemory(X, changed(Y, 5, 0)),
+    InMemory(X.reshape(6, 2, 1), Y),
+    InMemory(X.double(), Y),
+    InMemory(X.bfloat16(), Y),
+    InMemory({"a": X, "b": X}, Y),
+    InMemory(X, Y, Normalise(X)),
+    InMemory(X, Y, Normalise(2 * X)),
+    Streamed(Pairs(X, Y)),
+    Streamed(Pairs(changed(X, (5, 0), 7), Y)),
+    Streamed(Pairs(X[:5], Y[:5])),
+    Loaded(DataLoader(Pairs(X, Y))),
+]
+
+
+def test_what_differs_has_another_digest():
+    digests = [digest_of(split) for split in SPLITS]
+    assert len(set(digests)) == len(SPLITS)
+    assert len({digest_of(SPLITS[0], extra) for extra in (None, "a", 1, (1,))}) == 4
+
+
+@pytest.mark.parametrize("index", range(len(SPLITS)))
+def test_what_is_equal_has_the_same_digest(index):
+    split = SPLITS[index]
+    again = InMemory(X.clone(), Y.clone()) if index == 0 else split
+    assert digest_of(again) == digest_of(split)
+
+
+def test_a_data_set_that_draws_has_one_digest():
+    split = Streamed(Pairs(X, Y, draw=lambda: torch.rand(())))
+    assert digest_of(split) == digest_of(split)
+
+
+def test_the_digest_is_the_same_in_another_process():
+    code = (
+        "import torch; from assay.train.splits import InMemory; "
+        "from assay.train.content import digest_of; "
+        "print(digest_of(InMemory(torch.arange(12.).reshape(6, 2), torch.arange(6) % 2)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == digest_of(SPLITS[0])
+
+
+def test_callables_are_named_with_their_settings():
+    assert named(F.cross_entropy) == "torch.nn.functional:cross_entropy"
+    assert named(ShiftAndFlip(2)) == "assay.train.augment:ShiftAndFlip(shift=2, flip=False)"
+    partial = functools.partial(F.cross_entropy, ignore_index=3)
+    assert named(partial) == "torch.nn.functional:cross_entropy with () [('ignore_index', 3)]"
+    assert named(torch.nn.MSELoss()) == "torch.nn.modules.loss:MSELoss"

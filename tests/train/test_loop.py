@@ -1,0 +1,479 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from assay.errors import InvalidSetting, InvalidStudy, InvalidTask, NotFinite
+from assay.train import loop
+from assay.train.augment import ShiftAndFlip
+from assay.train.files import load_tensors, save_tensors
+from assay.train.loop import Trainer
+from assay.train.recipe import Recipe
+from assay.train.task import Task, evaluate
+from tests.train.small import Pairs, Quarters, blob_task, blobs, picture_task, pictures, seeded
+
+PLAIN = Recipe(
+    lr=0.1, momentum=0.0, weight_decay=0.0, batch_size=16, schedule="constant", warmup=0.0, clip=0.0
+)
+
+
+def line() -> nn.Module:
+    return seeded(lambda: nn.Linear(4, 3))
+
+
+def same_state(one, other):
+    assert one.keys() == other.keys()
+    differing = [
+        name
+        for name, value in one.items()
+        if not (torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name])
+    ]
+    assert differing == []
+
+
+# --- exact resuming -------------------------------------------------------------------------------
+
+
+def noisy_pairs():
+    images, labels = pictures()
+    images = images.astype(np.float32) / 255.0
+    return Pairs(images, labels, draw=lambda: 0.1 * torch.rand(()).numpy())
+
+
+TASKS = {
+    "arrays": lambda: picture_task(augment=ShiftAndFlip(1, flip=True)),
+    "streamed": lambda: Task(noisy_pairs(), noisy_pairs()),
+    "loader": lambda: Task(DataLoader(noisy_pairs(), 16, shuffle=True), noisy_pairs()),
+}
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+@pytest.mark.parametrize(
+    ("data", "recipe"),
+    [
+        ("arrays", Recipe(batch_size=8, ema=0.9, label_smoothing=0.1)),
+        ("arrays", Recipe(batch_size=8, optimizer="adamw", ema=0.5, clip=0.1)),
+        ("arrays", Recipe(batch_size=8, channels_last=False, precision="bf16")),
+        ("streamed", Recipe(batch_size=8)),
+        ("loader", Recipe(batch_size=16)),
+    ],
+    ids=["sgd", "adamw", "bf16", "streamed", "loader"],
+)
+def test_a_resumed_training_has_the_bits_of_the_uninterrupted_one(data, recipe, cut, tmp_path):
+    def trainer(seed):
+        return Trainer(seeded(Quarters, seed), TASKS[data](), recipe, steps=7, seed=3)
+
+    whole, first, second = trainer(0), trainer(0), trainer(1)
+    whole.run(7)
+    first.run(cut)
+    torch.rand(5)  # what the user draws meanwhile is of no account
+    save_tensors(tmp_path / "state.safetensors", first.state_dict())
+    second.load_state_dict(load_tensors(tmp_path / "state.safetensors"))
+    assert second.step == cut
+    while not second.done:
+        second.run(2)
+    same_state(whole.state_dict(), second.state_dict())
+    same_state(whole.finish().state_dict(), second.finish().state_dict())
+
+
+def test_the_seed_decides_all_and_another_decides_otherwise():
+    states = []
+    for seed in (0, 0, 1):
+        trainer = Trainer(
+            seeded(Quarters), picture_task(), Recipe(batch_size=8), steps=3, seed=seed
+        )
+        trainer.run(3)
+        states.append(trainer.state_dict())
+    same_state(states[0], states[1])
+    assert not torch.equal(states[0]["module.head.weight"], states[2]["module.head.weight"])
+
+
+def test_the_users_generator_is_left_alone():
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    Trainer(seeded(Quarters), picture_task(), Recipe(batch_size=8), steps=2).run(2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_differs_from_step_to_step():
+    masks = []
+
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(4, 3)
+
+        def forward(self, x):
+            masks.append(F.dropout(torch.ones(64), 0.5))
+            return self.line(x)
+
+    for _ in range(2):
+        Trainer(seeded(Watched), blob_task(), PLAIN, steps=3).run(3)
+    assert torch.equal(torch.stack(masks[:3]), torch.stack(masks[3:]))
+    assert len(torch.stack(masks).unique(dim=0)) == 3
+
+
+def test_many_short_runs_read_one_stream():
+    task, begun = blob_task(), []
+    whole = task.train.train_batches
+    task.train.train_batches = lambda *a, **k: begun.append(k["start"]) or whole(*a, **k)
+    trainer = Trainer(line(), task, PLAIN, steps=9)
+    for _ in range(4):
+        trainer.run(2)
+    assert begun == [0]
+    trainer.load_state_dict({**trainer.state_dict(), "step": 3})
+    trainer.run(1)
+    assert begun == [0, 3]
+
+
+def test_an_average_is_not_taken_up_from_a_state_without_one():
+    saved = Trainer(line(), blob_task(), PLAIN, steps=2).state_dict()
+    with pytest.raises(InvalidStudy, match="use the recipe and the network that it was saved with"):
+        Trainer(line(), blob_task(), PLAIN.with_(ema=0.9), steps=2).load_state_dict(saved)
+
+
+# --- what a step does -----------------------------------------------------------------------------
+
+
+class Recorder:
+    """An optimiser that writes down what it is asked, and moves nothing."""
+
+    def __init__(self, module):
+        self.module, self.rates, self.gradients = module, [], []
+
+    def zero_grad(self):
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+    def step(self, lr):
+        self.rates.append(lr)
+        self.gradients.append([p.grad for p in self.module.parameters()])
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        assert not state
+
+
+def batch_of(task, step, size=16, seed=0):
+    return next(itertools.islice(task.train.train_batches(size, seed=seed), step, None))
+
+
+def gradient(module, task, step, weight=1.0):
+    inputs, targets = batch_of(task, step)
+    loss = weight * F.cross_entropy(module(inputs), targets)
+    return torch.autograd.grad(loss, list(module.parameters()))
+
+
+def test_the_rate_is_the_schedules_at_each_step():
+    recipe = Recipe(batch_size=16, warmup=0.3)
+    module = line()
+    recorder = Recorder(module)
+    Trainer(module, blob_task(), recipe, steps=6, optimizer=recorder).run(6)
+    assert recorder.rates == [recipe.lr_at(step, 6) for step in range(6)]
+
+
+def test_gradients_of_weighted_passes_add_up_to_one_update():
+    module, task, activated = line(), blob_task(), []
+    recorder = Recorder(module)
+
+    def passes(step):
+        for weight in (0.5, 0.25):
+            activated.append((step, weight))
+            yield weight
+
+    trainer = Trainer(module, task, PLAIN, steps=2, passes=passes, optimizer=recorder)
+    cost = trainer.run(2)
+    assert activated == [(0, 0.5), (0, 0.25), (1, 0.5), (1, 0.25)]
+    assert cost.samples == 2 * 2 * 16
+    for step, found in enumerate(recorder.gradients):
+        expected = gradient(module, task, step, weight=0.75)
+        assert max(float((f - e).abs().max()) for f, e in zip(found, expected)) < 1e-6
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_gradient_above_the_limit_is_scaled_to_it(share):
+    module, task = line(), blob_task()
+    expected = gradient(module, task, 0)
+    norm = math.sqrt(sum(float(g.square().sum()) for g in expected))
+    recorder = Recorder(module)
+    recipe = PLAIN.with_(clip=share * norm)
+    Trainer(module, task, recipe, steps=1, optimizer=recorder).run(1)
+    for found, plain in zip(recorder.gradients[0], expected):
+        assert float((found - min(1.0, share) * plain).abs().max()) < 1e-5
+
+
+def test_what_a_step_does_not_use_does_not_move():
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 3), nn.Linear(4, 3)
+            self.both = False
+
+        def forward(self, x):
+            return self.used(x) + self.unused(x) if self.both else self.used(x)
+
+    module = seeded(Either)
+    trainer = Trainer(module, blob_task(), Recipe(batch_size=16, weight_decay=0.1), steps=4)
+    module.both = True
+    trainer.run(2)  # now both have momentum
+    before = module.unused.weight.clone()
+    module.both = False
+    trainer.run(2)
+    assert torch.equal(module.unused.weight, before)
+
+
+def test_the_average_follows_the_weights_and_is_handed_out():
+    module = line()
+    trainer = Trainer(module, blob_task(), PLAIN.with_(ema=0.3), steps=5)
+    expected = module.weight.detach().double().clone()
+    for n in range(1, 6):
+        trainer.run(1)
+        kept = min(0.3, (1 + n) / (10 + n))
+        expected = kept * expected + (1 - kept) * module.weight.detach().double()
+
+    def gap():
+        return float((module.weight.detach() - expected).abs().max())
+
+    assert gap() > 1e-3
+    finished = trainer.finish()
+    assert finished is module
+    assert not module.training
+    assert gap() < 1e-6
+
+
+def test_training_stops_at_its_last_step():
+    trainer = Trainer(line(), blob_task(), PLAIN, steps=5)
+    assert trainer.run(3).samples == 3 * 16
+    assert (trainer.step, trainer.done) == (3, False)
+    assert trainer.run(100).samples == 2 * 16
+    assert (trainer.step, trainer.done) == (5, True)
+    assert trainer.run(1).samples == 0
+
+
+def test_a_batch_is_at_most_the_training_split():
+    task = blob_task()
+    cost = Trainer(line(), task, PLAIN.with_(batch_size=10_000), steps=2).run(2)
+    assert cost.samples == 2 * len(task.train)
+    assert cost.device == "cpu"
+
+
+def test_a_step_is_timed():
+    trainer = Trainer(line(), blob_task(), PLAIN, steps=10**6)
+    assert 0 < trainer.step_seconds(warmup=1, rounds=4, steps=2) < 1
+    assert trainer.step == 1 + 4 * 2
+
+
+def test_no_steps_are_refused():
+    with pytest.raises(InvalidSetting, match="training for 0 steps: give at least 1"):
+        Trainer(line(), blob_task(), PLAIN, steps=0)
+
+
+def test_a_network_with_too_few_outputs_is_refused_at_its_first_step():
+    trainer = Trainer(seeded(lambda: nn.Linear(4, 2)), blob_task(), PLAIN, steps=2)
+    with pytest.raises(InvalidTask, match="has 2 outputs, but labels go up to 2; give it 3"):
+        trainer.run(1)
+
+
+# --- what is not finite ---------------------------------------------------------------------------
+
+
+class Poisoned(nn.Module):
+    """Gives infinity at its n-th forward."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.line, self.at, self.calls = nn.Linear(4, 3), at, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.line(x) * (math.inf if self.calls == self.at + 1 else 1.0)
+
+
+def test_a_loss_that_is_not_finite_is_refused_before_it_moves_anything():
+    module = seeded(lambda: Poisoned(at=3))
+    trainer = Trainer(module, blob_task(), PLAIN, steps=9)
+    trainer.run(3)
+    before = module.line.weight.clone()
+    with pytest.raises(NotFinite, match=r"loss .* is not finite: \[nan\], at step 3; lower recipe"):
+        trainer.run(6)
+    assert torch.equal(module.line.weight, before)
+
+
+def test_figures_that_are_read_late_name_the_right_step(monkeypatch):
+    monkeypatch.setattr(loop, "_READ_EVERY_ON_CUDA", 4)
+    trainer = Trainer(seeded(lambda: Poisoned(at=1)), blob_task(), PLAIN, steps=9)
+    with pytest.raises(NotFinite, match="at step 1;"):
+        trainer._note([torch.tensor(1.0)])
+        for step in range(9):
+            trainer.step = step
+            trainer._unread.append((step, [torch.tensor(math.nan if step == 1 else 0.5)]))
+        trainer._read_figures()
+
+
+class Root(nn.Module):
+    """Has a finite loss and an infinite gradient: the root of 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return self.weight.abs().sqrt().expand(len(x), 3)
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+def test_a_gradient_that_is_not_finite_is_refused(clip):
+    trainer = Trainer(Root(), blob_task(), PLAIN.with_(clip=clip), steps=1)
+    what = "gradient norm is not finite: .*nan.*, at step 0" if clip else "a weight is not finite"
+    with pytest.raises(NotFinite, match=what):
+        trainer.run(1)
+
+
+# --- memory format and precision ------------------------------------------------------------------
+
+
+class Flattening(nn.Module):
+    """Flattens by `view`, which images with their channels last do not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 4)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head(x.view(x.size(0), -1))
+
+
+def trained(module, **changes):
+    trainer = Trainer(module, picture_task(), Recipe(batch_size=8).with_(**changes), steps=4)
+    trainer.run(4)
+    return trainer
+
+
+def test_images_have_their_channels_last_where_there_are_convolutions():
+    seen = []
+
+    def watch(module, inputs):
+        seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+    module = seeded(Quarters)
+    module.body.register_forward_pre_hook(watch)
+    trainer = trained(module)
+    assert seen == [True] * 4
+    assert module.body[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert trainer.state_dict()["channels_last"] is True
+    assert trained(seeded(Quarters), channels_last=False).state_dict()["channels_last"] is False
+    lines = Trainer(line(), blob_task(), PLAIN, steps=1)
+    assert lines.state_dict()["channels_last"] is False
+
+
+def test_a_forward_that_cannot_take_channels_last_is_trained_without():
+    trainer = trained(seeded(Flattening))
+    same_state(trainer.state_dict(), trained(seeded(Flattening), channels_last=False).state_dict())
+    assert trainer.state_dict()["channels_last"] is False
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        trained(seeded(Flattening), channels_last=True)
+
+
+def test_other_errors_of_a_forward_are_handed_on():
+    class Broken(Quarters):
+        def forward(self, x):
+            raise RuntimeError("out of something")
+
+    with pytest.raises(RuntimeError, match="out of something"):
+        trained(Broken())
+
+
+def test_float16_leaves_out_what_overflows_and_else_trains_like_float32(monkeypatch):
+    monkeypatch.setattr(loop, "working_dtype", lambda *_: torch.float16)
+    halves = Trainer(line(), blob_task(), PLAIN.with_(clip=1.0), steps=8)
+    halves._scale.value = 2.0**18  # too large for the first gradients
+    halves.run(8)
+    left_out = int(18 - math.log2(halves.state_dict()["scale.value"]))
+    assert 1 <= left_out <= 6
+    monkeypatch.setattr(loop, "working_dtype", lambda *_: None)
+    floats = Trainer(line(), blob_task(), PLAIN.with_(clip=1.0), steps=8)
+    floats.step = left_out
+    floats.run(8)
+    assert float((halves.module.weight - floats.module.weight).detach().abs().max()) < 2e-3
+    assert float((halves.module.weight - line().weight).detach().abs().max()) > 0.05
+
+
+def test_the_scale_goes_on_elsewhere(monkeypatch):
+    monkeypatch.setattr(loop, "working_dtype", lambda *_: torch.float16)
+    one, other = (Trainer(line(), blob_task(), PLAIN, steps=8) for _ in range(2))
+    one._scale.value = 32.0
+    one.run(2)
+    other.load_state_dict(one.state_dict())
+    assert (other._scale.value, other.state_dict()["scale.since"]) == (32.0, 2)
+
+
+# --- tasks of every kind --------------------------------------------------------------------------
+
+
+def validated(task, module, recipe, steps):
+    trainer = Trainer(module, task, recipe, steps=steps)
+    trainer.run(steps)
+    return evaluate(trainer.finish(), task.valid.batches(64), task)
+
+
+ADAM = Recipe(optimizer="adamw", lr=0.03, weight_decay=0.0, batch_size=16)
+
+
+def test_classes_of_pictures_are_learned():
+    recipe = Recipe(optimizer="adamw", lr=0.02, batch_size=8, ema=0.5, label_smoothing=0.1)
+    figures = validated(picture_task(), seeded(Quarters), recipe, 30)
+    assert figures["accuracy"] == 1.0
+    assert figures["loss"] < 0.5  # from log 4 = 1.39
+
+
+def test_a_regression_is_learned():
+    x = np.linspace(-1, 1, 64)[:, None]  # float64, as NumPy gives it
+    task = Task((x, 3 * x**2), (x[::3], 3 * x[::3] ** 2), loss=F.mse_loss)
+    network = seeded(lambda: nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 1)))
+    recipe = ADAM.with_(lr=0.05)
+    assert validated(task, network, recipe, 300)["loss"] < 0.02  # the variance is 0.8
+
+
+def test_a_segmentation_is_learned():
+    images, _ = pictures()
+    masks = (images[:, 0] > 100).astype(np.uint8)  # [N, H, W], with classes 0 and 1
+    task = Task((images, masks), (images[:8], masks[:8]))
+    network = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1)))
+    figures = validated(task, network, ADAM.with_(lr=0.1), 100)
+    assert task.num_classes == 2
+    assert figures["accuracy"] > 0.99
+    assert figures["loss"] < 0.1  # from log 2 = 0.69
+
+
+def test_dicts_and_tuples_and_sequences_are_learned():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(5, 8), nn.Linear(9, 2)
+
+        def forward(self, tokens, scale):
+            return self.head(torch.cat([self.embedding(tokens).mean(1), scale], 1))
+
+    tokens = np.arange(64).reshape(-1, 1) % 5 * np.ones((1, 3), int)
+    scale, targets = np.ones((64, 1)), (tokens[:, 0] > 2).astype(np.int32)
+    for inputs in ({"scale": scale, "tokens": tokens}, (tokens, scale)):
+        task = Task((inputs, targets), (inputs, targets))
+        assert validated(task, seeded(Tokens), ADAM, 40)["accuracy"] == 1.0
+
+
+def test_a_data_set_is_learned_sample_by_sample():
+    points, labels = blobs()
+    data = Pairs(points, labels.tolist())
+    for train in (data, DataLoader(data, batch_size=16, shuffle=True)):
+        task = Task(train, data)
+        assert validated(task, line(), ADAM, 60)["accuracy"] == 1.0
