@@ -308,15 +308,16 @@ def test_a_loss_that_is_not_finite_is_refused_before_it_moves_anything():
     assert torch.equal(module.line.weight, before)
 
 
-def test_figures_that_are_read_late_name_the_right_step(monkeypatch):
+def test_what_is_read_late_names_the_step_where_it_was(monkeypatch):
     monkeypatch.setattr(loop, "_READ_EVERY_ON_CUDA", 4)
-    trainer = Trainer(seeded(lambda: Poisoned(at=1)), blob_task(), PLAIN, steps=9)
+    monkeypatch.setattr(Trainer, "_on_cuda", True)
+    trainer = Trainer(line(), blob_task(), PLAIN, steps=9)
+    for trainer.step in range(3):
+        trainer._note([torch.tensor(math.nan if trainer.step == 1 else 0.5)])
+    trainer.step = 3
     with pytest.raises(NotFinite, match="at step 1;"):
-        trainer._note([torch.tensor(1.0)])
-        for step in range(9):
-            trainer.step = step
-            trainer._unread.append((step, [torch.tensor(math.nan if step == 1 else 0.5)]))
-        trainer._read_figures()
+        trainer._note([torch.tensor(0.5)])
+    assert trainer._unread == []
 
 
 class Root(nn.Module):
@@ -382,6 +383,15 @@ def test_a_forward_that_cannot_take_channels_last_is_trained_without():
     assert trainer.state_dict()["channels_last"] is False
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         trained(seeded(Flattening), channels_last=True)
+
+
+def test_volumes_are_left_as_they_are():
+    class Volumes(Quarters):
+        def __init__(self):
+            super().__init__()
+            self.deep = nn.Conv3d(1, 1, 3)
+
+    assert trained(Volumes()).state_dict()["channels_last"] is False
 
 
 def test_other_errors_of_a_forward_are_handed_on():

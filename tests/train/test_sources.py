@@ -36,7 +36,7 @@ def server():
     pages: dict[str, tuple[bytes, int]] = {}
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             if self.path not in pages:
                 return self.send_error(404)
             body, length = pages[self.path]
@@ -73,7 +73,7 @@ def test_a_download_that_breaks_off_leaves_nothing(server, tmp_path):
     pages["/data"] = (b"cont", 7)
     with pytest.raises(InvalidTask, match=r"/data cannot be downloaded .*by folder="):
         download(f"{url}/data", tmp_path / "data")
-    with pytest.raises(InvalidTask, match="cannot be downloaded .*404"):
+    with pytest.raises(InvalidTask, match=r"cannot be downloaded .*404"):
         download(f"{url}/none", tmp_path / "data")
     with pytest.raises(InvalidTask, match="cannot be downloaded"):
         download("file:///nowhere/at/all", tmp_path / "data")
@@ -154,7 +154,7 @@ def test_a_broken_archive_is_refused_and_removed(tmp_path):
     whole = (tmp_path / "a.tar.gz").read_bytes()
     for content in (whole[: len(whole) // 2], b"junk"):
         (tmp_path / "a.tar.gz").write_bytes(content)
-        with pytest.raises(InvalidTask, match="was broken .* and is removed; try again"):
+        with pytest.raises(InvalidTask, match=r"was broken .* and is removed; try again"):
             unpack(tmp_path / "a.tar.gz", tmp_path / "out")
         assert not (tmp_path / "a.tar.gz").exists()
         assert not (tmp_path / "out" / "one.bin").exists()

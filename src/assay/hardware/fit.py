@@ -9,7 +9,8 @@ import numpy as np
 
 __all__ = ["Fit", "fit_whole"]
 
-_NOISE = 0.01  # relative, of what this form leaves unexplained of a network's latency
+_LEAST_NOISE = 0.01  # relative: this form explains no network better
+_ROUNDS = 8  # of noise from the fit, fit from the noise; it settles in three or four
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def fit_whole(
 
     It starts from what is so without any network: units as measured, the price of a call taken
     back for each and added once, weights free. Each number gives way as far as networks ask for
-    it, so that few networks cannot turn the table over.
+    it beyond their own noise, which is what they leave unexplained; so few networks, or noisy
+    measurements, cannot turn the table over.
 
     Args:
         features: Of each network, in the order of `Fit`: sum of its units' milliseconds, number of
@@ -45,11 +47,19 @@ def fit_whole(
         measured_ms: Of each network, whole.
         empty_ms: Of a network that hands its input on: the price of a call.
     """
-    start = np.array([1.0, -empty_ms, 0.0, empty_ms])
-    give = np.array([0.1, max(0.5 * empty_ms, 1e-6), 1e-8, max(empty_ms, 1e-6)])
     y = np.maximum(np.asarray(measured_ms, dtype=float), 1e-9)
-    rows = np.asarray(features, dtype=float).reshape(-1, 4) / (_NOISE * y[:, None])
-    left = np.vstack([rows * give, np.eye(4)])  # of the steps from the start, in units of `give`
-    right = np.concatenate([1 / _NOISE - rows @ start, np.zeros(4)])
-    steps, *_ = np.linalg.lstsq(left, right, rcond=None)
-    return Fit(*(float(v) for v in start + give * steps))
+    rows = np.asarray(features, dtype=float).reshape(-1, 4)
+    usual_ms = float(np.median(y)) if len(y) else 0.0
+    usual_units = max(1.0, float(np.median(rows[:, 1]))) if len(y) else 1.0
+    start = np.array([1.0, -empty_ms, 0.0, empty_ms])
+    # Sums and other code between units may cost as much as units do.
+    give = np.array([0.1, empty_ms / 2 + 0.1 * usual_ms / usual_units, 1e-8, empty_ms + usual_ms])
+    rows = rows / y[:, None]
+    found, noise = start, _LEAST_NOISE
+    for _ in range(_ROUNDS if len(y) else 0):
+        left = np.vstack([rows * give / noise, np.eye(4)])  # of steps from the start, in `give`s
+        right = np.concatenate([(1 - rows @ start) / noise, np.zeros(4)])
+        steps, *_ = np.linalg.lstsq(left, right, rcond=None)
+        found = start + give * steps
+        noise = max(_LEAST_NOISE, float(np.sqrt(np.mean((rows @ found - 1) ** 2))))
+    return Fit(*(float(v) for v in found))

@@ -271,6 +271,14 @@ def _transpose(nodes: Nodes, a: Arguments) -> str:
     return nodes.emit("Transpose", nodes.name(x), perm=order)
 
 
+def _slice(nodes: Nodes, a: Arguments) -> str:
+    x, axis = a["self"], int(a["dim"])
+    start = 0 if a["start"] is None else int(a["start"])
+    end = x.shape[axis] if a["end"] is None else min(int(a["end"]), x.shape[axis])
+    cut = [nodes.constant([v]) for v in (start, end, axis, int(a["step"]))]
+    return nodes.emit("Slice", nodes.name(x), *cut)
+
+
 def _same(nodes: Nodes, a: Arguments) -> str:
     return nodes.name(a["self"])
 
@@ -312,6 +320,7 @@ RULES: Mapping[str, Rule] = {
     "permute": _permute,
     "relu": _unary("Relu"),
     "sigmoid": _unary("Sigmoid"),
+    "slice": _slice,
     "silu": _times_gate("Sigmoid"),
     "sub": _binary("Sub"),
     "sum": _reduced("ReduceSum"),

@@ -34,7 +34,7 @@ class _Position:
 
     labels: tuple[str, ...]
     identities: frozenset[Option]
-    signature: Any
+    signature: int | None
     always: bool = False  # an nn.Identity that is no choice
 
 
@@ -57,6 +57,7 @@ class Canonical:
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self._structure = structure
+        self._kinds: dict[Any, int] = {}
         self._labels = {id(m): la for la, ms in structure.modules.items() for m in ms}
         self._root_labels = {id(r): la for la, rs in structure.roots.items() for r in rs}
         containers = [m for m in model.modules() if type(m) in (nn.Sequential, Depth)]
@@ -92,7 +93,11 @@ class Canonical:
         if label not in own:
             return None
         identities = frozenset(n for n, m in module.named_children() if type(m) is nn.Identity)
-        return _Position(own, identities, _Signature(own, self).of(module))
+        return _Position(own, identities, self._kind(_Signature(own, self).of(module)))
+
+    def _kind(self, signature: Any) -> int:
+        """Number the distinct signatures, so that positions are compared by a number."""
+        return self._kinds.setdefault(signature, len(self._kinds))
 
     def _labels_inside(self, module: nn.Module) -> list[str]:
         inside = {id(m) for m in module.modules()}
@@ -199,7 +204,7 @@ def _settle(stack: _Stack, options: dict[str, Option]) -> None:
 def _interchangeable(one: _Position | None, other: _Position | None) -> bool:
     if one is None or other is None or not one.labels:
         return False
-    return bool(one.signature == other.signature)
+    return one.signature == other.signature
 
 
 def _is_identity(position: _Position | None, options: Mapping[str, Option]) -> bool:

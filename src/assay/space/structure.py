@@ -74,10 +74,13 @@ class Structure:
 
 def reached(conditions: Sequence[Condition], chosen: Mapping[str, Option]) -> bool:
     """Whether the options chosen make one of the conditions hold."""
-    return any(
-        all(chosen.get(label) in options for label, options in condition)
-        for condition in conditions
-    )
+    for condition in conditions:  # plain loops: this is asked for every choice of every candidate
+        for label, options in condition:
+            if chosen.get(label) not in options:
+                break
+        else:
+            return True
+    return False
 
 
 def explore(model: nn.Module) -> Structure:

@@ -298,4 +298,5 @@ def _wants_channels_last(recipe: Recipe, module: nn.Module) -> bool:
     """On a CPU too: backwards of depthwise convolutions took half the time, of dense ones 0.96."""
     if recipe.channels_last != "auto":
         return recipe.channels_last
-    return any(isinstance(m, nn.Conv2d) for m in module.modules())
+    volumes = any(p.ndim == 5 for p in module.parameters())  # for which torch has no such format
+    return not volumes and any(isinstance(m, nn.Conv2d) for m in module.modules())

@@ -55,8 +55,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, low, high in _RANGES:
-            value = getattr(self, name)
-            kind = Integral if isinstance(low, int) else Real
+            value: Any = getattr(self, name)
+            kind: Any = Integral if isinstance(low, int) else Real
             if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
                 number = "a whole number" if kind is Integral else "a number"
                 raise InvalidSetting(
