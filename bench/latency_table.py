@@ -45,8 +45,8 @@ def exported_ratio(table: LatencyTable, found: Validation) -> float:
 
 def tau_interval(predicted: np.ndarray, measured: np.ndarray) -> tuple[float, float]:
     """Return a 95 % percentile-bootstrap interval of Kendall's tau."""
-    networks = np.arange(len(predicted))
-    return interval(networks, lambda i: float(kendalltau(predicted[i], measured[i]).statistic))
+    pairs = np.stack([predicted, measured], axis=1)
+    return interval(pairs, lambda drawn: float(kendalltau(*drawn.T).statistic))
 
 
 def main() -> None:

@@ -141,12 +141,13 @@ def _origin(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    from assay.train.ready import load_task
+    from assay.train.ready import checked_options, load_task
     from assay.train.task import Task
 
     if "data" in arguments:
+        checked = checked_options(Task.from_folder, options)
         return Task.from_folder(
-            arguments["data"], size=arguments["size"], seed=arguments["seed"], **options
+            arguments["data"], size=arguments["size"], seed=arguments["seed"], **checked
         )
     return load_task(arguments.get("task") or "digits", **options)
 

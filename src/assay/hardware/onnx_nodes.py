@@ -271,6 +271,11 @@ def _transpose(nodes: Nodes, a: Arguments) -> str:
     return nodes.emit("Transpose", nodes.name(x), perm=order)
 
 
+def _select(nodes: Nodes, a: Arguments) -> str:
+    index = nodes.constant(torch.tensor(int(a["index"])))
+    return nodes.emit("Gather", nodes.name(a["self"]), index, axis=int(a["dim"]))
+
+
 def _slice(nodes: Nodes, a: Arguments) -> str:
     x, axis = a["self"], int(a["dim"])
     start = 0 if a["start"] is None else int(a["start"])
@@ -281,6 +286,10 @@ def _slice(nodes: Nodes, a: Arguments) -> str:
 
 def _same(nodes: Nodes, a: Arguments) -> str:
     return nodes.name(a["self"])
+
+
+def _expand(nodes: Nodes, a: Arguments) -> str:
+    return nodes.emit("Expand", nodes.name(a["self"]), nodes.constant(list(a["result"].shape)))
 
 
 def _reshape(nodes: Nodes, a: Arguments) -> str:
@@ -306,6 +315,7 @@ RULES: Mapping[str, Rule] = {
     "div": _binary("Div"),
     "elu": _sloped("Elu", "alpha"),
     "exp": _unary("Exp"),
+    "expand": _expand,
     "gelu": _gelu,
     "hardsigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
     "hardswish": _unary("HardSwish"),
@@ -319,6 +329,7 @@ RULES: Mapping[str, Rule] = {
     "native_layer_norm": _layer_norm,
     "permute": _permute,
     "relu": _unary("Relu"),
+    "select": _select,
     "sigmoid": _unary("Sigmoid"),
     "slice": _slice,
     "silu": _times_gate("Sigmoid"),

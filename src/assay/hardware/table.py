@@ -156,7 +156,7 @@ class LatencyTable:
             if on_progress is not None:
                 on_progress(done, total)
 
-        # Of the work, writing the graphs and measuring them are about as long: half is each.
+        # Writing the graphs and measuring them take about as long: each is half of the progress.
         with device.ready():
             runners: list[Runner] = []
             for part in (*(calls.modules[key] for key in keys), *drawn):
@@ -183,7 +183,11 @@ class LatencyTable:
         return self.of_units(self.calls.of(architecture))
 
     def of_units(self, units: Sequence[Unit]) -> float:
-        """Return the predicted milliseconds of some units together; see `predict`."""
+        """Return the predicted milliseconds of a network of some units.
+
+        Raises:
+            InvalidSetting: one of them was never measured; names it.
+        """
         try:
             added = sum(map(self._added_ms, units))
         except KeyError:

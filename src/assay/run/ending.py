@@ -60,8 +60,10 @@ def _metrics(
 ) -> dict[str, float]:
     """Test a trained network and say what it costs to run, whole and by the table."""
     task, point = workflow.plan.task, final.architecture
-    batches = test.batches(_BATCH, device=workflow.plan.train_on)
-    figures = {f"test_{k}": v for k, v in evaluate(network, batches, task).items()}
+    figures: dict[str, float] = {}
+    if task.has_test:
+        batches = test.batches(_BATCH, device=workflow.plan.train_on)
+        figures = {f"test_{k}": v for k, v in evaluate(network, batches, task).items()}
     figures |= {f"valid_{k}": v for k, v in selection.results[final.key].items()}
     figures["latency_ms"] = selection.whole_latency(point, final.trial)
     figures["latency_table_ms"] = float(workflow.measures("latency_ms", point))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import traceback
@@ -14,7 +15,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.cost import Cost, derive
-from assay.errors import AssayError, InvalidSetting, SpaceExhausted
+from assay.errors import AssayError, InvalidSetting, NotFinite, SpaceExhausted
 from assay.run.allot import count_for
 from assay.run.steps import Step
 from assay.run.workflow import Workflow
@@ -165,8 +166,9 @@ class Selection:
         phase = self.study.phase("finalists")
         if phase.counts:
             return int(phase.counts["steps"])
-        budget, samples = self.plan.budget, len(self.plan.task.train)
-        most = self.recipe.steps(samples, budget.epochs)
+        budget = self.plan.budget
+        epoch = self.plan.task.steps_per_epoch(self.recipe.batch_size)
+        most = epoch * (budget.epochs or self.recipe.epochs)
         if not budget.in_counts:
             unit_s = sum(self._step_seconds(final) for final in finals)
             try:
@@ -174,7 +176,7 @@ class Selection:
                 most = count_for("finalists", "training step of each", left_s, unit_s, most=most)
             except InvalidSetting as error:
                 # What was found is worth more than the budget's last seconds.
-                most = self.recipe.steps(samples, 1)
+                most = epoch
                 self.flow.steps.note(f"{error}; the finalists are trained for one epoch")
         return int(self.study.plan("finalists", {"steps": most})["steps"])
 
@@ -210,16 +212,22 @@ class Selection:
         self._seconds = float(before["metrics"].get("training_s", 0.0))
         try:
             self._train(final, trainer, step)
+            state = trainer.state_dict()
+            network = trainer.finish()
+            figures = self._validated(network)
         except (AssayError, RuntimeError, MemoryError) as error:
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
             self._save(final, trainer, "failed", {}, step)
             return trainer.module, None
-        state = trainer.state_dict()
-        network = trainer.finish()
-        batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
-        figures = evaluate(network, batches, self.plan.task)
         self._save(final, trainer, "done", figures, step, state)
         return network, figures
+
+    def _validated(self, network: nn.Module) -> dict[str, float]:
+        batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
+        figures = evaluate(network, batches, self.plan.task)
+        if not all(map(math.isfinite, figures.values())):
+            raise NotFinite(f"the trained network's validation figures are {figures}")
+        return figures
 
     def _train(self, final: Final, trainer: Trainer, step: Step) -> None:
         chunk, saved = 1, time.monotonic()

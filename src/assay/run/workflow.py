@@ -117,7 +117,7 @@ class Workflow:
 
     def _train_counts(self) -> dict[str, Any]:
         plan = self.plan
-        whole = plan.recipe.steps(len(plan.task.train))
+        whole = plan.recipe.epochs * plan.task.steps_per_epoch(plan.recipe.batch_size)
         if plan.budget.in_counts:
             return self.study.plan("train", {"steps": plan.budget.steps or whole})
         unit_s = plan.estimator.step_seconds(self.ctx)

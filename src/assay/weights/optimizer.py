@@ -115,7 +115,11 @@ class PathOptimizer:
             name, _, kind = key.rpartition("/")
             like = self._params[name]
             device = torch.device("cpu") if kind == "step" else like.device
-            self._state.setdefault(name, {})[kind] = value.to(device).clone()
+            if kind == "step":
+                kept = value.to(device).clone()
+            else:  # in the parameter's memory format, as it was before it was saved
+                kept = torch.empty_like(like).copy_(value)
+            self._state.setdefault(name, {})[kind] = kept.detach()
 
 
 def _part(tensor: Tensor, box: Box | None) -> Tensor:
