@@ -17,6 +17,7 @@ from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import ExportRefused, ForeignMachine, InvalidSetting, InvalidStudy
 from assay.hardware.calls import PathCalls, Unit, shapes_of
+from assay.hardware.count import tensors_in
 from assay.hardware.coverage import distinct, meet_all_units
 from assay.hardware.device import Device
 from assay.hardware.fit import Fit, fit_whole
@@ -162,7 +163,7 @@ class LatencyTable:
             for part in (*(calls.modules[key] for key in keys), *drawn):
                 runners.append(_runner(space, device, example, part))
                 tell(len(runners), 2 * graphs)
-            empty = device.runner(nn.Identity(), example)
+            empty = device.runner(nn.Identity(), tensors_in(example)[0])
             *times_ms, empty_ms = device.medians_ms(
                 [*runners, empty],
                 lambda done, rounds: tell(graphs + done * graphs // rounds, 2 * graphs),
