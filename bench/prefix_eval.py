@@ -13,7 +13,7 @@ from assay.space.space import Space
 from assay.weights.prefix import PrefixWalk
 from bench.harness import interval, paired_ratios, report, seconds
 
-CHANNELS, SIDE, BATCH = 24, 16, 16
+CHANNELS, SIDE, BATCH, BATCHES = 24, 16, 16, 2
 
 
 def block(kernel: int, groups: int) -> nn.Module:
@@ -45,7 +45,8 @@ class Chain(nn.Module):
 def score(space: Space, points: list[Architecture], x: Tensor, *, shared: bool) -> None:
     walk = PrefixWalk(space, shared=shared)
     with torch.no_grad(), walk.installed():
-        walk.population(points, x, lambda i, output: None)
+        for _ in range(BATCHES):
+            walk.population(points, x, lambda i, output: None)
 
 
 def shares(space: Space, x: Tensor) -> dict[str, float]:

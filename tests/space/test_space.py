@@ -195,6 +195,12 @@ def test_a_built_network_shares_no_memory() -> None:
     assert all(p.is_leaf and p.requires_grad for p in built.parameters())
 
 
+def test_a_built_network_is_laid_out_as_torch_does() -> None:
+    space = Space(Chain)
+    space.model.to(memory_format=torch.channels_last)
+    assert all(t.is_contiguous() for t in space.build(space.largest()).state_dict().values())
+
+
 def test_building_leaves_the_selected_path() -> None:
     space = Space(Tangle)
     space.model.eval()

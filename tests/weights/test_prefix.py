@@ -59,6 +59,30 @@ def test_each_prefix_is_computed_once() -> None:
     assert calls == 3 + 9 + 27 + 81 + 243
 
 
+def test_later_batches_follow_the_first_ones_order() -> None:
+    net = nn.Sequential(*[OneOf(a=Counting(2.0), b=Counting(3.0)) for _ in range(4)])
+    space, rng = Space(net), np.random.default_rng(0)
+    points = [space.sample(rng) for _ in range(9)]
+    walk = PrefixWalk(space)
+    calls, kept = [], []
+    with torch.no_grad(), walk.installed():
+        for batch in (torch.ones(1), torch.full((1,), 2.0), torch.full((1,), 3.0)):
+            before = sum(m.calls for m in net.modules() if isinstance(m, Counting))
+            found: dict[int, float] = {}
+
+            def visit(i: int, out: Tensor, found: dict[int, float] = found) -> None:
+                found[i] = float(out)
+                kept.append(len(walk._calls))
+
+            walk.population(points, batch, visit)
+            calls.append(sum(m.calls for m in net.modules() if isinstance(m, Counting)) - before)
+            for i, point in enumerate(points):
+                factor = np.prod([{"a": 2.0, "b": 3.0}[str(v)] for v in point.values()])
+                assert found[i] == float(batch) * factor
+    assert calls[0] == calls[1] == calls[2]
+    assert sum(kept[9:18]) <= sum(kept[:9])
+
+
 def test_memory_holds_one_path() -> None:
     space = Space(nn.Sequential(*[OneOf(a=conv(4, 3), b=nn.Identity()) for _ in range(6)]))
     space.model.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import nn
 
 from assay.architecture import Architecture
@@ -55,4 +56,5 @@ def build(
         reset = getattr(memo[id(layer.layer)], "reset_parameters", None)
         if reset is not None and any(values[root] != int(root) for root in layer.roots):
             reset()
-    return built
+    # The model may be trained with channels innermost; a network is handed out as torch lays it.
+    return built.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]

@@ -26,6 +26,7 @@ from assay.train.task import call_model
 __all__ = ["PrefixWalk"]
 
 _Key = tuple[int, ...]
+_EVERYTHING = 1 << 30
 
 
 @dataclass
@@ -59,6 +60,11 @@ class PrefixWalk:
         self._architecture = Architecture()
         self._key: _Key = ()
         self._ordinal = 0
+        # The walk of the last population: its order, how far each path agreed with the one before.
+        self._planned: list[Architecture] = []
+        self._order: list[int] = []
+        self._agreed: list[int] = []
+        self._keep = _EVERYTHING
 
     @property
     def path(self) -> Architecture:
@@ -72,7 +78,7 @@ class PrefixWalk:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Within: the calls of the model's modules around its decisions go through the walk."""
-        watched = list(self._watched())
+        watched = list(self._watched()) if self._shared else []
         for path, module in watched:
             module.__dict__["forward"] = self._watch(module, self._space.sites.get(path, ()))
         try:
@@ -91,6 +97,9 @@ class PrefixWalk:
     ) -> None:
         """Run every architecture on one batch, inside `installed`.
 
+        The first batch of a population finds the order in which it is walked; the batches after it
+        follow this order, and remember only what the next path will ask for.
+
         Args:
             architectures: Any order, any number.
             inputs: Inputs of the batch, `[N, ...]` or a tuple or dict of such.
@@ -98,7 +107,14 @@ class PrefixWalk:
         """
         self._calls.clear()
         self._last = []
+        if self._order and self._planned == list(architectures):
+            for index, keep in zip(self._order, [*self._agreed[1:], -1]):
+                self._keep = keep
+                visit(index, self._run(architectures[index], inputs))
+            return
+        self._keep, self._order, self._agreed = _EVERYTHING, [], []
         self._walk(list(range(len(architectures))), architectures, inputs, visit)
+        self._planned = list(architectures)
 
     def _walk(
         self,
@@ -111,6 +127,8 @@ class PrefixWalk:
         if not group:
             return
         first, *others = group
+        self._order.append(first)
+        self._agreed.append(_agreement(self._last, architectures[first]))
         visit(first, self._run(architectures[first], inputs))
         reads = self._last
         by_depth: dict[int, list[int]] = {}
@@ -169,9 +187,9 @@ class PrefixWalk:
         self._known.add(label)
 
     def _remember(self, module: nn.Module, key: _Key, children: int, output: Any) -> None:
-        if not self._shared:
-            return
         reads = len(self._reads)
+        if reads > self._keep:
+            return
         for i in range(children):
             # Between this child's end and the module's no decision was read: the module serves.
             if (child := self._calls.get((*key, i))) is not None and child.reads == reads:

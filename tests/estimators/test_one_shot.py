@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.contracts import Context, History, Proposal
+from assay.cost import Budget, derive
+from assay.errors import InvalidSetting
+from assay.estimators.one_shot import OneShot
+from assay.executors.inline import Inline
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+from tests.space.spaces import Chain
+
+
+def context(space: Space) -> Context:
+    images = derive(0, "data").integers(0, 256, (100, 8, 8), dtype=np.uint8)
+    task = Task.from_arrays(images, np.arange(100) % 10, layout="NHW")
+    return Context(space, task, Recipe(batch_size=16), Inline(), "cpu", 0, History(space))
+
+
+def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
+    ctx = context(Space(Chain))
+    rng = np.random.default_rng(0)
+    proposals = [Proposal(ctx.space.sample(rng)) for _ in range(6)]
+    by_loss, by_metric = OneShot(), OneShot(score="metric")
+    for estimator in (by_loss, by_metric):
+        assert sum(c.samples for c in estimator.prepare(ctx, Budget(steps=4))) == 4 * 16
+    for one, other in zip(by_loss.estimate(ctx, proposals), by_metric.estimate(ctx, proposals)):
+        assert one.score == -one.metrics["supernet_loss"]
+        assert other.score == other.metrics["supernet_accuracy"]
+        assert one.metrics == other.metrics
+        assert one.cost.wall_s > 0
+        assert one.made_from == {"estimator": "one-shot", "shared": True}
+    assert by_loss.estimate(ctx, []) == []
+
+
+def test_a_model_with_hidden_state_is_scored_path_by_path_and_says_so() -> None:
+    class Drifting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x * (1 + self.calls % 7)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat = nn.Flatten()
+            self.op = OneOf(a=nn.Identity(), b=nn.ReLU())
+            self.drift = Drifting()
+            self.last = OneOf(a=nn.Linear(64, 10), b=nn.Linear(64, 10))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.drift(self.op(self.flat(x))))
+
+    ctx = context(Space(Net))
+    estimator = OneShot()
+    list(estimator.prepare(ctx, Budget(steps=1)))
+    found = estimator.estimate(ctx, [Proposal(a) for a in ctx.space.all()])
+    assert all(e.made_from["shared"] is False for e in found)
+    assert all("differs by" in e.made_from["unshared_because"] for e in found)
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(InvalidSetting, match="did you mean 'fair'"):
+        OneShot(paths="fare")
+    with pytest.raises(InvalidSetting, match=r"estimator\.samples=0"):
+        OneShot(samples=0)
+
+
+def test_a_state_alone_is_enough_to_score() -> None:
+    first, second = context(Space(Chain)), context(Space(Chain))
+    trained, loaded = OneShot(), OneShot()
+    list(trained.prepare(first, Budget(steps=3)))
+    state = {k: v.clone() if isinstance(v, torch.Tensor) else v
+             for k, v in trained.state_dict().items()}  # fmt: skip
+    loaded.load_state_dict(state)
+    proposals = [Proposal(first.space.smallest())]
+    assert trained.estimate(first, proposals)[0].score == pytest.approx(
+        loaded.estimate(second, proposals)[0].score, abs=1e-6
+    )

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from assay.architecture import Architecture
+from assay.contracts import Estimate
+from assay.errors import InvalidSetting, NotFinite
+from assay.hardware.measures import Measures
+from assay.run.allot import SHARES, count_for
+from assay.run.limits import Aims
+
+POINT = Architecture({"a": "x"})
+
+
+def test_limits_are_checked_cheapest_first_and_stop_at_the_first_broken() -> None:
+    asked: list[str] = []
+
+    def measure(name: str, point: Architecture) -> float:
+        asked.append(name)
+        return {"macs": 50.0, "params": 10.0, "latency_ms": 3.0}[name]
+
+    aims = Aims({"latency_ms": 2.0, "params": 20.0}, ("score",), Measures.order)
+    measured, violation = aims.check(POINT, measure)
+    assert asked == ["params", "latency_ms"]
+    assert measured == {"params": 10.0, "latency_ms": 3.0}
+    assert violation == pytest.approx(0.5)
+    aims = Aims({"params": 5.0, "latency_ms": 9.0}, ("score",), Measures.order)
+    asked.clear()
+    assert aims.check(POINT, measure)[1] == pytest.approx(1.0)
+    assert asked == ["params"]
+
+
+def test_what_holds_is_measured_for_every_objective() -> None:
+    values = {"macs": 50.0, "latency_ms": 3.0}
+    aims = Aims({}, ("score", "-latency_ms"), Measures.order)
+    measured, violation = aims.check(POINT, lambda q, a: values[q])
+    assert violation == 0
+    assert measured == values
+    assert aims.values(Estimate(0.7), measured) == (0.7, -3.0)
+    assert aims.names() == ("score", "-latency_ms")
+
+
+def test_what_cannot_be_limited_or_aimed_at() -> None:
+    for limits, objectives in (
+        ({"macs": 0}, ("score",)),
+        ({"macs": float("nan")}, ("score",)),
+        ({"macs": True}, ("score",)),
+        ({}, ()),
+        ({}, ("score", "-score")),
+    ):
+        with pytest.raises(InvalidSetting):
+            Aims(limits, objectives, Measures.order)
+    aims = Aims({"macs": 1.0}, ("score",), Measures.order)
+    with pytest.raises(NotFinite, match="macs"):
+        aims.check(POINT, lambda q, a: float("nan"))
+
+
+def test_seconds_become_counts() -> None:
+    assert count_for("train", "step", 100.0, 0.1) == int(SHARES["train"] * 1000)
+    assert count_for("train", "step", 100.0, 0.1, most=7) == 7
+    with pytest.raises(InvalidSetting, match="too small for one training step"):
+        count_for("train", "training step", 1.0, 10.0)

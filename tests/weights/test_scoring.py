@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.cost import derive
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from assay.train.task import Task, evaluate
+from assay.weights.norms import recalibrate
+from assay.weights.scoring import score_paths
+from tests.space.spaces import Chain
+
+
+def made(seed: int = 0) -> tuple[Space, Task, list, list]:
+    torch.manual_seed(seed)
+    rng = derive(seed, "data")
+    images = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    task = Task.from_arrays(images, np.arange(120) % 10, layout="NHW")
+    valid = list(task.valid.batches(8))
+    calibration = [b for b, _ in zip(task.train.train_batches(16, seed=0), range(3))]
+    return Space(Chain), task, valid, calibration
+
+
+def test_scores_are_those_of_the_recalibrated_network_alone() -> None:
+    space, task, valid, calibration = made()
+    rng = np.random.default_rng(0)
+    points = [space.sample(rng) for _ in range(25)]
+    before = {k: v.clone() for k, v in space.model.state_dict().items()}
+    found = score_paths(space, points, task, valid=valid, calibration=calibration)
+    alone = score_paths(space, points, task, valid=valid, calibration=calibration, shared=False)
+    for point, shared, single in zip(points, found, alone):
+        network = space.build(point)
+        recalibrate(network, lambda: iter(calibration))
+        expected = evaluate(network, valid, task)
+        assert set(shared) == {"loss", "accuracy"}
+        for name in shared:
+            assert shared[name] == pytest.approx(expected[name], abs=1e-5)
+            assert single[name] == pytest.approx(expected[name], abs=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in space.model.state_dict().items())
+
+
+def test_scores_by_each_batchs_own_statistics() -> None:
+    space, task, valid, _ = made()
+    point = space.sample(np.random.default_rng(1))
+    (found,) = score_paths(space, [point], task, valid=valid, norms="batch")
+    network = space.build(point)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = None
+    assert found["loss"] == pytest.approx(evaluate(network, valid, task)["loss"], abs=1e-5)
+
+
+def test_recalibration_is_the_cumulative_average() -> None:
+    norm = nn.BatchNorm1d(3)
+    batches = [torch.randn(8, 3) * (i + 1) + i for i in range(4)]
+    recalibrate(norm, lambda: iter([(b, b) for b in batches]))
+    mean = torch.stack([b.mean(0) for b in batches]).mean(0)
+    var = torch.stack([b.var(0, correction=1) for b in batches]).mean(0)
+    assert torch.allclose(norm.running_mean, mean, atol=1e-6)
+    assert torch.allclose(norm.running_var, var, atol=1e-5)
+    assert norm.momentum == 0.1
+    assert not norm.training
+
+
+def test_models_without_norms_are_scored_as_they_are() -> None:
+    space = Space(nn.Sequential(nn.Flatten(), OneOf(a=nn.Linear(4, 2), b=nn.Linear(4, 2))))
+    x, y = torch.randn(6, 1, 2, 2), torch.tensor([0, 1] * 3)
+    task = Task((x, y), (x, y))
+    points = list(space.all())
+    found = score_paths(space, points, task, valid=[(x, y)])
+    for point, figures in zip(points, found):
+        expected = nn.functional.cross_entropy(space.build(point)(x), y)
+        assert figures["loss"] == pytest.approx(float(expected.detach()), abs=1e-6)
+
+
+def test_a_hidden_state_makes_sharing_differ() -> None:
+    """What `OneShot` guards against: its check needs a difference to be there to be seen."""
+
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.Identity(), b=nn.ReLU())
+            self.count = Counter()
+            self.last = OneOf(a=nn.Linear(4, 2), b=nn.Linear(4, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.count(self.op(x)))
+
+    space = Space(Net)
+    x, y = torch.randn(6, 4), torch.tensor([0, 1] * 3)
+    task, points = Task((x, y), (x, y)), list(space.all())
+    shared = score_paths(space, points, task, valid=[(x, y)])
+    alone = score_paths(space, points, task, valid=[(x, y)], shared=False)
+    assert any(abs(a["loss"] - b["loss"]) > 1e-3 for a, b in zip(shared, alone))
