@@ -183,6 +183,20 @@ def test_resume_alone_continues_what_has_names(
     assert (here / "runs" / "a" / "best" / "model.py").is_file()
 
 
+def test_an_interruption_says_how_to_continue(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("assay.run.face.search", interrupted)
+    assert run("search", "--out", "runs/x", "--seed", "7", "--quiet") == 130
+    said = capsys.readouterr().err
+    assert "stopped. Continue with: assay search" in said
+    assert "--seed 7" in said
+    assert "--out runs/x" in said
+
+
 def test_the_flags_are_frozen() -> None:
     assert list(COMMANDS) == ["search", "resume", "report", "show", "spaces", "tasks", "doctor"]
     assert list(inspect.signature(search).parameters) == [

@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name="assay",
         help="Find a network for your task, device and limits, and see what it cost.",
         version_flags=[],
+        suppress_keyboard_interrupt=False,  # what to type to continue is ours to say
     )
     app.command(_version, name="--version")
     for name, target in COMMANDS.items():
