@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from assay.train.task import Task
 
 __all__ = [
+    "STEPS",
     "Context",
     "Estimate",
     "Estimator",
@@ -36,6 +37,16 @@ __all__ = [
 Json: TypeAlias = "bool | int | float | str | list[Any] | dict[str, Any] | None"
 Mix: TypeAlias = Mapping[str, Mapping[Option, Any]]
 """What one supernet step activates: label -> {option: weight}; a weight is a float or a Tensor."""
+
+STEPS: Mapping[str, str] = {
+    "supernet": "build the supernet",
+    "train": "train it once",
+    "measure": "measure the hardware",
+    "search": "search",
+    "score": "score instantly",
+    "finalists": "train finalists",
+}
+"""The six steps of a search in their order: name in the study -> name on screen."""
 
 TrialState: TypeAlias = Literal["running", "scored", "infeasible", "failed"]
 """Where a trial stands; see `Trial`."""

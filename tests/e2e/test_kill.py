@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.run.events import STEPS
+from assay.contracts import STEPS
 from assay.study.store import Study
 from tests.e2e import tiny
 

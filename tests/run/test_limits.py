@@ -37,7 +37,6 @@ def test_what_holds_is_measured_for_every_objective() -> None:
     assert violation == 0
     assert measured == values
     assert aims.values(Estimate(0.7), measured) == (0.7, -3.0)
-    assert aims.names() == ("score", "-latency_ms")
 
 
 def test_what_cannot_be_limited_or_aimed_at() -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
-from assay.run.events import STEPS, Event
+from assay.contracts import STEPS
+from assay.run.events import Event
 
 __all__ = ["Bars", "Lines", "Quiet"]
 
@@ -29,7 +30,10 @@ class Quiet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        return None
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the screen as it is."""
 
     def __call__(self, event: Event) -> None:
         """Ignore an event."""
@@ -73,12 +77,8 @@ class Bars(Quiet):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
+        """Leave the bars as they are."""
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:

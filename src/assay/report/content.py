@@ -7,22 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from assay.architecture import Architecture
-from assay.contracts import Trial
+from assay.contracts import STEPS, Trial
 from assay.cost import Cost
 from assay.report.pairs import Network, Pair, equal_macs
 
-__all__ = ["STEPS", "Content", "Record", "read_content"]
-
-STEPS = {
-    "supernet": "build the supernet",
-    "train": "train it once",
-    "measure": "measure the hardware",
-    "search": "search",
-    "score": "score instantly",
-    "finalists": "train finalists",
-}
-"""Phase of the ledger -> the step's name on screen, in the order of the steps."""
-
+__all__ = ["Content", "Record", "read_content"]
 
 _HASHED = ("space", "task")  # of these the identity holds fingerprints
 

@@ -12,9 +12,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from assay.contracts import STEPS
 from assay.report import figures, lead, tables
 from assay.report.blocks import blocks, largest_share
-from assay.report.content import STEPS, Content, Record, read_content
+from assay.report.content import Content, Record, read_content
 from assay.report.marks import LIMIT
 from assay.report.svg import printable
 from assay.report.units import amount, compact, keep_together, plain_name

@@ -6,17 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["STEPS", "Event", "Listener", "silent"]
-
-STEPS: Mapping[str, str] = {
-    "supernet": "build the supernet",
-    "train": "train it once",
-    "measure": "measure the hardware",
-    "search": "search",
-    "score": "score instantly",
-    "finalists": "train finalists",
-}
-"""The six steps in their order, by the name the study books them under."""
+__all__ = ["Event", "Listener", "silent"]
 
 
 @dataclass(frozen=True)

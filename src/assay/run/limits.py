@@ -102,10 +102,6 @@ class Aims:
             for o in self.objectives
         )
 
-    def names(self) -> tuple[str, ...]:
-        """Return the objectives' names, "-" in front of those that are minimised."""
-        return tuple(o.name for o in self.objectives)
-
 
 def _number(name: str, value: float) -> float:
     number = float(value)

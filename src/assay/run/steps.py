@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from assay.contracts import STEPS
 from assay.cost import Cost
-from assay.run.events import STEPS, Event, Listener
+from assay.run.events import Event, Listener
 from assay.study.store import Study
 
 __all__ = ["Step", "Steps"]
