@@ -22,14 +22,14 @@ FLOORS: list[tuple[str, ...]] = [
     ("architecture",),
     ("space",),
     ("contracts",),
-    ("weights", "hardware", "zoo", "study", "executors"),
+    ("weights", "signals", "hardware", "zoo", "study", "executors"),
     ("strategies", "estimators"),
     ("trust", "report", "testing", "handover"),
     ("run",),
     ("cli",),
     ("__main__",),
 ]
-TORCH_FREE = ("strategies", "study", "report", "cli")
+TORCH_FREE = ("strategies", "study", "report", "trust", "cli")
 MAX_LINES = 400
 VAGUE = {"utils", "util", "helpers", "helper", "misc", "common", "manager", "base"}
 UNSAFE = {"pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from assay.estimators.one_shot import OneShot
     from assay.hardware.device import Device
     from assay.hardware.table import LatencyTable
+    from assay.run.audit import audit
     from assay.run.face import search
     from assay.run.plan import Finalists
     from assay.run.result import Result
@@ -56,6 +57,7 @@ __all__ = [
     "Supernet",
     "Task",
     "Width",
+    "audit",
     "errors",
     "search",
 ]
@@ -82,6 +84,7 @@ _HOME = {
     "Supernet": "assay.weights.supernet",
     "Task": "assay.train.task",
     "Width": "assay.space.sizes",
+    "audit": "assay.run.audit",
     "search": "assay.run.face",
 }
 """Public name -> the module that defines it."""

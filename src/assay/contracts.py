@@ -131,6 +131,7 @@ class History(Sequence[Trial]):
         self.space = space
         self._trials: list[Trial] = []
         self._by_architecture: dict[Architecture, int] = {}
+        self._by_rung: dict[tuple[Architecture, float], int] = {}
         for trial in trials:
             self.append(trial)
 
@@ -150,6 +151,7 @@ class History(Sequence[Trial]):
             raise ValueError(f"trial {trial.number} cannot follow {len(self._trials)} trials")
         self._trials.append(trial)
         self._by_architecture.setdefault(trial.architecture, trial.number)
+        self._by_rung.setdefault((trial.architecture, trial.fidelity), trial.number)
 
     def replace(self, trial: Trial) -> None:
         """Put a trial's later state in its place.
@@ -172,9 +174,17 @@ class History(Sequence[Trial]):
             end += 1
         return self._trials[start:end]
 
-    def seen(self, canonical: Architecture) -> Trial | None:
-        """Return the first trial of this canonical architecture, or None."""
-        number = self._by_architecture.get(canonical)
+    def seen(self, canonical: Architecture, fidelity: float | None = None) -> Trial | None:
+        """Return the first trial of this canonical architecture, or None.
+
+        Args:
+            canonical: A canonical architecture.
+            fidelity: Look for a trial of this fidelity only; None for any.
+        """
+        if fidelity is None:
+            number = self._by_architecture.get(canonical)
+        else:
+            number = self._by_rung.get((canonical, fidelity))
         return None if number is None else self._trials[number]
 
 
@@ -209,12 +219,20 @@ class Strategy(Protocol):
     """
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
-        """Return n proposals from `history.space`; they may repeat what was seen."""
+        """Return up to n proposals from `history.space`; they may repeat what was seen.
+
+        None at all means that it waits for trials under way, or has nothing more to propose.
+        """
         ...
 
 
 class Estimator(Protocol):
-    """Says what architectures are worth and what saying so cost."""
+    """Says what architectures are worth and what saying so cost.
+
+    One whose estimates are trainings may also have `estimate_seconds(ctx)`, the seconds of one
+    estimate, so that none is trained just to be timed; and `heeds_fidelity = True` where it trains
+    for the share of the steps that a proposal asks for, without which halving is refused.
+    """
 
     def step_seconds(self, ctx: Context) -> float:
         """Return the wall seconds of one step of `prepare`, timed briefly; 0 if it has none."""
@@ -256,6 +274,7 @@ class Job(Generic[T]):
     """A piece of work handed to an executor; `result` raises what the work raised."""
 
     work: Callable[[], T]
+    in_place: bool = False
     value: T | None = None
     error: BaseException | None = None
     done: bool = False
@@ -273,8 +292,17 @@ class Job(Generic[T]):
 class Executor(Protocol):
     """Runs trainings and scorings."""
 
-    def submit(self, work: Callable[[], T]) -> Job[T]:
-        """Hand over a piece of work without arguments; it may start at once or wait."""
+    def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
+        """Hand over a piece of work; it may start at once or wait.
+
+        What the work returns is all that is sure to come of it: an executor may run a copy of it
+        in another process, and what that changes is lost here.
+
+        Args:
+            work: Called without arguments; what it closes over must not change until it ends.
+            in_place: Whether it changes what it closes over, such as a trainer that goes on; then
+                it runs in this process.
+        """
         ...
 
     def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:

@@ -13,6 +13,7 @@ AssayError
 ├── ExportRefused           a network that the exporter cannot write, with its reason
 ├── UnsupportedMix          a mix of options that a choice cannot carry
 ├── ForeignMachine          a latency table that was measured on another machine
+├── WorkerDied              a process that ended before its job did
 └── InvalidStudy            junk, newer than this Assay, in use, or of another search
 
 Each also inherits the builtin a caller would expect. A message says what is wrong, the offending
@@ -39,6 +40,7 @@ __all__ = [
     "TestSplitClosed",
     "UnsupportedLayer",
     "UnsupportedMix",
+    "WorkerDied",
     "nearest",
 ]
 
@@ -95,6 +97,10 @@ class UnsupportedMix(AssayError, TypeError):
 
 class ForeignMachine(AssayError, RuntimeError):
     """A latency table that was measured on another machine or with other settings."""
+
+
+class WorkerDied(AssayError, RuntimeError):
+    """A worker process ended, killed or crashed, before its job did."""
 
 
 class InvalidStudy(AssayError, RuntimeError):

@@ -198,7 +198,9 @@ def test_an_interruption_says_how_to_continue(
 
 
 def test_the_flags_are_frozen() -> None:
-    assert list(COMMANDS) == ["search", "resume", "report", "show", "spaces", "tasks", "doctor"]
+    assert list(COMMANDS) == [
+        "search", "audit", "resume", "report", "show", "spaces", "tasks", "doctor",
+    ]  # fmt: skip
     assert list(inspect.signature(search).parameters) == [
         "task", "space", "model", "data", "size", "estimator", "strategy", "limit", "objective",
         "budget", "out", "seed", "train_on", "table", "set_", "json", "quiet",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from torch import nn
 
 from assay.architecture import Architecture
+from assay.cost import derive
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing.spaces import SpaceContract
@@ -13,6 +16,34 @@ from assay.testing.spaces import SpaceContract
 
 class TestMobile(SpaceContract):
     space = "assay.zoo.mobile:mobile"
+
+
+class TestConv(SpaceContract):
+    space = "assay.zoo.conv:conv"
+
+
+class TestMemoryBank(SpaceContract):
+    space = "assay.zoo.memory_bank:memory_bank"
+
+
+class TestCell(SpaceContract):
+    space = "assay.zoo.cell:cell"
+
+    def make(self, **options):
+        """Make it small: the published sizes have tests of their own."""
+        return super().make(channels=4, cells=1, **options)
+
+    def test_a_canonical_form_is_the_same_network(self):
+        """By the published classes, to which convolutions that nothing reads do not matter."""
+        for space, _ in self.spaces():
+            rng = derive(0, "canonical")
+            for a in (space.sample(rng) for _ in range(12)):
+                whole, least = (Counter(_shapes(space.build(b))) for b in (a, space.canonical(a)))
+                assert least <= whole
+
+
+def _shapes(network):
+    return [tuple(p.shape) for p in network.parameters()]
 
 
 class Own(nn.Linear):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from assay.strategies.evolution import Evolution
+from assay.strategies.halving import ASHA, Halving, Hyperband
 from assay.strategies.nsga2 import NSGA2
 from assay.strategies.random import Random
+from assay.strategies.smash import Smash
 from assay.testing import StrategyContract
 
 
@@ -30,3 +32,23 @@ class TestNSGA2(StrategyContract):
 
 class TestNSGA2OfFew(StrategyContract):
     strategy = staticmethod(lambda: NSGA2(population=4, crossover=0.5, mutation=1.0))
+
+
+class TestHalving(StrategyContract):
+    strategy = Halving
+
+
+class TestHyperband(StrategyContract):
+    strategy = Hyperband
+
+
+class TestASHA(StrategyContract):
+    strategy = ASHA
+
+
+class TestSmash(StrategyContract):
+    strategy = Smash
+
+
+class TestSmashOfFew(StrategyContract):
+    strategy = staticmethod(lambda: Smash(random=5, around=20, rate=0.2))

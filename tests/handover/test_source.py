@@ -17,6 +17,9 @@ from assay.space.choices import Inputs
 from assay.space.space import Space
 from assay.zoo import SPACES
 from assay.zoo.blocks import named, residual
+from assay.zoo.cell import cell
+from assay.zoo.conv import conv
+from assay.zoo.memory_bank import memory_bank
 from assay.zoo.mobile import mobile
 from tests.space.spaces import randomise_norms
 
@@ -42,13 +45,22 @@ def graph(inputs: list[str], output: object, g: fx.Graph, **children: nn.Module)
     return fx.GraphModule(nn.ModuleDict(children), g)
 
 
-def test_networks_of_the_ready_space(tmp_path: Path) -> None:
-    assert set(SPACES) == {"mobile"}  # a new one belongs here
-    space, rng = mobile(), np.random.default_rng(0)
+_READY = {
+    "mobile": lambda: (mobile(), (2, 1, 8, 8)),
+    "cell": lambda: (cell(channels=4, cells=1), (2, 3, 32, 32)),
+    "conv": lambda: (conv(), (2, 1, 28, 28)),
+    "memory-bank": lambda: (memory_bank(), (2, 1, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_networks_of_the_ready_spaces(name: str, tmp_path: Path) -> None:
+    space, shape = _READY[name]()
+    rng = np.random.default_rng(0)
     randomise_norms(space.model)
     smallest = space.complete({}, lambda choice: choice.options[0])
     for point in (*(space.sample(rng) for _ in range(6)), smallest):
-        assert gap(space.build(point), torch.randn(2, 1, 8, 8), tmp_path) <= 1e-6
+        assert gap(space.build(point), torch.randn(*shape), tmp_path) <= 1e-6
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.py", "weights.safetensors"]
 
 

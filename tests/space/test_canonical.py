@@ -3,10 +3,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
-from assay.space.choices import Depth, OneOf
+from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
 from tests.space.spaces import Chain, Tangle, conv
@@ -85,6 +85,39 @@ def test_nested_decisions_move_with_their_position() -> None:
         return OneOf(op=OneOf(p=nn.ReLU(), q=nn.Tanh()), skip=nn.Identity())
 
     merges_exactly(Space(nn.Sequential(*[nested() for _ in range(3)])))
+
+
+class Picks(nn.Module):
+    """Reads one of what it makes of its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pick = Inputs(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kept,) = self.pick([x, 2 * x, x * x])
+        return kept
+
+
+def test_inputs_move_with_their_position() -> None:
+    space = Space(nn.Sequential(*[OneOf(op=Picks(), skip=nn.Identity()) for _ in range(2)]))
+    assert space.size == (3 + 1) ** 2
+    assert len({space.canonical(a) for a in space.all()}) == 1 + 3 + 3**2
+
+
+def test_inputs_are_never_merged_by_what_a_forward_might_do() -> None:
+    class Weighs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Inputs(3, 2), Inputs(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.first([x, x + 1, x + 2])
+            c, d = self.second([a, b, a * b])
+            return a - 2 * b + c * d
+
+    space = Space(Weighs())
+    assert len({space.canonical(a) for a in space.all()}) == space.size == 9
 
 
 def test_own_widths_move_with_their_position() -> None:

@@ -313,10 +313,10 @@ def test_what_is_read_late_names_the_step_where_it_was(monkeypatch):
     monkeypatch.setattr(Trainer, "_on_cuda", True)
     trainer = Trainer(line(), blob_task(), PLAIN, steps=9)
     for trainer.step in range(3):
-        trainer._note([torch.tensor(math.nan if trainer.step == 1 else 0.5)])
+        trainer._note([torch.tensor(math.nan if trainer.step == 1 else 0.5)], [])
     trainer.step = 3
     with pytest.raises(NotFinite, match="at step 1;"):
-        trainer._note([torch.tensor(0.5)])
+        trainer._note([torch.tensor(0.5)], [])
     assert trainer._unread == []
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
 
-from assay.contracts import STEPS
 from assay.run.events import Event
 
 __all__ = ["Bars", "Lines", "Quiet"]
@@ -50,32 +50,41 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """A bar for each of the six steps, with its cost so far and what remains.
+    """A bar for each step, with its cost so far and what remains.
 
     Where the output is no terminal, one line is printed as each step ends.
+
+    Args:
+        steps: Name -> title of those that are known before they begin; others are added as they
+            begin, and called what they then say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Mapping[str, str]) -> None:
+        self._titles = dict(steps)
         self._console = Console(file=sys.stderr)
         self._progress = Progress(
-            TextColumn("{task.description}", justify="left"),
+            TextColumn("{task.description}", justify="left", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[cost]}", justify="right"),
             Remaining(compact=True),
-            TextColumn("[dim]{task.fields[message]}"),
+            TextColumn("{task.fields[message]}", style="dim", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
-        for i, (name, title) in enumerate(STEPS.items(), start=1):
-            self._tasks[name] = self._progress.add_task(
-                f"{i} {title}", total=None, start=False, cost="", message=""
-            )
+        for name in self._titles:
+            self._add(name)
         self._progress.start()
         return self
+
+    def _add(self, name: str) -> None:
+        title = f"{len(self._tasks) + 1} {self._titles[name]}"
+        self._tasks[name] = self._progress.add_task(
+            title, total=None, start=False, cost="", message=""
+        )
 
     def stop(self) -> None:
         """Leave the bars as they are."""
@@ -83,9 +92,12 @@ class Bars(Quiet):
 
     def __call__(self, event: Event) -> None:
         """Move a bar."""
-        if event.step not in self._tasks:
-            self._console.print(event.message)
+        if not event.step:
+            self._console.print(event.message, highlight=False, markup=False)
             return
+        if event.step not in self._tasks:
+            self._titles[event.step] = event.message
+            self._add(event.step)
         task = self._tasks[event.step]
         if event.kind == "start":
             self._progress.start_task(task)
@@ -99,8 +111,10 @@ class Bars(Quiet):
         if event.kind == "end":
             self._progress.stop_task(task)
             if not self._console.is_terminal:
-                number = list(STEPS).index(event.step) + 1
+                number = list(self._titles).index(event.step) + 1
+                title = f"{number} {self._titles[event.step]:22}"
                 self._console.print(
-                    f"{number} {STEPS[event.step]:22} {event.cost_s:7.1f} s  {event.message}",
+                    f"{title} {event.cost_s:7.1f} s  {event.message}",
                     highlight=False,
+                    markup=False,
                 )

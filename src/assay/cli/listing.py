@@ -10,6 +10,9 @@ _TASKS = {
     "cifar10": "60,000 pictures of ten classes, 32x32; a folder, or downloaded",
 }
 _SPACES = {
+    "cell": "NAS-Bench-201: five operations on six edges of a cell, 15,625 architectures",
+    "conv": "a chain of convolutions: 3, 5, separable, skip; width by stage",
+    "memory-bank": "SMASH's banks: what is read, written, and by which convolution",
     "mobile": "inverted bottlenecks: kernel 3/5/7 x expansion 3/6, skip, depth and width by stage",
 }
 

@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, str] = {
     "search": "assay.cli.search:search",
+    "audit": "assay.cli.audit:audit",
     "resume": "assay.cli.search:resume",
     "report": "assay.cli.reading:report",
     "show": "assay.cli.reading:show",
@@ -49,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 _HELP = {
     "search": "Search, train and hand back a network; `assay search` alone does it on digits.",
-    "resume": "Continue a search that was stopped or killed.",
+    "audit": "Tell how far to trust each estimator on a task, and what it costs there.",
+    "resume": "Continue a search or an audit that was stopped or killed.",
     "report": "Write the report of a study again and say where it is.",
-    "show": "Show the winner, the front and the costs of a study.",
+    "show": "Show the winner and the costs of a study, or the table of an audit.",
     "spaces": "List the ready spaces.",
     "tasks": "List the ready tasks.",
     "doctor": "Say whether this machine is ready, and what to install if not.",

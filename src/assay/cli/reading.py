@@ -16,20 +16,24 @@ def report(out: Path, /) -> None:
     Args:
         out: Folder of the study.
     """
+    from assay.cli.audited import is_audit
+    from assay.report.audit import write_audit
     from assay.report.html import write_report
     from assay.study.store import Study
 
+    write = write_audit if is_audit(out) else write_report
     with Study.read(out) as study:
-        print(write_report(study, out / "report.html"))
+        print(write(study, out / "report.html"))
 
 
 def show(out: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Show the winner, the costs and where its files are.
+    """Show the winner, the costs and where its files are; of an audit its table and verdict.
 
     Args:
         out: Folder of the study.
         json: Print one line of JSON.
     """
+    from assay.cli.audited import is_audit, print_audit
     from assay.cli.show import print_result
 
-    print_result(out, json=json)
+    (print_audit if is_audit(out) else print_result)(out, json=json)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Paths, Proposal
-from assay.cost import Budget, Cost
+from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, nearest
+from assay.estimators.training import in_chunks
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
 from assay.train.loop import Trainer
 from assay.train.task import Batch
 from assay.weights.paths import Fair, Sandwich, Uniform
@@ -25,7 +28,7 @@ from assay.weights.supernet import Supernet
 
 __all__ = ["OneShot"]
 
-T = TypeVar("T")
+_COUNTED_STEPS = 16
 _PATHS: Mapping[str, type[Uniform] | type[Fair] | type[Sandwich]] = {
     "uniform": Uniform,
     "fair": Fair,
@@ -72,26 +75,38 @@ class OneShot:
         self._loaded: dict[str, Any] | None = None
         self._batches: tuple[list[Batch], list[Batch]] | None = None
         self._unshared_because = ""
+        self._macs: float | None = None
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second."""
         trainer = self._begin(ctx, budget.steps or 1)
-        chunk = 1
-        while not trainer.done:
-            cost = _run(ctx, lambda n=chunk: trainer.run(n))  # type: ignore[misc]
-            yield cost
-            per_step = cost.wall_s / chunk
-            chunk = max(1, min(4 * chunk, math.ceil(1.0 / max(per_step, 1e-6))))
+        for cost in in_chunks(ctx, trainer):
+            yield replace(cost, macs=round(3 * self._path_macs(ctx) * cost.samples))
         trainer.finish()
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
-        paths: Paths = _PATHS[self.paths]() if isinstance(self.paths, str) else self.paths
-        self._supernet = Supernet(ctx.space, paths=paths, device=ctx.device, seed=ctx.seed)
+        self._supernet = Supernet(
+            ctx.space, paths=self._policy(), device=ctx.device, seed=ctx.seed
+        )  # fmt: skip
         self._supernet.reset()
         self._trainer = self._supernet.trainer(ctx.task, ctx.recipe, steps=steps)
         if self._loaded is not None:
             self._trainer.load_state_dict(self._loaded)
         return self._trainer
+
+    def _path_macs(self, ctx: Context) -> float:
+        """Return the MACs of one sample on the mean path, over the paths of the first steps."""
+        if self._macs is None:
+            measures = Measures(ctx.space, Device(), ctx.task.example(1))
+            paths = self._policy()
+            steps = (derive(ctx.seed, "paths", step) for step in range(_COUNTED_STEPS))
+            passes = [p for i, rng in enumerate(steps) for p in paths.passes(ctx.space, i, rng=rng)]
+            counted = [measures("macs", p) for p in passes if isinstance(p, Architecture)]
+            self._macs = sum(counted) / max(1, len(counted))
+        return self._macs
+
+    def _policy(self) -> Paths:
+        return _PATHS[self.paths]() if isinstance(self.paths, str) else self.paths
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps on paths as they will come; the weights are drawn anew after."""
@@ -158,10 +173,3 @@ class OneShot:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""
         self._loaded = dict(state)
-
-
-def _run(ctx: Context, work: Callable[[], T]) -> T:
-    job = ctx.executor.submit(work)
-    for done in ctx.executor.gather([job]):
-        done.result()
-    return job.result()

@@ -17,9 +17,9 @@ T = TypeVar("T")
 class Inline:
     """Runs a job when it is gathered; one that was cancelled before never runs."""
 
-    def submit(self, work: Callable[[], T]) -> Job[T]:
+    def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
         """Take a piece of work; nothing runs yet."""
-        return Job(work)
+        return Job(work, in_place)
 
     def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
         """Run the jobs in order and yield each as it ends; `result` raises what it raised.

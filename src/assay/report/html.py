@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from assay.contracts import STEPS
 from assay.report import figures, lead, tables
 from assay.report.blocks import blocks, largest_share
 from assay.report.content import Content, Record, read_content
 from assay.report.marks import LIMIT
+from assay.report.page import group_failures, set_page, write_page
 from assay.report.svg import printable
-from assay.report.units import amount, compact, keep_together, plain_name
 
 __all__ = ["render", "write_report"]
 
-_TRACEBACK = 4000  # characters of a traceback that are shown, from its end
+_SECTIONS = (
+    ("winner", "The winner"), ("search", "The search"), ("hardware", "The hardware"),
+    ("cost", "The cost"),
+)  # fmt: skip
 
 
 def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
@@ -38,35 +38,18 @@ def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: the page cannot be written there.
     """
-    target = Path(path)
-    page = render(read_content(study))
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    return write_page(render(read_content(study)), path)
 
 
 def render(content: Content) -> str:
     """Return the page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("assay.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        breakable=_breakable,
-        amount_of=lambda value, name: amount(name, value),
-        compact=compact,
-        keep_together=keep_together,
-        plain_name=plain_name,
-    )
     chain = blocks(content.winner)
-    return environment.get_template("template.html.j2").render(
+    return set_page(
+        "search.html.j2",
+        kind="report",
+        of="search",
+        tiles_of="The winner and the cost",
+        sections=_SECTIONS,
         content=content,
         title=lead.title(content),
         headline=lead.headline(content),
@@ -77,7 +60,7 @@ def render(content: Content) -> str:
         bar_scale=largest_share(chain),
         figures={name: Markup(svg) for name, svg in _figures(content).items()},
         tables=_tables(content),
-        failures=_failures(content.failures),
+        failures=group_failures(content.failures),
         limit=LIMIT,
     )
 
@@ -166,24 +149,6 @@ def _tables(content: Content) -> dict[str, tables.Table]:
         if rows:
             made[name] = tables.Table(["name", "value"], tables.flatten(rows))
     return made
-
-
-def _failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Group failures by their last line, the most frequent first, with one traceback of each."""
-    groups: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        text = str(row.get("traceback") or row.get("error") or row.get("message") or "").strip()
-        last = text.splitlines()[-1] if text else "no message was kept"
-        group = groups.setdefault(last, {"last": last, "text": text[-_TRACEBACK:], "where": []})
-        phase, trial = row.get("phase"), row.get("trial")
-        place = f"trial {trial}" if trial is not None else STEPS.get(str(phase), phase)
-        group["where"].append(place or "an unknown step")
-    return sorted(groups.values(), key=lambda group: (-len(group["where"]), group["last"]))
-
-
-def _breakable(name: str) -> Markup:
-    """Let a dotted name end a line after a dot or an underscore."""
-    return Markup(re.sub(r"([._])(?=\w)", r"\1<wbr>", str(escape(name))))
 
 
 def _score(trial: Any) -> float:

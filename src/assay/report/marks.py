@@ -48,9 +48,9 @@ def bin_points(
     return counts.astype(np.int64), x_edges, y_edges
 
 
-def cloud(axes: Axes, x: Floats, y: Floats, gid: str, label: str) -> None:
-    """Draw points one by one, or above `LIMIT` the cells they fall into."""
-    if len(x) <= LIMIT:
+def cloud(axes: Axes, x: Floats, y: Floats, gid: str, label: str, *, most: int = LIMIT) -> None:
+    """Draw points one by one, or where they are more than `most` the cells they fall into."""
+    if len(x) <= most:
         alpha, size = (0.75, 4.5) if len(x) <= 300 else (0.45, 3.2)
         axes.plot(
             x,

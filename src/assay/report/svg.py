@@ -82,9 +82,9 @@ def style(name: str) -> Iterator[None]:
         yield
 
 
-def blank(height: int) -> tuple[Figure, Axes]:
-    """Return an empty figure of `WIDTH` × `height` and its one pair of axes."""
-    figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+def blank(height: int, *, width: int = WIDTH) -> tuple[Figure, Axes]:
+    """Return an empty figure of `width` × `height` and its one pair of axes."""
+    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
     return figure, figure.add_subplot()
 
 

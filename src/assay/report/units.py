@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["amount", "axis", "compact", "duration", "keep_together", "plain_name", "share"]
+__all__ = [
+    "amount",
+    "axis",
+    "compact",
+    "duration",
+    "keep_together",
+    "plain_name",
+    "share",
+    "shortened",
+]
 
 _NAMES = {
     "latency_ms": "latency",
@@ -140,6 +149,11 @@ def compact(value: float) -> str:
         if abs(value) >= scale * 0.9995:
             return f"{_three(value / scale)}{letter}"
     return f"{value:.0f}" if float(value).is_integer() else _digits(float(value))
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most so many characters; one that was longer ends in "…"."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def share(value: float) -> str:

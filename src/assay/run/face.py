@@ -27,7 +27,7 @@ from assay.study.store import Study
 from assay.train.recipe import Recipe
 from assay.train.task import Task
 
-__all__ = ["search"]
+__all__ = ["search", "training_device"]
 
 
 def search(
@@ -102,7 +102,7 @@ def search(
         objectives=tuple(objectives),
         budget=Budget.parse(budget),
         target=target,
-        train_on=_training_device(train_on),
+        train_on=training_device(train_on),
         recipe=_fields("recipe", recipe or Recipe(), given),
         finalists=_fields("finalists", finalists or Finalists(), given),
         out=Path(out) if out is not None else Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}",
@@ -112,6 +112,7 @@ def search(
         origin=origin,
     )
     _refuse_unmeasurable(plan)
+    _refuse_idle_rungs(plan)
     with Study.open(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
@@ -163,7 +164,23 @@ def _refuse_unmeasurable(plan: Plan) -> None:
     Aims(numbers, plan.objectives, Measures.order)
 
 
-def _training_device(given: str) -> str:
+def _refuse_idle_rungs(plan: Plan) -> None:
+    """Refuse halving over scores that do not depend on how long anything was trained."""
+    climbs = getattr(plan.strategy, "uses_fidelity", False)
+    if climbs and not getattr(plan.estimator, "heeds_fidelity", False):
+        raise InvalidSetting(
+            f"the strategy {type(plan.strategy).__name__} trains some architectures longer than "
+            f"others, which {type(plan.estimator).__name__} cannot; use the estimator "
+            "'low-fidelity' or 'scratch'"
+        )
+
+
+def training_device(given: str) -> str:
+    """Return the torch device that "auto", "cpu" or "cuda" means here.
+
+    Raises:
+        InvalidSetting: another word, or CUDA where there is none.
+    """
     if given == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if given.split(":")[0] not in ("cpu", "cuda"):

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -119,10 +120,11 @@ class Selection:
                 f"no architecture was scored, {len(failed)} failed, the last with: "
                 f"{' '.join(reason)}; see the failures in the study"
             )
-        ranked = sorted(scored, key=lambda t: (-_score(t), t.number))
+        # Scores of different lengths of training do not compare: the longest trained come first.
+        ranked = sorted(scored, key=lambda t: (-t.fidelity, -_score(t), t.number))
         limit = self.flow.aims.limits.get("latency_ms")
         kept: list[Trial] = []
-        for trial in ranked[:_MOST_MEASURED]:
+        for trial in _distinct(ranked)[:_MOST_MEASURED]:
             latency_ms = self.whole_latency(trial.architecture, trial.number)
             if limit is None or latency_ms <= limit:
                 kept.append(trial)
@@ -232,7 +234,7 @@ class Selection:
     def _train(self, final: Final, trainer: Trainer, step: Step) -> None:
         chunk, saved = 1, time.monotonic()
         while not trainer.done:
-            job = self.plan.executor.submit(lambda n=chunk: trainer.run(n))  # type: ignore[misc]
+            job = self.plan.executor.submit(partial(trainer.run, chunk), in_place=True)
             before = trainer.step
             for ended in self.plan.executor.gather([job]):
                 ended.result()
@@ -290,3 +292,11 @@ class Selection:
 def _score(trial: Trial) -> float:
     assert trial.estimate is not None
     return trial.estimate.score
+
+
+def _distinct(ranked: Sequence[Trial]) -> list[Trial]:
+    """Return the first trial of each architecture, in order."""
+    found: dict[Architecture, Trial] = {}
+    for trial in ranked:
+        found.setdefault(trial.architecture, trial)
+    return list(found.values())

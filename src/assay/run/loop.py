@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -95,18 +96,20 @@ class Searcher:
         """Find up to n new feasible architectures; record them and the infeasible ones met."""
         start = len(self.history)
         new: list[Trial] = []
-        met: set[Architecture] = set()
+        met: set[tuple[Architecture, float]] = set()
         feasible = 0
         for attempt in range(_TRIES_PER_TRIAL):
             rng = derive(self.ctx.seed, "ask", start, attempt)
-            for proposal in self.strategy.ask(self.history, n - feasible, rng=rng):
+            asked = self.strategy.ask(self.history, n - feasible, rng=rng)
+            for proposal in asked:
                 point = self.ctx.space.canonical(proposal.architecture)
-                if point in met or self.history.seen(point) is not None or feasible == n:
+                rung = (point, proposal.fidelity)
+                if rung in met or self.history.seen(*rung) is not None or feasible == n:
                     continue
-                met.add(point)
+                met.add(rung)
                 new.append(self._checked(start + len(new), point, proposal))
                 feasible += new[-1].state == "running"
-            if feasible == n:
+            if feasible == n or not asked:
                 break
         self.study.record_all(new, failed_in="search")
         for trial in new:
@@ -147,7 +150,8 @@ class Searcher:
 
     def _submit(self, proposals: Sequence[Proposal]) -> list[Estimate]:
         executor = self.ctx.executor
-        job = executor.submit(lambda: self.estimator.estimate(self.ctx, proposals))
+        work = partial(self.estimator.estimate, self.ctx, proposals)
+        job = executor.submit(work, in_place=True)
         for done in executor.gather([job]):
             done.result()
         return job.result()

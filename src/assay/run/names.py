@@ -18,14 +18,26 @@ STRATEGIES = {
     "random": "assay.strategies.random:Random",
     "evolution": "assay.strategies.evolution:Evolution",
     "nsga2": "assay.strategies.nsga2:NSGA2",
+    "halving": "assay.strategies.halving:Halving",
+    "hyperband": "assay.strategies.halving:Hyperband",
+    "asha": "assay.strategies.halving:ASHA",
+    "smash": "assay.strategies.smash:Smash",
 }
 """Strategies: name -> "module:class"."""
 ESTIMATORS = {
     "one-shot": "assay.estimators.one_shot:OneShot",
+    "scratch": "assay.estimators.scratch:Scratch",
+    "low-fidelity": "assay.estimators.low_fidelity:LowFidelity",
+    "predictor": "assay.estimators.predictor:Predictor",
+    "fused": "assay.estimators.fused:Fused",
+    "hypernet": "assay.estimators.hypernet:Hypernet",
+    "inherit": "assay.estimators.inherit:Inherit",
+    "zero-cost": "assay.estimators.zero_cost:ZeroCost",
 }
 """Estimators: name -> "module:class"."""
 EXECUTORS = {
     "inline": "assay.executors.inline:Inline",
+    "processes": "assay.executors.processes:Processes",
 }
 """Executors: name -> "module:class"."""
 

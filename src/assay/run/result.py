@@ -77,8 +77,13 @@ class Result:
         return list(self._trials)
 
     def front(self) -> list[Trial]:
-        """Return the scored trials that no other beats in all objectives."""
+        """Return the scored trials that no other beats in all objectives.
+
+        After halving, of those that were trained longest.
+        """
         scored = [t for t in self._trials if t.state == "scored"]
+        longest = max((t.fidelity for t in scored), default=1.0)
+        scored = [t for t in scored if t.fidelity == longest]
         return [scored[i] for i in front([t.objectives for t in scored])]
 
     def __repr__(self) -> str:

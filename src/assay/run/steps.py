@@ -45,10 +45,17 @@ class Steps:
         return self._before_s + time.perf_counter() - self._started
 
     @contextmanager
-    def step(self, name: str, total: int = 0) -> Iterator[Step]:
-        """Within: the step is under way. If nothing is raised, it is finished after."""
+    def step(self, name: str, total: int = 0, *, title: str = "") -> Iterator[Step]:
+        """Within: the step is under way. If nothing is raised, it is finished after.
+
+        Args:
+            name: Its name in the study.
+            total: Units in all; 0 while unknown.
+            title: What it is called on screen; by default what `STEPS` calls it.
+        """
         step = Step(self, name, total)
-        self.listener(Event("start", name, step.done, step.total, step.cost_s, STEPS[name]))
+        called = title or STEPS[name]
+        self.listener(Event("start", name, step.done, step.total, step.cost_s, called))
         yield step
         step.finish()
         self.listener(
@@ -61,7 +68,7 @@ class Steps:
 
 
 class Step:
-    """One of the six steps.
+    """One step of a run.
 
     Attributes:
         done: Units done, those of earlier runs included.

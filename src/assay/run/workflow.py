@@ -10,7 +10,7 @@ import torch
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
-from assay.cost import Budget, Cost, derive
+from assay.cost import Cost, derive
 from assay.errors import InvalidSetting, SpaceExhausted
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
@@ -18,15 +18,14 @@ from assay.run.allot import count_for
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher
 from assay.run.plan import Plan, versions
+from assay.run.preparing import prepare
 from assay.run.steps import Step, Steps
 from assay.space.check import check_paths
 from assay.study.store import Study
-from assay.train.files import load_tensors, save_tensors
 
 __all__ = ["Workflow"]
 
 _CHECKED_PATHS = 3
-_SAVE_EVERY_S = 5.0
 _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
 _FEWEST_TRIALS = 10
@@ -110,10 +109,10 @@ class Workflow:
         with self.steps.step("train") as step:
             counts = self.study.phase("train").counts or self._train_counts()
             step.total = counts["steps"]
-            if step.pointer:
-                estimator.load_state_dict(load_tensors(self.plan.out / step.pointer))
-            self._prepare(step, counts["steps"])
-            step.message = f"{step.total} steps"
+            prepare(
+                estimator, self.ctx, step, counts["steps"], out=self.plan.out, name="supernet"
+            )  # fmt: skip
+            step.message = f"{step.total} steps" if step.total else "nothing to train"
 
     def _train_counts(self) -> dict[str, Any]:
         plan = self.plan
@@ -121,30 +120,11 @@ class Workflow:
         if plan.budget.in_counts:
             return self.study.plan("train", {"steps": plan.budget.steps or whole})
         unit_s = plan.estimator.step_seconds(self.ctx)
+        if unit_s == 0:
+            return self.study.plan("train", {"steps": 0})
         most = _MOST_PASSES * whole
         count = count_for("train", "training step", self.left_s(), unit_s, most=most)
         return self.study.plan("train", {"steps": count})
-
-    def _prepare(self, step: Step, steps: int) -> None:
-        saved, samples = time.monotonic(), 0
-        for cost in self.plan.estimator.prepare(self.ctx, Budget(steps=steps)):
-            samples += cost.samples
-            step.done = min(steps, step.done + cost.samples // self.plan.recipe.batch_size)
-            step.tell()
-            if time.monotonic() - saved >= _SAVE_EVERY_S:
-                self._save(step, samples)
-                saved, samples = time.monotonic(), 0
-        if not step.finished:
-            step.done = steps
-            self._save(step, samples)
-
-    def _save(self, step: Step, samples: int) -> None:
-        """Write the weights under a new name, then book them and the cost at once."""
-        old, new = step.pointer, f"weights/supernet-{step.done}.safetensors"
-        save_tensors(self.plan.out / new, dict(self.plan.estimator.state_dict()))
-        step.checkpoint(pointer=new, samples=samples, device=self.plan.train_on)
-        if old and old != new:
-            (self.plan.out / old).unlink(missing_ok=True)
 
     # --- 3 measure the hardware ---------------------------------------------------------------
 
@@ -242,12 +222,7 @@ class Workflow:
         most = min(_MOST_TRIALS, plan.space.size)
         if plan.budget.in_counts:
             return self.study.plan("search", {"trials": min(most, plan.budget.trials or 200)})
-        rng = derive(plan.seed, "timing")
-        proposals = [Proposal(plan.space.sample(rng)) for _ in range(_TIMED_PATHS)]
-        plan.estimator.estimate(self.ctx, proposals[:1])
-        started = time.perf_counter()
-        plan.estimator.estimate(self.ctx, proposals)
-        unit_s = (time.perf_counter() - started) / len(proposals)
+        unit_s = self._estimate_seconds()
         try:
             count = count_for("search", "score", self.left_s(), unit_s, most=most)
         except InvalidSetting as error:
@@ -255,6 +230,19 @@ class Workflow:
             count = min(most, _FEWEST_TRIALS)
             self.steps.note(f"{error}; {count} architectures are scored")
         return self.study.plan("search", {"trials": count})
+
+    def _estimate_seconds(self) -> float:
+        """Return the seconds of one estimate, timed briefly."""
+        plan = self.plan
+        told = getattr(plan.estimator, "estimate_seconds", None)
+        if told is not None:
+            return float(told(self.ctx))
+        rng = derive(plan.seed, "timing")
+        proposals = [Proposal(plan.space.sample(rng)) for _ in range(_TIMED_PATHS)]
+        plan.estimator.estimate(self.ctx, proposals[:1])
+        started = time.perf_counter()
+        plan.estimator.estimate(self.ctx, proposals)
+        return (time.perf_counter() - started) / len(proposals)
 
     def left_s(self) -> float:
         """Return the seconds left of a budget in time."""

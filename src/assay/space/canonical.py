@@ -4,7 +4,12 @@ In a run of interchangeable positions of an `nn.Sequential` or a `Depth`, it doe
 the identities stand: `conv, skip, conv` is the network `conv, conv, skip`, and a `Depth` that ends
 in identities is a shallower one. Positions are interchangeable when their options have the same
 names, classes, settings and tensor shapes; whatever cannot be compared counts as different, so no
-two networks are ever merged that differ. `Inputs` options are ascending already.
+two networks are ever merged that differ.
+
+`Inputs` options are ascending, so an order of the same predecessors is no second option, and they
+move with the position that they are in. Nothing more about them follows from the modules: ordinary
+code reads what they keep, and may tell it apart by its place or not use it at all. A space that
+knows its own graph says more by `Space(..., canonical=)`, as the ready cell space does.
 
 A `Sequential` is taken to be called as a whole, not item by item.
 """

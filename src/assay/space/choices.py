@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from assay.architecture import Option
 from assay.errors import InvalidSpace, UnsupportedMix
 
-__all__ = ["CHOSEN", "ChoiceModule", "Depth", "Inputs", "OneOf"]
+__all__ = ["CHOSEN", "ChoiceModule", "Depth", "Inputs", "OneOf", "twin"]
 
 CHOSEN = "assay.chosen"
 """Key of deepcopy's memo under which `build` passes the option of each choice module."""
@@ -40,11 +40,15 @@ class ChoiceModule(nn.Module):
         chosen = memo.get(CHOSEN)
         if chosen is not None:
             return self.plain(chosen[id(self)], memo)
-        # The default copy, which this method would otherwise hide.
-        twin = self.__class__.__new__(self.__class__)
-        memo[id(self)] = twin
-        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return twin
+        return twin(self, memo)
+
+
+def twin(module: nn.Module, memo: dict[Any, Any]) -> nn.Module:
+    """Return a deep copy as Python makes it, for a `__deepcopy__` that would otherwise hide it."""
+    made = module.__class__.__new__(module.__class__)
+    memo[id(module)] = made
+    made.__dict__.update(copy.deepcopy(module.__dict__, memo))
+    return made
 
 
 class OneOf(ChoiceModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,11 @@ class Space:
             and `smallest`; without it every layer counts as if it ran at one position.
         canonical: Extends the canonical form: a function from architecture to architecture that
             maps all architectures of one network to one of them.
+        remake: Makes the space by other options, such as fewer cells; see `variant`.
+        cheap: Options of `variant` that make networks cheap and change their order little; what
+            estimates by proxy use by default.
+        features: More of an architecture than `encode` tells, for predictors: a function from
+            architecture to a list of floats, such as the paths of a cell.
     Raises:
         InvalidSpace: no choice, or choices that do not fit together.
         UnsupportedLayer: an open size reaches a layer without a slicing rule.
@@ -53,6 +58,9 @@ class Space:
         *,
         example: Any = None,
         canonical: Callable[[Architecture], Architecture] | None = None,
+        remake: Callable[..., Space] | None = None,
+        cheap: Mapping[str, Any] | None = None,
+        features: Callable[[Architecture], Sequence[float]] | None = None,
     ) -> None:
         self.factory = None if isinstance(model, nn.Module) else model
         made = model if isinstance(model, nn.Module) else model()
@@ -68,6 +76,9 @@ class Space:
             raise InvalidSpace("the model has one architecture only; open another option")
         self._own_form = Canonical(made, self.structure)
         self._more_form = canonical
+        self._remake = remake
+        self.cheap: Mapping[str, Any] = dict(cheap or {})
+        self.features = features
         self._groups = _grouped(self.structure.layers)
         # The path that `select` has set: its layers with open sizes, and the value of each size.
         self.shadowed: list[OpenLayer] = []
@@ -81,6 +92,33 @@ class Space:
 
     def __repr__(self) -> str:
         return f"Space({type(self.model).__name__}, {len(self.choices)} choices, size {self.size})"
+
+    def variant(self, **options: Any) -> Space:
+        """Return a space of the same choices whose networks are made by other options.
+
+        Args:
+            options: Keyword arguments of the function that made this space, such as `cells=1`.
+        Raises:
+            InvalidSetting: an unknown option, a space that no function made, or options with
+                which the choices are others.
+        """
+        if self._remake is None:
+            raise InvalidSetting(
+                f"{self!r} cannot be made with {options}: only ready spaces have such variants; "
+                "give Space(..., remake=) a function of these options"
+            )
+        try:
+            made = self._remake(**options)
+        except TypeError as error:
+            raise InvalidSetting(f"no variant with {options}: {error}") from error
+        for label, choice in self.choices.items():
+            other = made.choices.get(label)
+            if other is None or other.options != choice.options:
+                raise InvalidSetting(
+                    f"with {options} the choice {label!r} has the options "
+                    f"{other and other.options}, not {choice.options}; a variant keeps all choices"
+                )
+        return made
 
     # --- points -------------------------------------------------------------------------------
 

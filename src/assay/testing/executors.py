@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
-from assay.contracts import Executor
+from assay.contracts import Executor, Job
 from assay.testing.plug import Plug, made
 
 __all__ = ["ExecutorContract"]
@@ -43,6 +44,23 @@ class ExecutorContract:
     def test_nothing_is_gathered_from_nothing(self) -> None:
         """Gather no job."""
         assert list(self.new().gather([])) == []
+
+    def test_work_may_close_over_whatever_it_needs(self) -> None:
+        """Gather a function made on the spot, over a network."""
+        network, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+        executor = self.new()
+        job = executor.submit(lambda: network(x).detach())
+        list(executor.gather([job]))
+        assert torch.allclose(job.result(), network(x))
+
+    def test_work_in_place_changes_what_it_closes_over(self) -> None:
+        """Gather a job in place among others; no other job is promised to change anything here."""
+        executor = self.new()
+        changed: list[int] = []
+        change = executor.submit(lambda: changed.append(7), in_place=True)
+        jobs: list[Job[Any]] = [executor.submit(_seven), change]
+        assert {id(job) for job in executor.gather(jobs)} == {id(job) for job in jobs}
+        assert changed == [7]
 
     def test_an_error_is_its_own_jobs_and_no_others(self) -> None:
         """Gather a job that raises among others; its result raises the same."""

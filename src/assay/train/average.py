@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,6 +51,17 @@ class Average:
     def apply(self) -> None:
         """Put the average in the place of the weights."""
         self._module.load_state_dict(self._kept, strict=False)  # extra state is not averaged
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within: the module has the average; after, its own weights again."""
+        state = self._module.state_dict()
+        own = {name: state[name].clone() for name in self._kept}
+        self.apply()
+        try:
+            yield
+        finally:
+            self._module.load_state_dict(own, strict=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average by name, and the number of updates."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -43,6 +44,9 @@ class Trainer:
         passes: passes(step) yields the weight of each pass's loss; asking for the next one
             activates the next path. Gradients of all passes are added up, one update follows.
         optimizer: In place of torch's SGD or AdamW.
+    Attributes:
+        step: Steps taken, those before a resumption included.
+        losses: Mean loss of each step that this object has taken, for whoever sums them.
     Raises:
         InvalidSetting: fewer than one step, or a precision that the device has not.
     """
@@ -80,7 +84,8 @@ class Trainer:
         self._augmenting = torch.Generator()
         self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
         self._batches: tuple[int, Iterator[Batch]] | None = None
-        self._unread: list[tuple[int, list[Tensor]]] = []
+        self._unread: list[tuple[int, list[Tensor], list[Tensor]]] = []
+        self.losses: list[float] = []
         self._checked = False
 
     @property
@@ -182,14 +187,14 @@ class Trainer:
             torch.cuda.default_generators[which].manual_seed(draw)
 
     def _update(self, losses: list[Tensor]) -> None:
-        figures, usable = losses, True
+        norms, usable = list[Tensor](), True
         if self._scale is not None or self.recipe.clip:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
             if self._scale is not None:
                 usable = self._scale.unscale(gradients)
             if self.recipe.clip and usable:
-                figures = [*losses, self._clip(gradients)]
-        self._note(figures)
+                norms = [self._clip(gradients)]
+        self._note(losses, norms)
         if usable:
             self._optimizer.step(self.recipe.lr_at(self.step, self.steps))
             if self._average is not None:
@@ -204,18 +209,19 @@ class Trainer:
 
     # --- what is finite -----------------------------------------------------------------------
 
-    def _note(self, figures: list[Tensor]) -> None:
+    def _note(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """Look at losses and norm, on CUDA only now and then, since looking waits for it."""
-        self._unread.append((self.step, figures))
+        self._unread.append((self.step, losses, norms))
         if not self._on_cuda or len(self._unread) >= _READ_EVERY_ON_CUDA:
             self._read_figures()
 
     def _read_figures(self) -> None:
         unread, self._unread = self._unread, []
-        for step, figures in unread:
-            values = [float(figure) for figure in figures]
+        for step, losses, norms in unread:
+            values = [float(figure) for figure in [*losses, *norms]]
             if not all(map(math.isfinite, values)):
                 self._refuse(f"a training loss or gradient norm is not finite: {values}", step)
+            self.losses.append(sum(values[: len(losses)]) / len(losses))
 
     def _check_weights(self) -> None:
         """Find what losses did not show yet, such as a last update that overflowed."""
@@ -230,6 +236,12 @@ class Trainer:
         )
 
     # --- the end, and the state ---------------------------------------------------------------
+
+    @contextmanager
+    def averaged(self) -> Iterator[nn.Module]:
+        """Within: the module has the averaged weights, if there are any; then its own again."""
+        with self._average.in_place() if self._average is not None else nullcontext():
+            yield self.module
 
     def finish(self) -> nn.Module:
         """Return the module in eval mode, with averaged weights if the recipe averages.

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SPACES", "load_space"]
 
-SPACES: Mapping[str, str] = {"mobile": "assay.zoo.mobile:mobile"}
+SPACES: Mapping[str, str] = {
+    "mobile": "assay.zoo.mobile:mobile",
+    "cell": "assay.zoo.cell:cell",
+    "conv": "assay.zoo.conv:conv",
+    "memory-bank": "assay.zoo.memory_bank:memory_bank",
+}
 """Name -> "module:function"; it takes `input_shape=` and `num_classes=` beside its own options."""
 
 _OF_THE_TASK = ("input_shape", "num_classes")

@@ -170,7 +170,15 @@ def mobile(
             classifier=nn.Linear(sizes.head, num_classes),
         )
 
-    return Space(model)
+    def remake(**options: Any) -> Space:
+        as_here: dict[str, Any] = {
+            "input_shape": input_shape, "num_classes": num_classes, "stages": sizes.stages,
+            "stem": sizes.stem, "stem_stride": sizes.stem_stride, "head": sizes.head,
+            "kernels": kernels, "expansions": expansions, "skip": skip,
+        }  # fmt: skip
+        return mobile(**{**as_here, **options})
+
+    return Space(model, remake=remake)
 
 
 _Grid = Mapping[str, tuple[int, int]]

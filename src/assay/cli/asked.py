@@ -1,0 +1,173 @@
+"""What was asked for on the command line, made into the objects that a run takes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.errors import InvalidSetting, InvalidStudy, nearest
+
+__all__ = [
+    "command_line",
+    "default_out",
+    "display",
+    "origin",
+    "plain",
+    "read_settings",
+    "space_asked",
+    "stored",
+    "task_asked",
+]
+
+
+def plain(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a command's arguments as JSON values, without what was not given or only shows.
+
+    Raises:
+        InvalidSetting: two of them say the same thing.
+    """
+    if (given.get("task") is not None and given.get("data") is not None) or (
+        given.get("space") is not None and given.get("model") is not None
+    ):
+        raise InvalidSetting("give --task or --data, and --space or --model, not both")
+    kept = {k: v for k, v in given.items() if v is not None and k not in ("json", "quiet")}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
+
+
+def read_settings(texts: Sequence[str], known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return what `--set SECTION.OPTION=VALUE` says: section -> option -> text.
+
+    Args:
+        texts: As typed.
+        known: Sections there are; one with ":" in it is a user's own class.
+    Raises:
+        InvalidSetting: another shape of text, or an unknown section (the nearest are given).
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        section, dot, option = name.rpartition(".")
+        if not dot or not equals:
+            example = "estimator" if "estimator" in known else "one-shot"
+            raise InvalidSetting(
+                f"--set {text!r} must be written SECTION.OPTION=VALUE, as {example}.paths=fair"
+            )
+        if section not in known and ":" not in section:
+            raise InvalidSetting(f"--set {text!r}: no {section!r}; {nearest(section, known)}")
+        settings.setdefault(section, {})[option] = value
+    return settings
+
+
+def origin(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how to name the space and the task again, and all arguments but the folder."""
+    named = {k: arguments.get(k) for k in ("model", "data")}
+    space = None if named["model"] else arguments.get("space") or "mobile"
+    task = None if named["data"] else arguments.get("task") or "digits"
+    told = {k: v for k, v in arguments.items() if k != "out"}
+    return {"space": space, "task": task, **named, "arguments": told}
+
+
+def task_asked(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """Return the task: a ready one, or of a folder of images."""
+    from assay.train.ready import checked_options, load_task
+    from assay.train.task import Task
+
+    if "data" in arguments:
+        checked = checked_options(Task.from_folder, options)
+        return Task.from_folder(
+            arguments["data"], size=arguments["size"], seed=arguments["seed"], **checked
+        )
+    return load_task(arguments.get("task") or "digits", **options)
+
+
+def space_asked(arguments: Mapping[str, Any], task: Any, options: Mapping[str, Any]) -> Any:
+    """Return the space: a ready one that fits the task, or of a module."""
+    from assay.space.space import Space
+    from assay.zoo import load_space
+
+    if "model" in arguments:
+        return Space(_imported(arguments["model"]))
+    return load_space(arguments.get("space") or "mobile", task, **options)
+
+
+def _imported(name: str) -> Any:
+    """Import "module:attribute", with the current folder among the places to look."""
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise InvalidSetting(f"--model {name!r} must be written package.module:Class")
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise InvalidSetting(
+            f"--model {name!r}: {module} cannot be imported ({error}); run this beside it"
+        ) from error
+    except AttributeError:
+        known = [n for n in vars(sys.modules[module]) if not n.startswith("_")]
+        raise InvalidSetting(
+            f"--model {name!r}: {module} has no {attribute!r}; {nearest(attribute, known)}"
+        ) from None
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def default_out(arguments: Mapping[str, Any], prefix: str = "") -> str:
+    """Name a folder after the task and space, so that the same command continues."""
+    data = Path(arguments["data"]).name if "data" in arguments else None
+    task = data or arguments.get("task") or "digits"
+    model = arguments.get("model") or arguments.get("space") or "mobile"
+    return str(Path("runs") / f"{prefix}{task}-{model.rpartition(':')[2]}")
+
+
+def command_line(command: str, arguments: Mapping[str, Any]) -> str:
+    """Return the command to type again."""
+    words = ["assay", command]
+    for name, value in arguments.items():
+        flag = "--" + name.rstrip("_").replace("_", "-")
+        for item in value if isinstance(value, list) else [value]:
+            words += [flag, str(item)]
+    return shlex.join(words)
+
+
+def stored(out: Path) -> tuple[str, dict[str, Any]]:
+    """Return which command began a study, and with which arguments it can be continued.
+
+    Raises:
+        InvalidStudy: no study there, or one that cannot be named again from what it keeps.
+    """
+    from assay.study.store import Study
+
+    with Study.read(out) as study:
+        command = "audit" if study.identity.get("kind") == "audit" else "search"
+        known = {**study.settings, **(study.get("asked") or {})}
+    arguments = known.get("arguments") or known.get("origin", {}).get("arguments")
+    if not arguments:
+        raise InvalidStudy(
+            f"{out} was begun by assay.{command}(...) in Python; call it again with "
+            f"out={str(out)!r} and the same arguments to continue"
+        )
+    arguments = {**arguments, "out": str(out)}
+    if "model" in arguments or "data" in arguments:
+        raise InvalidStudy(
+            f"{out} is of a model or data of your own, of which the study keeps the name only; "
+            f"to continue, type: {command_line(command, arguments)}"
+        )
+    return command, arguments
+
+
+def display(*, json: bool, quiet: bool, steps: Mapping[str, str] | None = None) -> Any:
+    """Return what shows a run while it goes on.
+
+    Args:
+        json: Lines for a program.
+        quiet: Nothing.
+        steps: Name -> title of those that are known before they begin.
+    """
+    from assay.cli.display import Bars, Lines, Quiet
+
+    return Lines() if json else Quiet() if quiet else Bars(steps or {})

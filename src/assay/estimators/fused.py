@@ -1,0 +1,286 @@
+"""Several cheap estimates as one: weighed by what each turns out to be worth on this task.
+
+Known weakness: what it learns from is a small sample of short trainings, which are themselves an
+estimate. A fault that all of its parts share it cannot see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy.stats import norm
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Estimate, Proposal
+from assay.cost import Budget, Cost, derive
+from assay.errors import InvalidSetting
+from assay.estimators.features import Blocks, Features, Scaler
+from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.sample import trainings
+from assay.estimators.stack import Stack, stacked
+from assay.estimators.surrogate import Array, GaussianProcess, tamed
+from assay.estimators.zero_cost import ZeroCost
+
+__all__ = ["Fused"]
+
+Opinions: TypeAlias = Mapping[str, float]
+"""Who -> what it says of one architecture."""
+
+_FEWEST = 8
+_PRIOR = {"process": 0.5, "signals": 0.5}
+
+
+@dataclass
+class Fused:
+    """Weighs signals at initialisation, a regression over short trainings, and other estimators.
+
+    A sample of architectures is trained briefly. A Gaussian process learns their scores from
+    encoding, operation counts, size and signals; non-negative weights over its held-out
+    predictions, the signals and the other estimators' scores are learned from the same sample
+    (`assay.estimators.stack`). With few examples they stay near equal parts of the process and the
+    signals' unfitted rank sum; where one signal alone does better on held-out examples, it is taken
+    alone. The first half of the sample is spread over what the signals tell, the second half
+    goes where the posterior puts the best architectures.
+
+    Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
+
+    Args:
+        signals: What is measured at initialisation.
+        of: What trains the sample; needs `steps_each(ctx)`, as those that train have. None for
+            `LowFidelity` as long as the budget allows, see `assay.estimators.sample`.
+        others: Further estimators, such as `OneShot()`; each prepares with an equal part of the
+            steps, the sample has what is left.
+        sample: Trainings to learn from; 0 for as many as the steps of the budget pay for.
+        candidates: Random architectures for each training, among which the next are chosen.
+        batch: Trainings between two fits.
+    Raises:
+        InvalidSetting: a count out of range.
+    """
+
+    signals: Any = None
+    of: Any = None
+    others: tuple[Any, ...] = ()
+    sample: int = 0
+    candidates: int = 3
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if self.sample and self.sample < _FEWEST:
+            raise InvalidSetting(f"estimator.sample={self.sample} must be 0, or at least {_FEWEST}")
+        for name in ("candidates", "batch"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        self._signals: Any = self.signals if self.signals is not None else ZeroCost()
+        self._opinions: dict[Architecture, Opinions] = {}
+        self._trained: dict[Architecture, float] = {}
+        self._features: Features | None = None
+        self._fitted: tuple[int, _Posterior] | None = None
+
+    def step_seconds(self, ctx: Context) -> float:
+        """Time some training steps of the sample's trainings."""
+        of = self.of if self.of is not None else LowFidelity()
+        return float(of.training_step_seconds(ctx))
+
+    def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
+        """Prepare the parts, measure the candidates, train the sample; yields between.
+
+        Raises:
+            InvalidSetting: the budget does not pay for eight trainings.
+        """
+        part = Budget(steps=(budget.steps or 0) // (1 + len(self.others)))
+        of, wanted = trainings(ctx, self.of, part.steps or 0, self.sample, fewest=_FEWEST)
+        wanted = min(wanted, ctx.space.size)
+        for estimator in (self._signals, *self.others):
+            yield from estimator.prepare(ctx, part)
+        pool = self._pool(ctx, self.candidates * wanted)
+        yield from self._measure(ctx, pool)
+        while len(self._trained) < min(wanted, len(pool)):
+            started = time.perf_counter()
+            chosen = self._next(ctx, pool, wanted)
+            estimates = of.estimate(ctx, [Proposal(a) for a in chosen])
+            for point, estimate in zip(chosen, estimates):
+                self._trained[point] = estimate.score
+            spent = sum((e.cost for e in estimates), Cost(device=ctx.device))
+            yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
+
+    def _pool(self, ctx: Context, num: int) -> list[Architecture]:
+        rng = derive(ctx.seed, "fused", "candidates")
+        drawn = (ctx.space.canonical(ctx.space.sample(rng)) for _ in range(num))
+        return list(dict.fromkeys(drawn))
+
+    def _measure(self, ctx: Context, pool: Sequence[Architecture]) -> Iterator[Cost]:
+        left = [a for a in pool if a not in self._opinions]
+        for start in range(0, len(left), self.batch):
+            told = self._ask(ctx, left[start : start + self.batch])
+            self._opinions |= {a: opinions for a, (opinions, _) in told.items()}
+            yield sum((cost for _, cost in told.values()), Cost(device=ctx.device))
+
+    def _ask(
+        self, ctx: Context, points: Sequence[Architecture]
+    ) -> dict[Architecture, tuple[Opinions, Cost]]:
+        """Ask the signals and the other estimators about architectures."""
+        proposals = [Proposal(a) for a in points]
+        by_part = [part.estimate(ctx, proposals) for part in (self._signals, *self.others)]
+        told: dict[Architecture, tuple[Opinions, Cost]] = {}
+        for i, point in enumerate(points):
+            measured, *others = (estimates[i] for estimates in by_part)
+            opinions = {"signals": measured.score}
+            opinions |= {f"signal {name}": value for name, value in measured.metrics.items()}
+            for j, (part, estimate) in enumerate(zip(self.others, others)):
+                opinions[f"{type(part).__name__} {j}"] = estimate.score
+            told[point] = (opinions, sum((e[i].cost for e in by_part), Cost()))
+        return told
+
+    def _next(self, ctx: Context, pool: Sequence[Architecture], wanted: int) -> list[Architecture]:
+        """Return the next to train: first spread by the signals, then where the best may be."""
+        done, first = len(self._trained), max(_FEWEST, wanted // 2)
+        count = min(self.batch, wanted - done)
+        if done < first:
+            by_signal = sorted(pool, key=lambda a: self._opinions[a]["signals"])
+            evenly = np.unique(np.linspace(0, len(pool) - 1, first).round().astype(int))
+            order = derive(ctx.seed, "fused", "order").permutation(evenly)
+            chosen = [by_signal[int(i)] for i in order]
+            chosen = [a for a in chosen if a not in self._trained][: min(count, first - done)]
+            if chosen:
+                return chosen
+        left = [a for a in pool if a not in self._trained]
+        mean, deviation = self._posterior(ctx)(left, self._opinions)
+        best = np.argsort(-(mean + deviation), kind="stable")[:count]
+        return [left[int(i)] for i in best]
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def _posterior(self, ctx: Context) -> _Posterior:
+        if self._features is None:
+            self._features = Features(ctx.space, ctx.task.example(1))
+        if self._fitted is None or self._fitted[0] != len(self._trained):
+            made = _Posterior(self._features, self._opinions, self._trained, ctx.seed)
+            self._fitted = (len(self._trained), made)
+        return self._fitted[1]
+
+    def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
+        """Measure the signals of architectures, ask the other estimators, and weigh."""
+        if not proposals:
+            return []
+        started = time.perf_counter()
+        points = [ctx.space.canonical(p.architecture) for p in proposals]
+        told = self._ask(ctx, [a for a in dict.fromkeys(points) if a not in self._opinions])
+        known = {**self._opinions, **{a: opinions for a, (opinions, _) in told.items()}}
+        posterior = self._posterior(ctx)
+        mean, deviation = posterior(points, known)
+        wall_s = (time.perf_counter() - started) / len(points)
+        costs = [told[a][1] if a in told else Cost() for a in points]
+        made_from = {"estimator": "fused", "sample": len(self._trained), **posterior.describe()}
+        return [
+            Estimate(
+                float(m), {"fused_score": float(m), "deviation": float(d)},
+                Cost(wall_s, cost.samples, cost.macs, ctx.device), made_from,
+            )
+            for m, d, cost in zip(mean, deviation, costs)
+        ]  # fmt: skip
+
+    # --- state --------------------------------------------------------------------------------
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return what has been measured and trained, and the states of the parts."""
+        state: dict[str, Any] = {
+            "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
+            "trained": [[a.to_json(), score] for a, score in self._trained.items()],
+        }
+        for i, part in enumerate((self._signals, *self.others)):
+            state |= {f"part{i}.{key}": value for key, value in part.state_dict().items()}
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` returned; `prepare` goes on from it."""
+        read = Architecture.from_json
+        self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
+        self._trained = {read(text): float(score) for text, score in state["trained"]}
+        self._fitted = None
+        for i, part in enumerate((self._signals, *self.others)):
+            prefix = f"part{i}."
+            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            if own:
+                part.load_state_dict(own)
+
+
+class _Posterior:
+    """Mean and deviation of the score of architectures, given a sample of them.
+
+    Args:
+        features: Describes architectures.
+        opinions: Architecture -> name -> what it says, of the candidates and so of the sample.
+        trained: Architecture -> score, the sample.
+        seed: Of folds and restarts.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        opinions: Mapping[Architecture, Opinions],
+        trained: Mapping[Architecture, float],
+        seed: int,
+    ) -> None:
+        self._features = features
+        sample = list(trained)
+        # A signal that is not defined for an architecture is its lowest.
+        self._names = list(dict.fromkeys(name for told in opinions.values() for name in told))
+        # Opinions come in all scales, some over many decades: their ranks among all are compared.
+        self._ranks = np.sort(np.stack([self._row(told) for told in opinions.values()]), axis=0)
+        scores = tamed(np.array(list(trained.values())))
+        self._location, self._scale = float(scores.mean()), float(scores.std()) or 1.0
+        standard = (scores - self._location) / self._scale
+        normal = self._normal([opinions[a] for a in sample])
+        blocks = self._blocks(sample, normal)
+        self._scaler = Scaler(blocks)
+        self._process = GaussianProcess(seed)
+        self._process.fit(self._scaler(blocks), standard)
+        held_out = np.column_stack([self._process.held_out(), normal])
+        self._stack: Stack = stacked(["process", *self._names], held_out, standard, _PRIOR, seed)
+        among = self._process.predict(self._scaler(self._all(opinions)))[1]
+        self._usual = float(among.mean())
+
+    def __call__(
+        self, points: Sequence[Architecture], opinions: Mapping[Architecture, Opinions]
+    ) -> tuple[Array, Array]:
+        """Return mean and deviation `[n]`, in units of the sample's score.
+
+        The deviation is the weighing's held-out error, more where the process knows less.
+        """
+        normal = self._normal([opinions[a] for a in points])
+        mean, deviation = self._process.predict(self._scaler(self._blocks(points, normal)))
+        told = self._stack(np.column_stack([mean, normal]))
+        spread = self._stack.error * deviation / self._usual
+        return self._location + self._scale * told, self._scale * spread
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was learned, as JSON values."""
+        return {
+            "weights": {name: w for name, w in self._stack.weights.items() if w > 0},
+            "tau_held_out": self._stack.tau,
+            "best_single": self._stack.single,
+            "best_single_tau": self._stack.single_tau,
+        }
+
+    def _row(self, told: Opinions) -> Array:
+        return np.array([told.get(name, -np.inf) for name in self._names])
+
+    def _normal(self, told: Sequence[Opinions]) -> Array:
+        """Return opinions `[n, k]` as normal quantiles of their ranks among the candidates."""
+        columns = np.stack([self._row(t) for t in told]).T
+        ranks = [
+            (np.searchsorted(known, new, "left") + np.searchsorted(known, new, "right")) / 2
+            for known, new in zip(self._ranks.T, columns)
+        ]
+        quantiles: Array = norm.ppf((np.stack(ranks, axis=1) + 0.5) / (len(self._ranks) + 1))
+        return quantiles
+
+    def _all(self, opinions: Mapping[Architecture, Opinions]) -> list[Blocks]:
+        return self._blocks(list(opinions), self._normal(list(opinions.values())))
+
+    def _blocks(self, points: Sequence[Architecture], normal: Array) -> list[Blocks]:
+        return [(*self._features(a), row) for a, row in zip(points, normal)]

@@ -1,0 +1,197 @@
+"""A cheaper training in place of the whole one: shorter, on less data, smaller images or nets.
+
+Known weakness: a proxy that is too cheap ranks what learns fast, not what ends well. A whole
+schedule squeezed into a few steps ranks worse than the first steps of a long one, so the default
+keeps the rate constant and judges the average of the weights.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Estimate, Proposal
+from assay.cost import Budget, Cost, derive
+from assay.errors import InvalidSetting
+from assay.estimators.curves import extrapolate
+from assay.estimators.proxies import proxies
+from assay.estimators.training import Trained, Training, run_all
+from assay.space.space import Space
+from assay.train.loop import Trainer
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+
+__all__ = ["LowFidelity"]
+
+_KEPT = 256
+
+
+@dataclass
+class LowFidelity:
+    """Trains each architecture cheaply, by any mix of five proxies.
+
+    A proposal's `fidelity` is a share of this training: a rung of halving goes on from the state
+    that the rung below has left in memory, and gives the same bits as a training that never
+    stopped. A resumed search trains such a state again.
+
+    Source: Zhou et al. 2020, "EcoNAS: Finding Proxies for Economical Neural Architecture Search",
+    arXiv:2001.01233, for the reduced factors; Ru et al. 2021, "Speedy Performance Estimation for
+    Neural Architecture Search", arXiv:2006.04492, for the sum of training losses.
+
+    Args:
+        share: Of the recipe's steps, in (0, 1].
+        steps: Optimiser steps in place of a share; 0 for none.
+        data: Share of the training samples, each class alike.
+        resolution: Share of the side of the images; 0 for one half from 32 pixels on, else all.
+        variant: Options of a ready space that make it smaller, such as {"cells": 1}; None for those
+            that the space names as cheap.
+        proxy: Another task to train on, in place of the context's; its own kind of input.
+        score: "loss" (negative, on validation), "metric" (the task's own score), "training"
+            (negative sum of the training losses over the last `window`), or "fit" (negative loss
+            at the end of the recipe, extrapolated from `points`).
+        window: Share of the steps whose training losses are summed.
+        points: Times that the validation loss is looked at; a fit needs four.
+        schedule: Of the rate: "constant", or the recipe's "cosine" over the steps of the share.
+        ema: Decay of the averaged weights that are judged; 0 for none.
+        samples: Most validation samples to judge on; 0 for all.
+    Raises:
+        InvalidSetting: a share out of range, or a fit of fewer than four points.
+    """
+
+    share: float = 0.05
+    steps: int = 0
+    data: float = 1.0
+    resolution: float = 0.0
+    variant: dict[str, Any] | None = None
+    proxy: Any = None
+    score: Literal["loss", "metric", "training", "fit"] = "loss"
+    window: float = 0.5
+    points: int = 1
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema: float = 0.98
+    samples: int = 2048
+    heeds_fidelity: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("share", "data", "window"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InvalidSetting(
+                    f"estimator.{name}={getattr(self, name)!r} is a share: more than 0, at most 1"
+                )
+        if self.steps < 0 or not 0 <= self.resolution <= 1:
+            raise InvalidSetting(
+                f"estimator.steps={self.steps} must be 0 or more, and "
+                f"estimator.resolution={self.resolution} from 0 to 1"
+            )
+        if self.points < (4 if self.score == "fit" else 1):
+            raise InvalidSetting(
+                f"estimator.points={self.points} is too few for score={self.score!r}; give 4 or "
+                "more"
+            )
+        self._made: tuple[Space, Task] | None = None
+        self._states: OrderedDict[Architecture, tuple[int, Trained]] = OrderedDict()
+
+    def step_seconds(self, ctx: Context) -> float:
+        """Return 0: there is nothing to prepare."""
+        return 0.0
+
+    def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
+        """Prepare nothing."""
+        yield from ()
+
+    def training_step_seconds(self, ctx: Context) -> float:
+        """Time some steps of such a training, of a network drawn from the space."""
+        space, task = self._proxies(ctx)
+        network = space.fresh(space.canonical(space.sample(derive(ctx.seed, "timed"))), 0)
+        recipe = self._recipe(ctx.recipe)
+        return Trainer(network, task, recipe, steps=10**9, device=ctx.device).step_seconds()
+
+    def estimate_seconds(self, ctx: Context) -> float:
+        """Return the seconds of one estimate, from some timed steps."""
+        return self.steps_each(ctx) * self.training_step_seconds(ctx)
+
+    def steps_each(self, ctx: Context) -> int:
+        """Return the optimiser steps of one training at fidelity 1."""
+        whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+        return self.steps or max(1, round(self.share * whole))
+
+    def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
+        """Train each architecture cheaply; several at once where the executor can."""
+        points = [ctx.space.canonical(p.architecture) for p in proposals]
+        jobs = [self._job(ctx, a, p.fidelity) for a, p in zip(points, proposals)]
+        estimates: dict[int, Estimate] = {}
+        for i, trained in run_all(ctx, jobs):
+            self._keep(points[i], jobs[i].until, trained)
+            estimates[i] = self._estimate(ctx, jobs[i], proposals[i], trained)
+        return [estimates[i] for i in range(len(jobs))]
+
+    # --- one training -------------------------------------------------------------------------
+
+    def _job(self, ctx: Context, point: Architecture, fidelity: float) -> Training:
+        space, task = self._proxies(ctx)
+        steps = self.steps_each(ctx)
+        until = max(1, round(steps * fidelity))
+        at, begun = self._states.get(point, (0, None))
+        seed = int(derive(ctx.seed, "low fidelity").integers(2**31))
+        return Training(
+            space.fresh(point, seed), task, self._recipe(ctx.recipe), steps, until, ctx.device,
+            seed, self.points, self.samples or None, begun if at < until else None,
+            keep=fidelity < 1,
+        )  # fmt: skip
+
+    def _recipe(self, recipe: Recipe) -> Recipe:
+        return recipe.with_(schedule=self.schedule, ema=self.ema)
+
+    def _keep(self, point: Architecture, step: int, trained: Trained) -> None:
+        """Remember the longest training of an architecture that can go on, the latest few."""
+        if trained.state and step > self._states.get(point, (0, None))[0]:
+            self._states[point] = (step, trained)
+            self._states.move_to_end(point)
+            if len(self._states) > _KEPT:
+                self._states.popitem(last=False)
+
+    def _estimate(
+        self, ctx: Context, job: Training, proposal: Proposal, trained: Trained
+    ) -> Estimate:
+        metrics = {f"proxy_{name}": value for name, value in trained.figures.items()}
+        recent = trained.losses[-max(1, round(self.window * len(trained.losses))) :]
+        metrics["proxy_training_loss"] = sum(recent) / len(recent)
+        if self.score == "fit":
+            whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+            metrics["proxy_fitted_loss"] = extrapolate(trained.curve, whole)
+        made_from = {
+            "estimator": "low-fidelity", "steps": job.until, "of": job.whole, "data": self.data,
+            "task": job.task.name,
+        }  # fmt: skip
+        return Estimate(
+            self._score_of(job.task, trained, metrics), metrics, trained.cost, made_from
+        )
+
+    def _score_of(self, task: Task, trained: Trained, metrics: Mapping[str, float]) -> float:
+        if self.score == "metric":
+            return task.score_of(trained.figures)
+        named = {
+            "loss": "proxy_loss",
+            "training": "proxy_training_loss",
+            "fit": "proxy_fitted_loss",
+        }
+        return -metrics[named[self.score]]
+
+    def _proxies(self, ctx: Context) -> tuple[Space, Task]:
+        """Return the space whose networks are trained, and the task they are trained on."""
+        if self._made is None:
+            self._made = proxies(
+                ctx, variant=self.variant, resolution=self.resolution, data=self.data,
+                proxy=self.proxy,
+            )  # fmt: skip
+        return self._made
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return nothing: nothing is prepared."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up nothing."""

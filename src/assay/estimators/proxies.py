@@ -1,0 +1,50 @@
+"""The space and the task made cheap, as the estimators that train or measure networks use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.contracts import Context
+from assay.space.space import Space
+from assay.train.proxy import proxy_task
+from assay.train.splits import leaves
+from assay.train.task import Task
+
+__all__ = ["proxies"]
+
+_LARGE = 32
+
+
+def proxies(
+    ctx: Context,
+    *,
+    variant: Mapping[str, Any] | None = None,
+    resolution: float = 0.0,
+    data: float = 1.0,
+    proxy: Task | None = None,
+) -> tuple[Space, Task]:
+    """Return the space whose networks stand for those of the context, and the task they are given.
+
+    Args:
+        ctx: The space and task proper.
+        variant: Options that make the networks smaller; None for those that the space names itself.
+        resolution: Share of the side of images; 0 for one half from 32 pixels on, and else all.
+        data: Share of the training samples.
+        proxy: Another task in place of the context's; the space is made anew for its inputs.
+    Raises:
+        InvalidSetting: a space without such a variant, or data that cannot be cut.
+    """
+    task = ctx.task if proxy is None else proxy
+    options = dict(ctx.space.cheap if variant is None else variant)
+    if proxy is not None:
+        options |= {"input_shape": _shape(proxy), "num_classes": proxy.num_classes}
+    space = ctx.space.variant(**options) if options else ctx.space
+    share = resolution or (0.5 if min(_shape(task)[1:], default=0) >= _LARGE else 1.0)
+    return space, proxy_task(task, data=data, resolution=share, seed=ctx.seed)
+
+
+def _shape(task: Task) -> tuple[int, ...]:
+    """Return the shape of one input without its batch, () for what is no batch of images."""
+    first = next(leaves(task.example(1)))
+    return tuple(first.shape[1:]) if first.ndim == 4 else ()

@@ -1,0 +1,126 @@
+"""Training from scratch: the truth that every cheaper estimate is held against.
+
+Known weakness: it is no certainty either. Two seeds of one training differ, and how much they do is
+the noise that no estimator can see through; `metrics` states it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Estimate, Proposal
+from assay.cost import Budget, Cost, derive
+from assay.errors import InvalidSetting
+from assay.estimators.training import Trained, Training, run_all
+from assay.train.loop import Trainer
+
+__all__ = ["Scratch"]
+
+
+@dataclass
+class Scratch:
+    """Trains each architecture by the whole recipe, over some seeds; the score is the mean.
+
+    With the executor `processes`, several are trained at once, each on one thread.
+
+    Args:
+        seeds: Trainings of each architecture; the score is the mean of the task's score.
+        score: "metric" ranks by the task's own score, "loss" by the negative validation loss.
+    Raises:
+        InvalidSetting: fewer than one seed.
+    """
+
+    seeds: int = 1
+    score: str = "metric"
+    heeds_fidelity: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InvalidSetting(f"estimator.seeds={self.seeds} must be at least 1")
+        if self.score not in ("metric", "loss"):
+            raise InvalidSetting(f"estimator.score={self.score!r} must be 'metric' or 'loss'")
+
+    def step_seconds(self, ctx: Context) -> float:
+        """Return 0: there is nothing to prepare."""
+        return 0.0
+
+    def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
+        """Prepare nothing."""
+        yield from ()
+
+    def training_step_seconds(self, ctx: Context) -> float:
+        """Time some training steps of a network drawn from the space."""
+        network = ctx.space.fresh(ctx.space.sample(derive(ctx.seed, "timed")), 0)
+        trainer = Trainer(network, ctx.task, ctx.recipe, steps=10**9, device=ctx.device)
+        return trainer.step_seconds()
+
+    def steps_each(self, ctx: Context) -> int:
+        """Return the optimiser steps of one estimate at fidelity 1, all seeds together."""
+        return self.seeds * self._whole(ctx)
+
+    def estimate_seconds(self, ctx: Context) -> float:
+        """Return the seconds of one estimate, from some timed steps."""
+        return self.steps_each(ctx) * self.training_step_seconds(ctx)
+
+    def _whole(self, ctx: Context) -> int:
+        return ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+
+    def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
+        """Train each architecture over all seeds; `fidelity` is the share of the steps taken."""
+        whole = self._whole(ctx)
+        jobs = [
+            self.job(ctx, p.architecture, ("scratch", seed), max(1, round(whole * p.fidelity)))
+            for p in proposals
+            for seed in range(self.seeds)
+        ]
+        done: dict[int, Trained] = dict(run_all(ctx, jobs))
+        results = [done[i] for i in range(len(jobs))]
+        groups = [results[i : i + self.seeds] for i in range(0, len(results), self.seeds)]
+        return [self._estimate(ctx, p, group) for p, group in zip(proposals, groups)]
+
+    def job(
+        self, ctx: Context, architecture: Architecture, purpose: tuple[str, int], until: int
+    ) -> Training:
+        """Return the training of an architecture as a job for an executor.
+
+        Args:
+            ctx: Task, recipe, device and the study's seed.
+            architecture: A point of the space.
+            purpose: Names the initial weights and the order of the data: a word and a number.
+            until: Step of the recipe's schedule at which it stops.
+        """
+        drawn = int(derive(ctx.seed, *purpose).integers(2**31))
+        return Training(
+            ctx.space.fresh(ctx.space.canonical(architecture), drawn), ctx.task, ctx.recipe,
+            self._whole(ctx), until, ctx.device, drawn,
+        )  # fmt: skip
+
+    def _estimate(self, ctx: Context, proposal: Proposal, runs: Sequence[Trained]) -> Estimate:
+        scores = [self.score_of(ctx, run.figures) for run in runs]
+        metrics = {
+            f"scratch_{name}": statistics.fmean(run.figures[name] for run in runs)
+            for name in runs[0].figures
+        }
+        if len(scores) > 1:
+            metrics["scratch_spread"] = statistics.stdev(scores)
+        made_from: dict[str, Any] = {
+            "estimator": "scratch", "seeds": self.seeds, "fidelity": proposal.fidelity,
+            "scores": scores,
+        }  # fmt: skip
+        cost = sum((run.cost for run in runs), Cost())
+        return Estimate(statistics.fmean(scores), metrics, cost, made_from)
+
+    def score_of(self, ctx: Context, figures: Mapping[str, float]) -> float:
+        """Return the score of a trained network's validation figures."""
+        return ctx.task.score_of(figures) if self.score == "metric" else -figures["loss"]
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return nothing: nothing is prepared."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up nothing."""

@@ -1,0 +1,153 @@
+"""One network trained for some steps: the piece of work behind every estimate that trains."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from assay.contracts import Context
+from assay.cost import Cost
+from assay.hardware.count import count
+from assay.train.loop import Trainer
+from assay.train.recipe import Recipe
+from assay.train.task import Task, evaluate
+
+__all__ = ["Trained", "Training", "in_chunks", "run_all"]
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        figures: "loss" and the task's metrics on the validation split.
+        curve: (step, validation loss) at each point that was looked at, the last included.
+        losses: Mean training loss of each step, from the first.
+        cost: Of the steps taken now, validation included.
+        state: What a longer training goes on from; empty unless it was asked for.
+    """
+
+    figures: Mapping[str, float]
+    curve: Sequence[tuple[int, float]]
+    losses: Sequence[float]
+    cost: Cost
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Trains a network up to a step of a schedule and judges it on the validation split.
+
+    A job for any executor: what it returns is all that comes of it, so it may run in another
+    process. A network with averaged weights is judged by these.
+
+    Args:
+        network: Plain, with the weights it starts from; is trained in place where the job runs.
+        task: Training and validation splits.
+        recipe: How.
+        whole: Steps that the schedule is made for.
+        until: Step at which to stop.
+        device: Torch device.
+        seed: Names every draw.
+        points: How often to look at the validation loss on the way, the end included.
+        samples: Most validation samples to judge on; None for all.
+        begun: What an earlier training of the same network returned; None for none.
+        keep: Whether to return a state that a longer training can go on from.
+    """
+
+    network: nn.Module
+    task: Task
+    recipe: Recipe
+    whole: int
+    until: int
+    device: str = "cpu"
+    seed: int = 0
+    points: int = 1
+    samples: int | None = None
+    begun: Trained | None = None
+    keep: bool = False
+
+    def __call__(self) -> Trained:
+        """Train and judge."""
+        started = time.perf_counter()
+        trainer = Trainer(
+            self.network, self.task, self.recipe, steps=self.whole, device=self.device,
+            seed=self.seed,
+        )  # fmt: skip
+        curve, losses, seen = [], [], 0
+        if self.begun is not None and self.begun.state:
+            trainer.load_state_dict(self.begun.state)
+            curve, losses = list(self.begun.curve), list(self.begun.losses)
+        before = len(curve)
+        figures: Mapping[str, float] = {}
+        for stop in self._stops(trainer.step):
+            seen += trainer.run(stop - trainer.step).samples
+            figures = self._judge(trainer)
+            curve.append((stop, figures["loss"]))
+        losses += trainer.losses
+        macs = self._macs_of(seen, looks=len(curve) - before)
+        cost = Cost(time.perf_counter() - started, seen, macs, self.device)
+        return Trained(figures, curve, losses, cost, self._state(trainer))
+
+    def _stops(self, begun: int) -> list[int]:
+        """Return the steps to judge at, evenly spaced over the whole way."""
+        evenly = {round(self.until * (i + 1) / self.points) for i in range(self.points)}
+        return [*sorted(stop for stop in evenly if begun < stop < self.until), self.until]
+
+    def _macs_of(self, samples: int, looks: int) -> int:
+        """Return the MACs of training on some samples and of judging so many times."""
+        inputs, _ = next(self.task.valid.batches(1, device=self.device, limit=1))
+        each = count(self.network, inputs).macs
+        judged = min(self.samples or len(self.task.valid), len(self.task.valid))
+        return each * (3 * samples + looks * judged)
+
+    def _judge(self, trainer: Trainer) -> dict[str, float]:
+        with trainer.averaged() as network:
+            batches = self.task.valid.batches(
+                _EVALUATION_BATCH, device=self.device, limit=self.samples
+            )
+            return evaluate(network, batches, self.task)
+
+    def _state(self, trainer: Trainer) -> dict[str, Any]:
+        if not self.keep:
+            return {}
+        state = trainer.state_dict()
+        return {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+
+
+def run_all(ctx: Context, jobs: Sequence[Training]) -> Iterator[tuple[int, Trained]]:
+    """Run trainings on the context's executor; yield (index, what came of it) as they end.
+
+    Raises:
+        AssayError: of a training that failed, when its turn comes.
+    """
+    submitted = [ctx.executor.submit(job) for job in jobs]
+    order = {id(job): i for i, job in enumerate(submitted)}
+    try:
+        for job in ctx.executor.gather(submitted):
+            yield order[id(job)], job.result()
+    finally:
+        for job in submitted:
+            ctx.executor.cancel(job)
+
+
+def in_chunks(ctx: Context, trainer: Trainer) -> Iterator[Cost]:
+    """Run a training to its end on the context's executor; yield its cost about once a second."""
+    chunk = 1
+    while not trainer.done:
+        before = trainer.step
+        job = ctx.executor.submit(partial(trainer.run, chunk), in_place=True)
+        for ended in ctx.executor.gather([job]):
+            ended.result()
+        cost = job.result()
+        yield cost
+        per_step = cost.wall_s / (trainer.step - before)
+        chunk = max(1, min(4 * chunk, math.ceil(1.0 / max(per_step, 1e-6))))

@@ -1,0 +1,265 @@
+"""Signals at initialisation: what an untrained network tells, added up by rank.
+
+Known weakness: which signal ranks well depends on the space and the data, and some rank the wrong
+way round on spaces other than those of their papers (Krishnakumar et al. 2022, "NAS-Bench-Suite-
+Zero", arXiv:2210.03230). Nothing here has seen a trained network. Compare it with `params` and
+`macs` before you trust it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Estimate, Proposal
+from assay.cost import Budget, Cost, derive
+from assay.errors import AssayError, InvalidSetting, nearest
+from assay.estimators.proxies import proxies
+from assay.signals import SIGNALS, attempt
+from assay.space.space import Space
+from assay.train.splits import map_tensors
+from assay.train.task import Batch, Task
+
+__all__ = ["EIGHT", "ZeroCost"]
+
+EIGHT = (
+    "naswot", "synflow", "jacob_cov", "zico",
+    "expressivity", "progressivity", "trainability", "macs",
+)  # fmt: skip
+"""The signals added up by default: four of different kinds, and AZ-NAS's four proxies."""
+
+_TOGETHER = 8
+_TRIES = 20
+
+
+@dataclass
+class ZeroCost:
+    """Scores architectures by signals at initialisation; trains nothing.
+
+    The score is the sum over signals of log q, where q is the share of a reference sample of random
+    architectures that a value exceeds; nothing is fitted. A signal that is not defined for an
+    architecture, or not finite, is its lowest; one that no architecture of the sample has is left
+    out. A single signal is the score as it is, and needs no sample.
+
+    Source: the signals' papers, see `assay.signals`; the sum of log ranks is that of Lee & Ham
+    2024, "AZ-NAS", arXiv:2403.19232, section 3; differs: ranks in a fixed sample in place of those
+    among all candidates, so that a score depends on no other.
+
+    Args:
+        signals: Keys of `assay.signals.SIGNALS`.
+        reference: Distinct random architectures that values are ranked in; fewer where the space
+            or the steps of the budget have fewer.
+        batch: Training samples that signals are measured on, the same for all architectures.
+        variant: Options of a ready space that make it smaller; None for those that it names as
+            cheap.
+        resolution: Share of the side of images; 0 for one half from 32 pixels on, else all.
+    Raises:
+        InvalidSetting: an unknown or repeated signal, or none; a count that is too small.
+    """
+
+    signals: tuple[str, ...] = EIGHT
+    reference: int = 64
+    batch: int = 64
+    variant: dict[str, Any] | None = None
+    resolution: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.signals:
+            if name not in SIGNALS:
+                raise InvalidSetting(f"unknown signal {name!r}; {nearest(name, SIGNALS)}")
+        if not self.signals or len(set(self.signals)) < len(self.signals):
+            raise InvalidSetting(f"estimator.signals={self.signals!r} must name each signal once")
+        for name, fewest in (("reference", 2), ("batch", 4)):
+            if getattr(self, name) < fewest:
+                given = getattr(self, name)
+                raise InvalidSetting(f"estimator.{name}={given} must be at least {fewest}")
+        self._measured: list[tuple[Architecture, _Signals]] = []
+        self._batch: Batch | None = None
+        self._made: tuple[Space, Task] | None = None
+
+    # --- the reference sample -----------------------------------------------------------------
+
+    def step_seconds(self, ctx: Context) -> float:
+        """Time the signals of two architectures; a step measures one of the reference sample."""
+        if len(self.signals) == 1:
+            return 0.0
+        points = self._sample(ctx)[:2]
+        started = time.perf_counter()
+        self._measure(ctx, points)
+        return (time.perf_counter() - started) / len(points)
+
+    def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
+        """Measure the reference sample, one architecture a step; yields after each few.
+
+        With `budget.steps` the sample has no more than so many.
+        """
+        points = self._sample(ctx) if len(self.signals) > 1 else []
+        wanted = len(points) if budget.steps is None else min(len(points), budget.steps)
+        while len(self._measured) < wanted:
+            started, done = time.perf_counter(), len(self._measured)
+            few = points[done : min(done + _TOGETHER, wanted)]
+            self._measured += zip(few, self._measure(ctx, few))
+            wall_s = time.perf_counter() - started
+            yield Cost(wall_s, len(few) * self._samples(ctx), 0, ctx.device)
+
+    def _sample(self, ctx: Context) -> list[Architecture]:
+        rng, found = derive(ctx.seed, "zero-cost", "reference"), dict[Architecture, None]()
+        for _ in range(_TRIES * self.reference):
+            found[ctx.space.canonical(ctx.space.sample(rng))] = None
+            if len(found) == self.reference:
+                break
+        return list(found)
+
+    # --- scores -------------------------------------------------------------------------------
+
+    def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
+        """Measure architectures and rank each in the reference sample.
+
+        Raises:
+            InvalidSetting: no reference sample, or no signal that is defined for it.
+        """
+        estimates: list[Estimate] = []
+        for start in range(0, len(proposals), _TOGETHER):
+            few = proposals[start : start + _TOGETHER]
+            started = time.perf_counter()
+            points = [ctx.space.canonical(p.architecture) for p in few]
+            measured = self._measure(ctx, points)
+            wall_s = (time.perf_counter() - started) / len(few)
+            cost = Cost(wall_s, self._samples(ctx), 0, ctx.device)
+            estimates += [self._estimate(signals, cost) for signals in measured]
+        return estimates
+
+    def _estimate(self, signals: _Signals, cost: Cost) -> Estimate:
+        if len(self.signals) == 1:
+            for refusal in signals.refused.values():
+                raise refusal
+            (score,) = signals.values.values()
+            return Estimate(score, signals.values, cost, self._made_from(signals, self.signals))
+        columns = self._columns()
+        score = sum(
+            math.log(_quantile(signals.values.get(name, -math.inf), column))
+            for name, column in columns.items()
+        )
+        first = self._measured[0][1]
+        left_out = {n: str(first.refused[n]) for n in self.signals if n not in columns}
+        made_from = {
+            **self._made_from(signals, columns),
+            "reference": len(self._measured),
+            "left_out": left_out,
+        }
+        return Estimate(score, signals.values, cost, made_from)
+
+    def _made_from(self, signals: _Signals, kept: Iterable[str]) -> dict[str, Any]:
+        undefined = {n: str(signals.refused[n]) for n in kept if n in signals.refused}
+        return {"estimator": "zero-cost", "signals": list(kept), "undefined": undefined}
+
+    def _columns(self) -> dict[str, list[float]]:
+        """Return the values of the reference sample by signal, of those that it has any of."""
+        if not self._measured:
+            raise InvalidSetting(
+                "zero-cost ranks signals in a reference sample, and has none yet: prepare it first"
+            )
+        told = [signals for _, signals in self._measured]
+        columns = {
+            name: [signals.values.get(name, -math.inf) for signals in told]
+            for name in self.signals
+            if any(name in signals.values for signals in told)
+        }
+        if not columns:
+            why = "; ".join(str(refusal) for refusal in told[0].refused.values())
+            raise InvalidSetting(f"no signal is defined for the networks of this space: {why}")
+        return columns
+
+    # --- measuring ----------------------------------------------------------------------------
+
+    def _measure(self, ctx: Context, points: Sequence[Architecture]) -> list[_Signals]:
+        seed = int(derive(ctx.seed, "zero-cost", "weights").integers(2**31))
+        batch = self._data(ctx)
+        jobs = []
+        space, task = self._proxies(ctx)
+        for point in points:
+            network = space.fresh(point, seed).to(ctx.device)
+            measuring = _Measuring(network, self.signals, batch, task, seed)
+            jobs.append(ctx.executor.submit(measuring))
+        try:
+            for job in ctx.executor.gather(jobs):
+                job.result()
+        finally:
+            for job in jobs:
+                ctx.executor.cancel(job)
+        return [job.result() for job in jobs]
+
+    def _data(self, ctx: Context) -> Batch:
+        """Return the training batch, unaugmented, that all architectures are measured on."""
+        if self._batch is None:
+            _, task = self._proxies(ctx)
+            drawn = task.train.train_batches(self.batch, seed=ctx.seed, device=ctx.device)
+            inputs, targets = next(drawn)
+            size = self.batch  # a user's own loader has batches of its own
+            self._batch = (map_tensors(inputs, lambda t: t[:size]), targets[:size])
+        return self._batch
+
+    def _proxies(self, ctx: Context) -> tuple[Space, Task]:
+        if self._made is None:
+            self._made = proxies(ctx, variant=self.variant, resolution=self.resolution)
+        return self._made
+
+    def _samples(self, ctx: Context) -> int:
+        return len(self._data(ctx)[1])
+
+    # --- state --------------------------------------------------------------------------------
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the reference sample so far: architectures as JSON, values and refusals."""
+        rows = [
+            [point.to_json(), signals.values, {n: str(r) for n, r in signals.refused.items()}]
+            for point, signals in self._measured
+        ]
+        return {"reference": rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a reference sample; `prepare` goes on from it."""
+        self._measured = [
+            (
+                Architecture.from_json(text),
+                _Signals(dict(values), {n: InvalidSetting(r) for n, r in refused.items()}),
+            )
+            for text, values, refused in state["reference"]
+        ]
+
+
+@dataclass(frozen=True)
+class _Signals:
+    """What one architecture tells: values of signals, and for the others why they have none."""
+
+    values: dict[str, float]
+    refused: dict[str, AssayError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """A job for any executor: measures one network."""
+
+    network: nn.Module
+    names: tuple[str, ...]
+    batch: Batch
+    task: Task
+    seed: int
+
+    def __call__(self) -> _Signals:
+        return _Signals(
+            *attempt(self.network, self.names, batch=self.batch, task=self.task, seed=self.seed)
+        )
+
+
+def _quantile(value: float, column: Sequence[float]) -> float:
+    """Return the mid-rank of a value among a sample and itself, as a share in (0, 1)."""
+    below = sum(other < value for other in column)
+    equal = sum(other == value for other in column)
+    return (below + (equal + 1) / 2) / (len(column) + 1)

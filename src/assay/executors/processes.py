@@ -1,0 +1,184 @@
+"""Several jobs at once, each in a process of its own with its own threads.
+
+A process forked after a library has started OpenMP threads has their locks but not the threads,
+and hangs in its first parallel loop; torch starts them at its first convolution. So workers are
+started anew: by loky, which also sends functions made on the spot and needs no `__main__` guard.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import loky
+import torch
+from loky.process_executor import TerminatedWorkerError
+
+from assay.contracts import Job
+from assay.errors import InvalidSetting, WorkerDied
+from assay.executors.inline import Inline
+
+__all__ = ["Processes"]
+
+T = TypeVar("T")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass
+class Processes:
+    """Runs jobs in worker processes, so that cores are full and none is asked for twice.
+
+    A job starts as soon as a worker is free. What is sent and returned is copied; a job that is
+    submitted `in_place` runs in this process instead, when it is gathered. A worker serves one job
+    after another and ends with this object or this process, however that ends. Sent along to a
+    worker, this object becomes an `Inline` there: workers start no workers.
+
+    Args:
+        workers: Processes at once; 0 for as many as physical cores, by `threads`, give room to.
+        threads: Threads of each.
+    Raises:
+        InvalidSetting: a count that cannot be.
+    """
+
+    workers: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.threads < 1:
+            raise InvalidSetting(
+                f"processes need workers of at least 0 and threads of at least 1, not "
+                f"{self.workers} and {self.threads}"
+            )
+        self._waiting: deque[Job[Any]] = deque()
+        self._running: dict[Future[Any], tuple[Job[Any], _Worker]] = {}
+        self._idle: list[_Worker] = []
+
+    def __reduce__(self) -> tuple[type[Inline], tuple[()]]:
+        return Inline, ()
+
+    def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
+        """Take a piece of work; it starts at once if a worker is free."""
+        job = Job(work, in_place)
+        if not in_place:
+            self._waiting.append(job)
+            self._fill()
+        return job
+
+    def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
+        """Yield the jobs as they end, those in place first.
+
+        `result` raises what a job raised, or `WorkerDied` where its worker was killed or crashed;
+        other jobs go on. An interruption by the user ends all workers at once and is raised here;
+        jobs that had not ended are cancelled.
+
+        Raises:
+            ValueError: a job of another executor.
+        """
+        yield from Inline().gather([job for job in jobs if job.in_place])
+        left = [job for job in jobs if not job.in_place]
+        while left := [job for job in left if not job.cancelled]:
+            ended = next((job for job in left if job.done), None)
+            if ended is None:
+                self._await(left)
+            else:
+                left = [job for job in left if job is not ended]
+                yield ended
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Take back a job that has not ended; if it is running, its worker is killed."""
+        if job.done:
+            return
+        job.cancelled = True
+        self._waiting = deque(other for other in self._waiting if other is not job)
+        for future, (running, worker) in list(self._running.items()):
+            if running is job:
+                del self._running[future]
+                worker.kill()
+        self._fill()
+
+    def _fill(self) -> None:
+        """Start what waits while there is room."""
+        limit = self.workers or max(1, loky.cpu_count(only_physical_cores=True) // self.threads)
+        while self._waiting and len(self._running) < limit:
+            worker = self._idle.pop() if self._idle else _Worker(self.threads)
+            job = self._waiting.popleft()
+            try:
+                self._running[worker.start(job.work)] = (job, worker)
+            except loky.BrokenProcessPool:  # it died while it was idle: another takes the job
+                self._waiting.appendleft(job)
+
+    def _await(self, jobs: Sequence[Job[Any]]) -> None:
+        """Wait until a job ends, book all that have, and start others in their place."""
+        known = [*self._waiting, *(job for job, _ in self._running.values())]
+        if not {id(job) for job in known}.issuperset(map(id, jobs)):
+            raise ValueError("gather a job by the executor that it was submitted to")
+        try:
+            ended = wait(self._running, return_when=FIRST_COMPLETED).done
+        except BaseException:
+            for job in known:
+                self.cancel(job)
+            raise
+        for future in ended:
+            job, worker = self._running.pop(future)
+            job.error = worker.error_of(future)
+            job.value = None if job.error is not None else future.result()
+            job.done = True
+            if worker.alive:
+                self._idle.append(worker)
+        self._fill()
+
+
+class _Worker:
+    """One process, as a pool of one: so that it is known whose job ends with it."""
+
+    def __init__(self, threads: int) -> None:
+        self.alive = True
+        self._pool = loky.ProcessPoolExecutor(
+            max_workers=1, initializer=_begin, initargs=(threads, os.getpid()),
+            env=dict.fromkeys(_THREADS, str(threads)),
+        )  # fmt: skip
+
+    def start(self, work: Callable[[], Any]) -> Future[Any]:
+        """Send a job; the process starts with the first."""
+        future: Future[Any] = self._pool.submit(work)
+        return future
+
+    def error_of(self, future: Future[Any]) -> BaseException | None:
+        """Return what an ended job raised, in words of ours if the process ended with it."""
+        error = future.exception()
+        self.alive = not isinstance(error, loky.BrokenProcessPool)
+        if not isinstance(error, TerminatedWorkerError):
+            return error
+        how = re.search(r"\{(.+)\}", str(error))
+        died = WorkerDied(
+            f"the process of a job ended before it did ({how[1] if how else 'no exit code'}): "
+            "SIGKILL is mostly a lack of memory; try fewer workers or a smaller batch"
+        )
+        died.__cause__ = error
+        return died
+
+    def kill(self) -> None:
+        """End the process at once, with whatever it started."""
+        self.alive = False
+        self._pool.shutdown(wait=True, kill_workers=True)
+
+
+def _begin(threads: int, parent: int) -> None:
+    """Set a new worker up: its threads, and to end when its parent does and not before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which decides
+    torch.set_num_threads(threads)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

@@ -1,0 +1,112 @@
+"""`audit`: how far each estimator can be trusted on one task, and what it costs there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from assay.architecture import Architecture
+from assay.contracts import Estimator, Executor
+from assay.cost import Budget
+from assay.errors import InvalidSetting
+from assay.run import names
+from assay.run.auditing import Audit, Auditing, AuditPlan
+from assay.run.events import Listener, silent
+from assay.run.face import training_device
+from assay.run.plan import versions
+from assay.run.steps import Steps
+from assay.space.space import Space
+from assay.study.store import Study
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+
+__all__ = ["audit"]
+
+
+def audit(
+    space: Space,
+    task: Task,
+    *,
+    estimators: Sequence[str | Estimator] = ("all",),
+    num: int = 40,
+    seeds: int = 2,
+    budget: str | float | Budget = "1h",
+    out: str | Path | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    truths: Mapping[Architecture, float] | None = None,
+    train_on: str = "auto",
+    executor: str | Executor = "inline",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    on_event: Listener = silent,
+    origin: Mapping[str, Any] | None = None,
+) -> Audit:
+    """Hold estimators against the truth on a user's own task, and say which to use.
+
+    A sample of distinct architectures, spread over the space's MACs, is trained by the whole recipe
+    over some seeds; its mean score on the validation split is the truth. Then every estimator
+    prepares and scores the same architectures; none sees a truth. Parameters and MACs are rows of
+    the same table. The same call on the same folder continues; with more architectures, seeds or
+    estimators the folder's audit grows, and no truth is trained twice.
+
+    Args:
+        space: What is audited on.
+        task: Data, loss and score.
+        estimators: Names or objects; "all" for every name there is.
+        num: Architectures with a truth.
+        seeds: Trainings of each, which tell the noise of the truth.
+        budget: A time for everything, half of it for the truths ("3h"), or counts:
+            "steps=300,epochs=4" for each estimator's preparation and each truth's training.
+        out: Folder of the audit; None for a new one under `runs/`.
+        seed: Names every random draw.
+        recipe: How truths are trained; `epochs` are the most that a time budget gives each.
+        truths: Published truths by canonical architecture, higher is better, in place of training;
+            the sample is drawn from them.
+        train_on: "cpu", "cuda", or "auto".
+        executor: Name or object that runs trainings.
+        settings: Options of estimators given by name: {"one-shot": {"paths": "fair"}}.
+        on_event: Called with an `Event` whenever something happens.
+        origin: How to name the space and task again, kept as text.
+    Returns:
+        Table, verdict and folder.
+    Raises:
+        InvalidSetting: a name, option or number that does not exist or fit; published truths of
+            fewer architectures than asked for.
+        InvalidStudy: `out` holds something else, or an audit of another space, task or recipe.
+    """
+    if num < 2 or seeds < 1:
+        raise InvalidSetting(
+            f"an audit of {num} architectures by {seeds} seeds: give 2 and 1 or more"
+        )
+    chosen = _named(estimators, settings or {})
+    plan = AuditPlan(
+        space, task, recipe or Recipe(), chosen, num, seeds, Budget.parse(budget),
+        Path(out) if out is not None else Path("runs") / f"audit-{datetime.now():%Y%m%d-%H%M%S}",
+        seed, truths, training_device(train_on),
+        names.resolve("executor", names.EXECUTORS, executor), dict(origin or {}),
+    )  # fmt: skip
+    with Study.open(
+        plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}
+    ) as study:
+        study.begin_session(versions())
+        found = Auditing(plan, study, Steps(study, on_event)).run()
+        study.end_session()
+    return found
+
+
+def _named(
+    given: Sequence[str | Estimator], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Estimator]:
+    """Return the estimators by name; one given twice, or an object, is numbered."""
+    wanted = [n for g in given for n in (names.ESTIMATORS if g == "all" else (g,))]
+    chosen: dict[str, Estimator] = {}
+    for i, one in enumerate(wanted):
+        name = one if isinstance(one, str) else f"{type(one).__name__}"
+        made = names.resolve("estimator", names.ESTIMATORS, one, settings.get(name))
+        chosen[name if name not in chosen else f"{name} {i}"] = made
+    for name in settings:
+        if name not in chosen:
+            raise InvalidSetting(f"settings of {name!r}, which is not audited: {', '.join(chosen)}")
+    return chosen

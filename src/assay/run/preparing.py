@@ -1,0 +1,56 @@
+"""Preparing an estimator so that a kill loses seconds: state saved on the way, taken up again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from assay.contracts import Context, Estimator
+from assay.cost import Budget
+from assay.run.steps import Step
+from assay.train.files import load_tensors, save_tensors
+
+__all__ = ["prepare"]
+
+_SAVE_EVERY_S = 5.0
+
+
+def prepare(
+    estimator: Estimator, ctx: Context, step: Step, steps: int, *, out: Path, name: str
+) -> None:
+    """Prepare an estimator for `steps` steps in all, from where an earlier run left it.
+
+    Args:
+        estimator: Fresh; what an earlier run saved is loaded.
+        ctx: What it may use.
+        step: Under way; its pointer says what was saved.
+        steps: Of training, as `Estimator.prepare` understands them.
+        out: Folder of the study.
+        name: How files of its state are called.
+    """
+    if step.pointer:
+        estimator.load_state_dict(load_tensors(out / step.pointer))
+    saved, samples = time.monotonic(), 0
+    for cost in estimator.prepare(ctx, Budget(steps=steps)):
+        samples += cost.samples
+        step.done = min(steps, step.done + cost.samples // ctx.recipe.batch_size)
+        step.tell()
+        if time.monotonic() - saved >= _SAVE_EVERY_S:
+            _save(estimator, ctx, step, samples, out, name)
+            saved, samples = time.monotonic(), 0
+    if not step.finished:
+        step.done = steps
+        _save(estimator, ctx, step, samples, out, name)
+
+
+def _save(
+    estimator: Estimator, ctx: Context, step: Step, samples: int, out: Path, name: str
+) -> None:
+    """Write the state under a new name, then book it and the cost at once."""
+    old, new = step.pointer, f"weights/{name}-{step.done}.safetensors"
+    if new == old:  # something was done, but no step was counted
+        new = f"weights/{name}-{step.done}-more.safetensors"
+    save_tensors(out / new, dict(estimator.state_dict()))
+    step.checkpoint(pointer=new, samples=samples, device=ctx.device)
+    if old:
+        (out / old).unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""A task made cheaper: less data, each class alike, at a lower resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.cost import derive
+from assay.errors import InvalidSetting
+from assay.train.splits import Batch, InMemory, Split, Streamed, map_tensors
+from assay.train.task import Task
+
+__all__ = ["proxy_task"]
+
+
+class _Resized:
+    """A split whose images are scaled, batch by batch, on the device that they are used on."""
+
+    def __init__(self, split: Split, factor: float) -> None:
+        self._split = split
+        self._factor = factor
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def train_batches(
+        self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
+    ) -> Iterator[Batch]:
+        for inputs, targets in self._split.train_batches(
+            size, seed=seed, start=start, device=device
+        ):
+            yield map_tensors(inputs, self._resize), targets
+
+    def batches(
+        self, size: int, *, device: str = "cpu", limit: int | None = None
+    ) -> Iterator[Batch]:
+        for inputs, targets in self._split.batches(size, device=device, limit=limit):
+            yield map_tensors(inputs, self._resize), targets
+
+    def _resize(self, images: Tensor) -> Tensor:
+        """Average over areas; tensors that are no images `[N, C, H, W]` stay."""
+        if images.ndim != 4 or not images.is_floating_point():
+            return images
+        size = [max(1, round(self._factor * side)) for side in images.shape[2:]]
+        return F.interpolate(images, size=size, mode="area")
+
+
+def proxy_task(task: Task, *, data: float = 1.0, resolution: float = 1.0, seed: int = 0) -> Task:
+    """Return a task with a share of the training samples and images of a share of the side.
+
+    The validation split keeps its samples, and the test split is left out: a proxy opens none.
+    The returned task shares the tensors of the given one where it can.
+
+    Args:
+        task: The task proper; itself is returned where nothing is made smaller.
+        data: Share of the training samples, in (0, 1]; of classes in memory each alike.
+        resolution: Share of the side of images `[N, C, H, W]`, in (0, 1].
+        seed: Names the samples kept.
+    Raises:
+        InvalidSetting: a share out of range, or fewer samples asked of a DataLoader.
+    """
+    for name, value in (("data", data), ("resolution", resolution)):
+        if not 0 < value <= 1:
+            raise InvalidSetting(f"{name}={value!r} is a share: give more than 0 and at most 1")
+    if data == 1 and resolution == 1:
+        return task
+    train, valid = task.train, task.valid
+    if data < 1:
+        train = _fewer(train, data, seed, classes=task.classes)
+    if resolution < 1:
+        train, valid = _Resized(train, resolution), _Resized(valid, resolution)
+    return Task(
+        train, valid, loss=None if task.classes else task.loss, metrics=task.metrics,
+        score=task.score, augment=task.augment, name=f"{task.name} (proxy)",
+        num_classes=task.num_classes, class_names=task.class_names,
+    )  # fmt: skip
+
+
+def _fewer(split: Split, share: float, seed: int, *, classes: bool) -> Split:
+    if isinstance(split, InMemory):
+        kept = torch.from_numpy(_chosen(split, share, seed, classes))
+        inputs: Any = map_tensors(split.inputs, lambda t: t[kept])
+        return InMemory(inputs, split.targets[kept], split.prepare)
+    if isinstance(split, Streamed):
+        count = max(2, round(share * len(split)))
+        order = derive(seed, "fewer samples").permutation(len(split))[:count]
+        return Streamed(torch.utils.data.Subset(split.dataset, sorted(int(i) for i in order)))
+    raise InvalidSetting(
+        f"data={share:g} needs samples that can be chosen by number, but the training split is a "
+        f"{type(split).__name__}; give the Task a Dataset or arrays, or leave data at 1"
+    )
+
+
+def _chosen(
+    split: InMemory, share: float, seed: int, classes: bool
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the numbers of the samples kept, in order; of classes at least one of each."""
+    rng = derive(seed, "fewer samples")
+    groups = [np.arange(len(split))]
+    if classes and split.targets.ndim == 1:
+        labels = split.targets.numpy()
+        groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    kept = [rng.permutation(group)[: max(1, round(share * len(group)))] for group in groups]
+    return np.sort(np.concatenate(kept))

@@ -1,0 +1,100 @@
+"""What a table means, in plain words; nothing is called better than its interval allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from assay.trust.ceiling import Ceiling
+from assay.trust.compare import Difference
+from assay.trust.interval import Interval
+from assay.trust.table import Row, Table
+
+__all__ = ["verdict"]
+
+_COUNTING = {"macs": "counting MACs", "params": "counting parameters"}
+_UNITS = ((3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+
+
+def verdict(table: Table, *, budgets_s: Sequence[float] = (600.0, 3600.0)) -> list[str]:
+    """Say which estimator to use, which is not worth its price, and what noise allows.
+
+    For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`.
+
+    Args:
+        table: Of an audit.
+        budgets_s: Seconds, ascending; time without limit comes after them.
+    Returns:
+        Sentences, the most useful first.
+    """
+    ranked = [row for row in table.rows if row.tau.value is not None]
+    if not ranked:
+        reasons = dict.fromkeys(row.tau.reason for row in table.rows)
+        return [f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."]
+    said = [_advice(table, budgets_s)]
+    if any(d.real for d in (*table.pairs, *table.against_baseline)):
+        said += [_against(d) for d in table.against_baseline]
+    elif len(ranked) > 1:
+        said.insert(0, f"{table.num} architectures are too few to tell any of them apart.")
+    if table.ceiling is not None and table.ceiling.mean.value is not None:
+        said.append(_ceiling(table.ceiling))
+    said += [
+        f"{row.estimator} failed on {row.num_failed} of {table.num} architectures; "
+        "they count against it."
+        for row in table.rows
+        if row.num_failed
+    ]
+    said += [f"{r.estimator} has no tau: {r.tau.reason}." for r in table.rows if r not in ranked]
+    return said
+
+
+def _advice(table: Table, budgets_s: Sequence[float]) -> str:
+    """Name an estimator for each budget; budgets with the same one share it."""
+    tiers = [(f"under {_duration(s)}", table.cheapest(s), table.best(s)) for s in budgets_s]
+    tiers.append(("with more time", table.cheapest(), table.best()))
+    shared = [list(group) for _, group in groupby(tiers, lambda tier: tier[1])]
+    parts = []
+    for when, row, best in (group[-1] for group in shared):
+        what = "none scores 1,000 architectures" if row is None else f"use {_use(row, best)}"
+        parts.append(f"{'whatever the budget' if len(shared) == 1 else when} {what}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _use(row: Row, best: Row | None) -> str:
+    why = ""
+    if best is not None and best != row:
+        why = f", the cheapest not shown to be worse than {best.estimator}"
+    return (
+        f"{row.estimator}{why} (tau {row.tau}; 1,000 architectures in {_duration(row.thousand_s)})"
+    )
+
+
+def _against(gap: Difference) -> str:
+    bar = _COUNTING.get(gap.other, gap.other)
+    value = gap.tau.value or 0.0
+    if gap.tau.low is None:
+        return f"{gap.one} cannot be told from {bar}: difference in tau {gap.tau}."
+    word = "not better" if not gap.real else "better" if value > 0 else "worse"
+    figures = f"difference in tau {value:z.2f}, interval {_ends(gap.tau)}"
+    chance = gap.tau.excludes(0.0) and not gap.real and value > 0
+    more = f", which does not outlast Holm's correction (p {gap.p_holm:.2f})" if chance else ""
+    return f"{gap.one} is {word} than {bar} here: {figures}{more}."
+
+
+def _ceiling(ceiling: Ceiling) -> str:
+    return (
+        f"Two trainings of the same architectures agree at tau {ceiling.between}; against truths "
+        f"of {ceiling.num_seeds:g} seeds nothing can be expected above {ceiling.mean.value:.2f}."
+    )
+
+
+def _ends(interval: Interval) -> str:
+    return f"{interval.low:z.2f} to {interval.high:z.2f}"
+
+
+def _duration(seconds: float) -> str:
+    """Write seconds in the largest unit of which there is one: "10 minutes", "1.5 hours"."""
+    size, unit = next(((size, u) for size, u in _UNITS if seconds >= size), _UNITS[-1])
+    amount = f"{seconds / size:.{0 if seconds >= 10 * size else 1}f}".removesuffix(".0")
+    return f"{amount} {unit}{'' if amount == '1' else 's'}"

@@ -1,0 +1,239 @@
+"""Deeper networks: layers that begin as the identity, and branches that begin as zero."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from assay.errors import InvalidSetting, UnsupportedLayer, nearest
+from assay.train.task import call_model
+from assay.weights.morph.channels import Axis
+from assay.weights.morph.flow import trace
+from assay.weights.morph.same import judging
+
+__all__ = ["add_branch", "deepen", "silence"]
+
+_IDEMPOTENT = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+_ACTIVATIONS = "torch.nn.modules.activation"
+_CONVOLUTIONS = {-2: nn.Conv1d, -3: nn.Conv2d, -4: nn.Conv3d}
+_NORMS: dict[int, type[nn.Module]] = {
+    -1: nn.BatchNorm1d, -2: nn.BatchNorm1d, -3: nn.BatchNorm2d, -4: nn.BatchNorm3d,
+}  # fmt: skip
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+
+
+def deepen(
+    model: nn.Module,
+    after: str,
+    *,
+    kernel: int = 3,
+    batch: Any = None,
+    noise: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> nn.Module:
+    """Return a copy of a model with one more layer, which begins as the identity.
+
+    After an activation f the new layer is followed by f again, which changes nothing where
+    f(f(v)) = f(v). After any other layer it is linear.
+
+    Source: Chen, Goodfellow, Shlens 2015, "Net2Net: Accelerating Learning via Knowledge Transfer",
+    arXiv:1511.05641, on Net2DeeperNet; differs: the statistics of the new batch norm are those of
+    one batch in eval mode, so the function is kept in eval mode and nearly kept in train mode.
+
+    Args:
+        model: Left as it is; torch.fx must be able to trace it.
+        after: Module path of an activation or another layer, called once.
+        kernel: Side of the new convolution, odd; a linear layer has none.
+        batch: Inputs `[N, ...]` from which a batch norm behind the new layer is set to be the
+            identity; None for no batch norm.
+        noise: Deviation of what is added to the new weights, as a multiple of theirs.
+        rng: Draws the noise.
+    Raises:
+        InvalidSetting: no such layer, an even kernel, or noise without `rng`.
+        UnsupportedLayer: an activation that is not idempotent (use `add_branch`), a layer that is
+            called more than once, or channels that cannot be followed.
+    """
+    twin, place, axis = _opened(model, after, kernel)
+    act = type(place).__module__ == _ACTIVATIONS
+    if act and not isinstance(place, _IDEMPOTENT):
+        name = type(place).__name__
+        raise UnsupportedLayer(
+            f"{after!r} is a {name}, and {name}({name}(v)) is not {name}(v), so a layer behind it "
+            "cannot begin as the identity; use add_branch, which begins as zero behind anything"
+        )
+    layer = _identity(axis, kernel).to(_like(twin))
+    if noise:
+        if rng is None:
+            raise InvalidSetting(f"noise={noise:g} is drawn: give rng")
+        drawn = torch.from_numpy(rng.standard_normal(tuple(layer.weight.shape)))
+        layer.weight.data += noise * layer.weight.data.std() * drawn.to(layer.weight)
+    norm = [] if batch is None else [_neutral_norm(axis, _seen(twin, after, batch))]
+    behind = [copy.deepcopy(place)] if act else []
+    new = nn.Sequential(place, layer, *norm, *behind)
+    twin.set_submodule(after, new)
+    return twin.train(model.training)
+
+
+def add_branch(
+    model: nn.Module,
+    after: str,
+    *,
+    rng: np.random.Generator,
+    width: int | None = None,
+    kernel: int = 3,
+) -> nn.Module:
+    """Return a copy of a model in which y, a layer's output, becomes y + branch(y).
+
+    The branch is a layer, a ReLU and a layer whose weights are zero, so that the function is kept
+    exactly, in train mode too, whatever the activation before it.
+
+    Source: Wei et al. 2016, "Network Morphism", arXiv:1603.01670, on subnet morphing; differs: the
+    new branch is zero where theirs splits an old one.
+
+    Args:
+        model: Left as it is; torch.fx must be able to trace it.
+        after: Module path of a layer, called once.
+        rng: Draws the weights of the branch's first layer.
+        width: Channels inside the branch; by default those of y.
+        kernel: Side of the branch's first convolution, odd; a linear layer has none.
+    Raises:
+        InvalidSetting: no such layer, or an even kernel.
+        UnsupportedLayer: a layer that is called more than once, or channels that cannot be
+            followed.
+    """
+    twin, place, axis = _opened(model, after, kernel)
+    inside = axis.length if width is None else width
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**63)))
+        first = _layer(axis.dim, axis.length, inside, kernel)
+        last = _layer(axis.dim, inside, axis.length, 1)
+    _zero(last)
+    branch = nn.Sequential(first, nn.ReLU(), last).to(_like(twin))
+    twin.set_submodule(after, _summed(place, branch))
+    return twin.train(model.training)
+
+
+def silence(block: nn.Module) -> bool:
+    """Let a residual block begin as the identity: the last layer of its branch becomes zero.
+
+    Args:
+        block: x + branch(x), or an activation of that; changed in place. The branch ends in a batch
+            norm, a convolution or a linear layer.
+    Returns:
+        Whether it is such a block; another one is left as it is.
+    """
+    last = _end_of_branch(block)
+    if last is not None:
+        _zero(last)
+    return last is not None
+
+
+def _end_of_branch(block: nn.Module) -> nn.Module | None:
+    """Return the layer that a block adds to its own input."""
+    graph = fx.Tracer().trace(block)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    (out,) = [node for node in graph.nodes if node.op == "output"]
+    total = out.args[0]
+    if isinstance(total, fx.Node) and _is_idempotent(block, total):
+        total = total.all_input_nodes[0]
+    added = isinstance(total, fx.Node) and (total.target in _ADDITIONS or total.target == "add")
+    if not added or len(inputs) != 1:
+        return None
+    others = [node for node in total.all_input_nodes if node is not inputs[0]]
+    if len(total.all_input_nodes) != 2 or len(others) != 1 or others[0].op != "call_module":
+        return None
+    last = block.get_submodule(str(others[0].target))
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.Linear, *_CONVOLUTIONS.values())
+    return last if isinstance(last, kinds) and last.weight is not None else None
+
+
+def _is_idempotent(block: nn.Module, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(block.get_submodule(str(node.target)), _IDEMPOTENT)
+    return node.target in (torch.relu, F.relu, F.relu6, "relu", "relu_")
+
+
+def _zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters(recurse=False):
+        nn.init.zeros_(parameter)
+
+
+def _opened(model: nn.Module, after: str, kernel: int) -> tuple[nn.Module, nn.Module, Axis]:
+    """Return a copy, the layer in it, and the channels of the layer's output."""
+    twin = copy.deepcopy(model)
+    calls = trace(twin).outputs
+    if after not in calls:
+        raise InvalidSetting(f"no layer {after!r} is called; {nearest(after, calls)}")
+    if len(calls[after]) > 1:
+        raise UnsupportedLayer(
+            f"{after!r} is called {len(calls[after])} times; give each call a module of its own"
+        )
+    if kernel % 2 == 0:
+        raise InvalidSetting(f"kernel={kernel} has no centre: give an odd one")
+    (axis,) = calls[after]
+    if axis is None or axis.dim == 0 or any(run.spread for run in axis.runs):
+        raise UnsupportedLayer(
+            f"the channels behind {after!r} cannot be followed; name the layer that makes them"
+        )
+    return twin, twin.get_submodule(after), axis
+
+
+def _layer(dim: int, inputs: int, outputs: int, kernel: int) -> Any:
+    if dim == -1:
+        return nn.Linear(inputs, outputs)
+    return _CONVOLUTIONS[dim](inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _identity(axis: Axis, kernel: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        layer = _layer(axis.dim, axis.length, axis.length, kernel)
+    nn.init.zeros_(layer.bias)
+    (nn.init.eye_ if axis.dim == -1 else nn.init.dirac_)(layer.weight)
+    return layer
+
+
+def _seen(model: nn.Module, path: str, batch: Any) -> Tensor:
+    """Return what a layer gives on a batch, in eval mode."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(path).register_forward_hook(lambda m, a, out: seen.append(out))
+    try:
+        with judging(model):
+            call_model(model, batch)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def _neutral_norm(axis: Axis, seen: Tensor) -> nn.Module:
+    """Make a batch norm whose scale and shift undo the statistics of what it reads."""
+    if axis.dim == -1 and seen.ndim != 2:
+        raise UnsupportedLayer(
+            f"no batch norm fits {list(seen.shape)}, whose features come last; leave out batch"
+        )
+    norm: Any = _NORMS[axis.dim](axis.length).to(seen)
+    channels = seen.movedim(1, 0).flatten(1)
+    norm.running_mean = channels.mean(1)
+    norm.running_var = channels.var(1, correction=0)
+    norm.weight.data = (norm.running_var + norm.eps).sqrt()
+    norm.bias.data = norm.running_mean.clone()
+    return norm  # type: ignore[no-any-return]
+
+
+def _summed(place: nn.Module, branch: nn.Module) -> fx.GraphModule:
+    """Return the module that computes y = place(x) and gives y + branch(y)."""
+    root = nn.ModuleDict({"place": place, "branch": branch})
+    graph = fx.Graph()
+    y = graph.call_module("place", (graph.placeholder("x"),))
+    graph.output(graph.call_function(operator.add, (y, graph.call_module("branch", (y,)))))
+    return fx.GraphModule(root, graph)
+
+
+def _like(model: nn.Module) -> Tensor:
+    """Return a tensor of a model, for its type and device."""
+    return next(model.parameters())

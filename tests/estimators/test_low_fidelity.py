@@ -1,0 +1,122 @@
+"""Cheaper trainings: rungs go on to the same bits, and each proxy does what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from assay.contracts import Proposal
+from assay.cost import derive
+from assay.errors import InvalidSetting
+from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.scratch import Scratch
+from assay.executors.inline import Inline
+from assay.testing import tiny_context
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+from assay.zoo.mobile import Stage, mobile
+
+
+def context(epochs=4):
+    return tiny_context(recipe=Recipe(batch_size=16, epochs=epochs))
+
+
+def point(ctx, seed=0):
+    return ctx.space.canonical(ctx.space.sample(derive(seed, "point")))
+
+
+@pytest.mark.parametrize("score", ["loss", "metric", "training"])
+def test_a_rung_goes_on_to_the_bits_of_a_training_that_never_stopped(score):
+    ctx = context()
+    climbing, straight = (LowFidelity(share=1.0, score=score) for _ in range(2))
+    a = point(ctx)
+    first, second, third = (
+        climbing.estimate(ctx, [Proposal(a, fidelity)])[0] for fidelity in (0.25, 0.5, 1.0)
+    )
+    whole = straight.estimate(ctx, [Proposal(a)])[0]
+    assert third.score == whole.score
+    assert dict(third.metrics) == dict(whole.metrics)
+    # Each rung pays for its own steps only.
+    assert first.cost.samples + second.cost.samples + third.cost.samples == whole.cost.samples
+    assert second.cost.samples == first.cost.samples
+
+
+def test_a_lower_rung_asked_for_again_is_trained_from_the_start():
+    ctx = context()
+    climbing, fresh = LowFidelity(share=1.0), LowFidelity(share=1.0)
+    a = point(ctx)
+    climbing.estimate(ctx, [Proposal(a, 0.5)])
+    again = climbing.estimate(ctx, [Proposal(a, 0.25)])[0]
+    assert again.score == fresh.estimate(ctx, [Proposal(a, 0.25)])[0].score
+
+
+def test_steps_and_samples_are_those_of_the_shares():
+    ctx = context()
+    whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(16)
+    cheap = LowFidelity(share=0.5, data=0.5)
+    estimate = cheap.estimate(ctx, [Proposal(point(ctx))])[0]
+    assert cheap.steps_each(ctx) == round(0.5 * whole)
+    assert estimate.made_from["steps"] == round(0.5 * whole)
+    assert estimate.cost.samples == round(0.5 * whole) * 16
+
+
+def test_the_training_loss_is_the_mean_over_the_window():
+    ctx = context()
+    a = point(ctx)
+    losses = LowFidelity(share=1.0)._job(ctx, a, 1.0)().losses
+    assert len(losses) == 28
+    for window, last in ((1.0, 28), (0.5, 14), (0.1, 3), (0.001, 1)):
+        told = LowFidelity(share=1.0, score="training", window=window)
+        estimate = told.estimate(ctx, [Proposal(a)])[0]
+        assert estimate.score == pytest.approx(-np.mean(losses[-last:]))
+
+
+def test_fewer_channels_of_a_ready_space_and_a_lower_resolution():
+    rng = derive(0, "images")
+    images = rng.integers(0, 256, size=(90, 1, 8, 8), dtype=np.uint8)
+    task = Task.from_arrays(images, np.repeat(np.arange(3), 30))
+    stages = (Stage((8, 12), (1, 2)),)
+    space = mobile(input_shape=(1, 8, 8), num_classes=3, stages=stages, kernels=(3,), head=16)
+    ctx = tiny_context()
+    ctx = type(ctx)(space, task, Recipe(batch_size=16, epochs=1), Inline(), "cpu", 0, ctx.history)
+    seen = []
+    cheap = LowFidelity(share=1.0, resolution=0.5, variant={"head": 8})
+    job = cheap._job(ctx, space.canonical(space.sample(rng)), 1.0)
+    job.network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[1:])))
+    job()
+    assert set(seen) == {(1, 4, 4)}
+    assert job.network.classifier.in_features == 8
+    with pytest.raises(InvalidSetting, match=r"variant.*no_such"):
+        LowFidelity(variant={"no_such": 1}).estimate(ctx, [Proposal(space.sample(rng))])
+
+
+def test_a_space_of_ones_own_has_no_variant():
+    ctx = context()
+    with pytest.raises(InvalidSetting, match="only ready spaces"):
+        LowFidelity(variant={"cells": 1}).estimate(ctx, [Proposal(point(ctx))])
+
+
+def test_scratch_states_mean_and_spread_over_seeds():
+    ctx = context()
+    estimate = Scratch(seeds=3).estimate(ctx, [Proposal(point(ctx))])[0]
+    scores = estimate.made_from["scores"]
+    assert len(scores) == 3
+    assert estimate.score == pytest.approx(np.mean(scores))
+    assert estimate.metrics["scratch_spread"] == pytest.approx(np.std(scores, ddof=1))
+    one = Scratch().estimate(ctx, [Proposal(point(ctx))])[0]
+    assert one.score == scores[0]
+    assert "scratch_spread" not in one.metrics
+
+
+def test_global_state_is_left_alone():
+    ctx = context()
+    before = torch.get_rng_state()
+    LowFidelity(share=0.2).estimate(ctx, [Proposal(point(ctx))])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("options", [{"share": 0}, {"data": 2.0}, {"score": "fit", "points": 3}])
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(InvalidSetting, match="estimator"):
+        LowFidelity(**options)

@@ -1,0 +1,114 @@
+"""A regression over few estimates: what it chooses to be told, and what it tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, norm
+
+from assay.contracts import Proposal
+from assay.cost import Budget, derive
+from assay.errors import InvalidSetting
+from assay.estimators.features import Features, Scaler
+from assay.estimators.predictor import Predictor, expected_improvement, spread
+from assay.testing import FakeEstimator, tiny_context
+
+
+class Counted(FakeEstimator):
+    """A fake whose estimates cost ten training steps each."""
+
+    def steps_each(self, ctx):
+        return 10
+
+    def training_step_seconds(self, ctx):
+        return 0.5
+
+
+def worth(architecture):
+    """Grows with width and with wide blocks, and is best at depth three."""
+    wide = sum(option == "wide" for option in architecture.values())
+    width = next(o for label, o in architecture.items() if label.startswith("neck"))
+    return wide + 0.3 * width - 0.5 * abs(architecture["body"] - 3)
+
+
+def prepared(steps=400, **options):
+    ctx, fake = tiny_context(), Counted(worth)
+    predictor = Predictor(fake, **options)
+    for _ in predictor.prepare(ctx, Budget(steps=steps)):
+        pass
+    return predictor, fake, ctx
+
+
+def test_the_budget_pays_for_so_many_estimates_and_none_twice():
+    predictor, fake, ctx = prepared(steps=405)
+    assert len(fake.estimated) == len(set(fake.estimated)) == 40
+    assert predictor.step_seconds(ctx) == 0.5
+
+
+@pytest.mark.parametrize("model", ["gp", "trees"])
+def test_it_ranks_what_it_was_not_told(model):
+    predictor, fake, ctx = prepared(model=model, explore=1.0)
+    rng = derive(9, "new")
+    points = [ctx.space.canonical(ctx.space.sample(rng)) for _ in range(150)]
+    points = [a for a in dict.fromkeys(points) if a not in fake.estimated]
+    told = [e.score for e in predictor.estimate(ctx, [Proposal(a) for a in points])]
+    assert kendalltau(told, [worth(a) for a in points]).statistic > 0.7
+
+
+def test_improvement_is_sought_after_the_first_half():
+    _, fake, _ = prepared(steps=400, explore=0.5)
+    first, second = (
+        np.mean([worth(a) for a in part]) for part in (fake.estimated[:20], fake.estimated[20:])
+    )
+    assert second > first + 1.0
+
+
+def test_expected_improvement_is_the_integral():
+    mean, deviation, best = np.array([0.3, -1.0, 2.0]), np.array([0.5, 1.0, 0.1]), 0.4
+    grid = np.linspace(-8, 8, 40001)
+    for m, d, told in zip(mean, deviation, expected_improvement(mean, deviation, best)):
+        density = norm.pdf(grid, m, d)
+        expected = np.trapezoid(np.maximum(0, grid - best) * density, grid)
+        assert told == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_spread_is_farthest_first():
+    ctx = tiny_context()
+    rng = derive(2, "points")
+    points = list(dict.fromkeys(ctx.space.canonical(ctx.space.sample(rng)) for _ in range(30)))
+    rows = Features(ctx.space, ctx.task.example(1))
+    chosen = spread(points, 6, rows)
+    blocks = [rows(a) for a in points]
+    where = dict(zip(points, Scaler(blocks)(blocks)))
+    for i in range(1, 6):
+
+        def away(a, i=i):
+            return min(np.linalg.norm(where[a] - where[b]) for b in chosen[:i])
+
+        assert away(chosen[i]) == pytest.approx(max(away(a) for a in points))
+
+
+def test_each_block_of_features_weighs_alike():
+    ctx = tiny_context()
+    rng = derive(2, "points")
+    rows = Features(ctx.space, ctx.task.example(1))
+    blocks = [rows(ctx.space.canonical(ctx.space.sample(rng))) for _ in range(200)]
+    scaled, start = Scaler(blocks)(blocks), 0
+    for block in blocks[0]:
+        part = scaled[:, start : start + len(block)]
+        varying = part.std(0) > 0
+        assert np.square(part).sum(1).mean() == pytest.approx(varying.mean())
+        start += len(block)
+
+
+def test_a_budget_for_fewer_than_four_is_refused():
+    with pytest.raises(InvalidSetting, match="pay for 3 trainings of 10 steps"):
+        prepared(steps=39)
+
+
+@pytest.mark.parametrize(
+    "options", [{"model": "net"}, {"sample": 3}, {"explore": 0.0}, {"pool": 0}, {"batch": 0}]
+)
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(InvalidSetting, match=next(iter(options))):
+        Predictor(**options)

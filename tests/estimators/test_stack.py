@@ -1,0 +1,69 @@
+"""Weighing opinions: the good are found, the bad get nothing, and one alone may win."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from assay.cost import derive
+from assay.estimators.stack import stacked
+
+
+def sample(num, *noises, seed=0):
+    """Return standard scores and opinions: the score plus noise of these deviations, standard."""
+    rng = derive(seed, "stack")
+    scores = rng.normal(size=num)
+    opinions = np.stack([scores + noise * rng.normal(size=num) for noise in noises], axis=1)
+    return (scores - scores.mean()) / scores.std(), (opinions - opinions.mean(0)) / opinions.std(0)
+
+
+def test_weights_are_those_of_ridge_regression_where_all_are_positive():
+    scores, opinions = sample(50, 0.5, 0.7)
+    stack = stacked(["a", "b"], opinions, scores, {"a": 0.5, "b": 0.5}, 0)
+    gram = opinions.T @ opinions + 8.0 * np.eye(2)
+    expected = np.linalg.solve(gram, opinions.T @ scores + 8.0 * np.array([0.5, 0.5]))
+    assert (expected > 0).all()
+    np.testing.assert_allclose(list(stack.weights.values()), expected, rtol=1e-10)
+    np.testing.assert_allclose(stack(opinions), opinions @ expected, rtol=1e-10)
+
+
+def test_an_opinion_against_the_truth_gets_no_weight():
+    scores, opinions = sample(60, 0.3, 0.4)
+    opinions[:, 1] *= -1
+    stack = stacked(["good", "bad"], opinions, scores, {"good": 0.5, "bad": 0.5}, 0)
+    assert stack.weights["bad"] == 0.0
+    assert stack.single == "good"
+
+
+def test_two_with_errors_of_their_own_are_better_than_either():
+    scores, opinions = sample(200, 0.8, 0.8)
+    stack = stacked(["a", "b"], opinions, scores, {}, 0)
+    alone = [kendalltau(column, scores).statistic for column in opinions.T]
+    assert kendalltau(stack(opinions), scores).statistic > max(alone)
+    assert stack.tau > stack.single_tau
+
+
+def test_where_one_alone_does_better_it_is_taken_alone():
+    # The prior insists on noise; with eight examples it would win over the exact opinion.
+    rng = derive(1, "noise")
+    scores = np.sort(rng.normal(size=8))
+    noise = rng.normal(size=(8, 3))
+    opinions = np.column_stack([0.01 * scores, noise])
+    stack = stacked(["exact", "x", "y", "z"], opinions, scores, {"x": 5.0, "y": 5.0}, 0)
+    assert stack.weights == {"exact": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
+    assert stack.single_tau == pytest.approx(1.0)
+
+
+def test_the_error_is_the_one_on_new_examples():
+    scores, opinions = sample(300, 0.5, 0.5, seed=3)
+    stack = stacked(["a", "b"], opinions[:150], scores[:150], {}, 0)
+    new = np.sqrt(np.mean(np.square(scores[150:] - stack(opinions[150:]))))
+    assert stack.error == pytest.approx(new, rel=0.15)
+
+
+def test_an_opinion_that_never_varies_says_nothing():
+    scores, opinions = sample(30, 0.5)
+    stack = stacked(["a", "flat"], np.column_stack([opinions, np.zeros(30)]), scores, {}, 0)
+    assert stack.weights["flat"] == 0.0
+    assert stack.single == "a"

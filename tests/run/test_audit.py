@@ -1,0 +1,191 @@
+"""An audit: truths are trained once, every estimator is asked, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from assay.cost import derive
+from assay.errors import InvalidSetting, InvalidStudy
+from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.one_shot import OneShot
+from assay.run import auditing
+from assay.run.audit import audit
+from assay.study.store import Study
+from assay.testing import FakeEstimator, tiny_space, tiny_task
+from assay.train.recipe import Recipe
+
+RECIPE = Recipe(batch_size=32, epochs=2)
+BUDGET = "steps=12,epochs=2"
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+    """The report has tests of its own."""
+    monkeypatch.setattr(auditing, "write_audit", lambda study, path: path)
+
+
+def run(out, **options):
+    given = {"estimators": [OneShot(), LowFidelity(share=0.5)], "num": 6, "seeds": 2}
+    return audit(
+        tiny_space(), tiny_task(), out=out, budget=BUDGET, recipe=RECIPE, **(given | options)
+    )
+
+
+def judged(found):
+    """Return what does not depend on the clock."""
+    return [
+        (r.estimator, r.tau.value, r.rho.value, r.regret_1.value, r.num_failed)
+        for r in sorted(found.table.rows, key=lambda r: r.estimator)
+    ]
+
+
+class Stop(Exception):
+    """Raised by a listener, as a kill would come."""
+
+
+def stopping(after):
+    """Return a listener that stops the run at its n-th event."""
+    seen = []
+
+    def listener(event):
+        seen.append(event)
+        if len(seen) == after:
+            raise Stop
+
+    return listener
+
+
+def test_every_estimator_and_baseline_has_a_row_and_a_price(tmp_path):
+    found = run(tmp_path / "audit")
+    rows = {r.estimator: r for r in found.table.rows}
+    assert set(rows) == {"OneShot", "LowFidelity", "params", "macs"}
+    assert found.table.num == 6
+    assert found.table.ceiling is not None
+    assert rows["OneShot"].prepare_s > 0
+    assert rows["LowFidelity"].prepare_s < rows["OneShot"].prepare_s
+    assert all(r.each_s > 0 for r in rows.values())
+    assert all(r.speedup > 0 for r in rows.values())
+    assert found.verdict
+
+
+def test_an_estimator_sees_no_truth_and_only_the_sample(tmp_path):
+    fake = FakeEstimator(len)
+    run(tmp_path / "audit", estimators=[fake])
+    with Study.read(tmp_path / "audit") as study:
+        told = study.get("audit")
+    assert len(fake.estimated) == len(set(fake.estimated)) == 6
+    assert {json.dumps(dict(a), sort_keys=True) for a in fake.estimated} == {
+        json.dumps(a, sort_keys=True) for a in told["architectures"].values()
+    }
+
+
+def test_the_truth_is_the_mean_over_seeds_and_they_differ(tmp_path):
+    run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=4, seeds=3)
+    with Study.read(tmp_path / "audit") as study:
+        truths = study.get("audit")["truths"]
+    assert all(len(values) == 3 for values in truths.values())
+    assert any(len(set(values)) > 1 for values in truths.values())
+
+
+@pytest.mark.parametrize("after", [3, 9, 17, 25, 31])
+def test_stopped_anywhere_and_continued_it_finds_the_same(tmp_path, after):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Stop):
+        run(tmp_path / "cut", on_event=stopping(after))
+    assert judged(run(tmp_path / "cut")) == judged(whole)
+
+
+def test_it_grows_and_trains_no_truth_twice(tmp_path):
+    run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=4, seeds=1)
+    with Study.read(tmp_path / "audit") as study:
+        before = study.get("audit")["truths"]
+        seconds = study.ledger()["truth"].samples
+    found = run(tmp_path / "audit", estimators=[FakeEstimator(len), LowFidelity()], num=6, seeds=2)
+    with Study.read(tmp_path / "audit") as study:
+        after = study.get("audit")["truths"]
+        more = study.ledger()["truth"].samples
+    assert found.table.num == 6
+    assert all(after[key][0] == values[0] for key, values in before.items())
+    assert more == seconds * 12 // 4  # 12 trainings in all, 4 of them there before
+
+
+def test_the_same_truths_asked_again_cost_nothing(tmp_path):
+    first, second = (run(tmp_path / "audit", estimators=[FakeEstimator(len)]) for _ in range(2))
+    assert judged(first) == judged(second)
+
+
+def test_one_that_fails_here_and_there_has_it_counted_against_it(tmp_path):
+    def score(architecture):
+        if architecture["body"] > 3:
+            raise RuntimeError("made to fail")
+        return float(len(architecture))
+
+    found = run(tmp_path / "audit", estimators=[FakeEstimator(score)])
+    row = next(r for r in found.table.rows if r.estimator == "FakeEstimator")
+    with Study.read(tmp_path / "audit") as study:
+        told = study.get("audit")
+        failures = study.failures()
+    deep = sum(a["body"] > 3 for a in told["architectures"].values())
+    assert row.num_failed == deep > 0
+    assert len(failures) == deep
+    assert "made to fail" in failures[0].traceback
+
+
+def test_one_that_refuses_the_space_is_listed_and_the_rest_go_on(tmp_path):
+    found = run(tmp_path / "audit", estimators=[LowFidelity(variant={"cells": 1}), OneShot()])
+    rows = {r.estimator: r for r in found.table.rows}
+    assert rows["LowFidelity"].tau.value is None
+    assert rows["OneShot"].tau.value is not None
+    with Study.read(tmp_path / "audit") as study:
+        assert "only ready spaces" in study.get("audit")["failures"]["LowFidelity"]
+
+
+def test_published_truths_are_taken_in_place_of_training(tmp_path):
+    space = tiny_space()
+    rng = derive(0, "published")
+    points = dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(40))
+    truths = {a: float(len(a)) for a in points}
+    found = audit(
+        space, tiny_task(), estimators=[FakeEstimator(len)], num=20, truths=truths,
+        out=tmp_path / "audit", budget=BUDGET, recipe=RECIPE,
+    )  # fmt: skip
+    row = next(r for r in found.table.rows if r.estimator == "FakeEstimator")
+    assert row.tau.value == pytest.approx(1.0)
+    assert row.regret_1.value == 0.0
+    assert row.speedup is None
+    assert found.table.ceiling is None
+    with pytest.raises(InvalidSetting, match=r"published truths for a sample of 100"):
+        audit(space, tiny_task(), num=100, truths=truths, out=tmp_path / "two", recipe=RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num": 1}, "an audit of 1"),
+        ({"estimators": ["one-shto"]}, "one-shot"),
+        ({"settings": {"zero": {}}}, "not audited"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(InvalidSetting, match=message):
+        run(tmp_path / "audit", **options)
+    assert not (tmp_path / "audit").exists()
+
+
+def test_a_budget_that_pays_for_no_epoch_says_how_much_would(tmp_path):
+    with pytest.raises(InvalidSetting, match="at least"):
+        audit(
+            tiny_space(), tiny_task(), estimators=[FakeEstimator(len)], num=50, budget="1ms",
+            out=tmp_path / "audit", recipe=RECIPE,
+        )  # fmt: skip
+
+
+def test_another_recipe_in_the_same_folder_is_refused(tmp_path):
+    run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=2, seeds=1)
+    with pytest.raises(InvalidStudy, match="recipe"):
+        audit(
+            tiny_space(), tiny_task(), estimators=[FakeEstimator(len)], num=2, seeds=1,
+            out=tmp_path / "audit", budget=BUDGET, recipe=RECIPE.with_(lr=0.01),
+        )  # fmt: skip

@@ -1,0 +1,84 @@
+"""A task made cheaper: which samples are kept, and what the images become."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from assay.cost import derive
+from assay.errors import InvalidSetting, TestSplitClosed
+from assay.train.proxy import proxy_task
+from assay.train.task import Task
+
+
+def images_task(num=120, side=8):
+    rng = derive(0, "images")
+    images = rng.integers(0, 256, size=(num, 1, side, side), dtype=np.uint8)
+    labels = np.repeat(np.arange(3), num // 3)
+    return Task.from_arrays(images, labels, name="images")
+
+
+def features(num):
+    return torch.arange(num, dtype=torch.float32)[:, None], torch.zeros(num)
+
+
+def test_nothing_made_smaller_is_the_task_itself():
+    task = images_task()
+    assert proxy_task(task) is task
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.01])
+def test_a_share_of_the_data_has_the_same_share_of_each_class(share):
+    task = images_task()
+    small = proxy_task(task, data=share, seed=3)
+    before, after = (torch.bincount(t.train.targets) for t in (task, small))
+    assert after.tolist() == [max(1, round(share * int(n))) for n in before]
+    assert len(small.valid) == len(task.valid)
+
+
+def test_the_samples_kept_are_some_of_the_task_s_own_and_fixed_by_the_seed():
+    task = images_task()
+    one, again, other = (proxy_task(task, data=0.3, seed=s) for s in (1, 1, 2))
+    assert torch.equal(one.train.inputs, again.train.inputs)
+    assert not torch.equal(one.train.inputs, other.train.inputs)
+    pool = {image.numpy().tobytes() for image in task.train.inputs}
+    assert {image.numpy().tobytes() for image in one.train.inputs} <= pool
+
+
+def test_images_are_averaged_over_areas_in_both_splits():
+    task = images_task()
+    small = proxy_task(task, resolution=0.5)
+    (whole, _), (half, _) = next(task.valid.batches(4)), next(small.valid.batches(4))
+    assert half.shape == (4, 1, 4, 4)
+    torch.testing.assert_close(half, whole.reshape(4, 1, 4, 2, 4, 2).mean((3, 5)))
+    (whole, _), (half, _) = (next(t.train.train_batches(4, seed=1)) for t in (task, small))
+    torch.testing.assert_close(half, whole.reshape(4, 1, 4, 2, 4, 2).mean((3, 5)))
+
+
+def test_what_is_no_image_keeps_its_shape():
+    task = Task(features(20), features(6), loss=torch.nn.functional.mse_loss)
+    small = proxy_task(task, resolution=0.5)
+    assert next(small.valid.batches(6))[0].shape == (6, 1)
+
+
+def test_a_data_set_is_cut_by_number_and_a_loader_is_refused():
+    data = TensorDataset(*features(20))
+    mse = torch.nn.functional.mse_loss
+    assert len(proxy_task(Task(data, data, loss=mse), data=0.3).train) == 6
+    with pytest.raises(InvalidSetting, match=r"data=0\.3 .* Loaded"):
+        proxy_task(Task(DataLoader(data, 4), data, loss=mse), data=0.3)
+
+
+def test_a_proxy_has_no_test_split():
+    small = proxy_task(images_task(), data=0.5)
+    assert not small.has_test
+    with pytest.raises(TestSplitClosed):
+        _ = small.test
+
+
+@pytest.mark.parametrize(("name", "value"), [("data", 0), ("data", 1.5), ("resolution", -1)])
+def test_a_share_out_of_range_is_refused(name, value):
+    with pytest.raises(InvalidSetting, match=name):
+        proxy_task(images_task(), **{name: value})

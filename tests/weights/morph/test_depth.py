@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from assay.errors import InvalidSetting, UnsupportedLayer
+from assay.weights.morph import add_branch, assert_same_function, deepen
+from assay.weights.morph.depth import silence
+from assay.zoo.blocks import residual
+from tests.weights.morph import nets
+
+
+@pytest.mark.parametrize("batch", [None, nets.images()], ids=["bare", "norm"])
+@pytest.mark.parametrize("after", ["0", "1", "2", "3", "5", "7", "8", "9"])
+def test_a_layer_more_computes_the_same(after, batch):
+    model = nets.network(nets.VGG)
+    if after == "5":
+        with pytest.raises(UnsupportedLayer, match=r"PReLU\(PReLU\(v\)\) is not PReLU\(v\).*add_b"):
+            deepen(model, after, batch=batch)
+        return
+    deep = deepen(model, after, batch=batch)
+    assert_same_function(model, deep, nets.images(), tolerance=1e-9)
+    parts = list(deep.get_submodule(after))
+    assert len(parts) == 2 + (batch is not None) + (after in "29")
+    assert isinstance(parts[1], nn.Conv2d if after < "7" else nn.Linear)
+    if after in "29":
+        assert type(parts[-1]) is type(parts[0])
+
+
+def test_the_new_norm_has_the_statistics_of_what_it_reads():
+    model = nets.network(nets.VGG)
+    x = nets.images()
+    deep = deepen(model, "2", batch=x, kernel=5)
+    seen = nn.Sequential(*list(model)[:3])(x)
+    norm = deep[2][2]
+    assert torch.allclose(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-12)
+    assert torch.allclose(norm.running_var, seen.var((0, 2, 3), correction=0), atol=1e-12)
+    assert torch.allclose(norm.weight**2, norm.running_var + norm.eps)
+    assert deep[2][1].kernel_size == (5, 5)
+
+
+@pytest.mark.parametrize("after", ["0", "5", "7", "9"])
+def test_a_branch_begins_as_zero_behind_anything(after):
+    model = nets.network(nets.VGG)
+    model[10].p = 0.0
+    more = add_branch(model, after, rng=np.random.default_rng(0), width=16)
+    assert_same_function(model, more, nets.images(), tolerance=0.0)
+    assert sum(p.numel() for p in more.parameters()) > sum(p.numel() for p in model.parameters())
+    loss = more(nets.images()).square().sum()
+    loss.backward()
+    last = more.get_submodule(after).branch[2]
+    assert last.weight.grad.abs().sum() > 0  # it can leave zero
+
+
+def test_noise_is_drawn_from_the_generator_given():
+    model = nets.network(nets.VGG)
+    one, two = (deepen(model, "2", noise=0.1, rng=np.random.default_rng(0)) for _ in range(2))
+    assert torch.equal(one[2][1].weight, two[2][1].weight)
+    assert not torch.equal(one[2][1].weight, deepen(model, "2")[2][1].weight)
+    with pytest.raises(InvalidSetting, match=r"noise=0\.1 is drawn: give rng"):
+        deepen(model, "2", noise=0.1)
+
+
+def test_what_cannot_be():
+    model = nets.network(nets.VGG)
+    with pytest.raises(InvalidSetting, match="no layer '99' is called"):
+        deepen(model, "99")
+    with pytest.raises(InvalidSetting, match="kernel=4 has no centre"):
+        deepen(model, "2", kernel=4)
+    with pytest.raises(UnsupportedLayer, match="'6' cannot be followed"):
+        deepen(model, "6")
+    words = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(UnsupportedLayer, match=r"no batch norm fits \[3, 5, 4\]"):
+        deepen(words, "1", batch=torch.zeros(3, 5, 2))
+    shared = nn.ReLU()
+    twice = nn.Sequential(nn.Linear(2, 2), shared, nn.Linear(2, 2), shared)
+    with pytest.raises(UnsupportedLayer, match="'1' is called 2 times"):
+        add_branch(twice, "1", rng=np.random.default_rng(0))
+
+
+class Post(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nets.conv_norm(2, 2)
+
+    def forward(self, x):
+        return torch.relu(self.body(x) + x)
+
+
+def test_only_residual_blocks_are_silenced():
+    x = nets.images()
+    plain = residual(nets.conv_norm(2, 2)).double().eval()
+    assert silence(plain)
+    assert torch.equal(plain(x), x)
+    post = Post().double().eval()
+    assert silence(post)
+    assert torch.equal(post(x.relu()), x.relu())
+    for other in (
+        nets.conv_norm(2, 2),
+        nn.Sequential(residual(nets.conv_norm(2, 2)), nn.Conv2d(2, 2, 1)),
+        residual(nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())),
+        residual(nn.BatchNorm2d(2, affine=False)),
+        nn.Identity(),
+    ):
+        before = {k: v.clone() for k, v in other.state_dict().items()}
+        assert not silence(other)
+        assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())

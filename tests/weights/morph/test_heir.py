@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.architecture import Architecture
+from assay.errors import AssayError, InvalidArchitecture
+from assay.space.choices import Depth, Inputs, OneOf
+from assay.space.sizes import Kernel, Width
+from assay.space.space import Space
+from assay.weights.morph import assert_same_function, heir, inherit
+from assay.zoo.cell import cell
+from assay.zoo.mobile import Stage, mobile
+from tests.space.spaces import Tangle, randomise_norms
+from tests.weights.morph import nets
+
+
+class Block(nn.Module):
+    """A residual block; its activation comes last."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.norm(self.conv(x)))
+
+
+class Net(nn.Module):
+    """Every size, a depth of residual blocks, one of plain ones, and a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w, v, k = Width(4, 6, 8), Width(3, 5), Kernel(1, 3, 5)
+        self.stem = nn.Sequential(nn.Conv2d(2, w, k, padding=k // 2), nn.BatchNorm2d(w), nn.ReLU())
+        self.body = Depth(*[Block(w, 3) for _ in range(3)], min=1)
+        self.extra = OneOf(skip=nn.Identity(), block=Block(w, k), pool=nn.MaxPool2d(3, 1, 1))
+        self.side = nn.Conv2d(w, v, 1)
+        self.plain = Depth(*[nn.Conv2d(w + v, w + v, 1) for _ in range(2)], min=1)
+        self.head = nn.Linear((w + v) * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.extra(self.body(self.stem(x)))
+        return self.head(self.plain(torch.cat([x, self.side(x)], 1)).flatten(1))
+
+
+W, K = "stem.0.out_channels", "stem.0.kernel_size"
+LOW = Architecture({"body": 1, "extra": "skip", "plain": 1, "side": 3, W: 4, K: 1})
+HIGH = Architecture({"body": 3, "extra": "block", "plain": 2, "side": 5, W: 8, K: 5})
+
+
+def network(made: Space, point: Architecture) -> nn.Module:
+    model = made.fresh(point, 0).double()
+    randomise_norms(model)
+    return model.train()
+
+
+def changed(point: Architecture, **options) -> Architecture:
+    return Architecture({**point, **options})
+
+
+def grown(made: Space, before: Architecture, after: Architecture):
+    return inherit(
+        made, before, network(made, before), after,
+        rng=np.random.default_rng(0), example=nets.images(),
+    )  # fmt: skip
+
+
+def test_growing_everything_that_can_keep_the_function_keeps_it():
+    made = Space(Net)
+    after = changed(HIGH, plain=1)
+    parent = network(made, LOW)
+    modes = [m.training for m in parent.modules()]
+    child = inherit(made, LOW, parent, after, rng=np.random.default_rng(0), example=nets.images())
+    assert [m.kind for m in child.morphs] == [
+        "widen", "widen", "grow_kernel", "deepen", "deepen",
+    ]  # fmt: skip
+    assert all(m.preserving for m in child.morphs)
+    assert_same_function(parent, child.network, nets.images(), tolerance=1e-9)
+    wanted = made.build(after).state_dict()
+    assert {k: t.shape for k, t in child.network.state_dict().items()} == {
+        k: t.shape for k, t in wanted.items()
+    }
+    assert [m.training for m in parent.modules()] == modes
+
+
+@pytest.mark.parametrize("label", LOW)
+def test_each_step_alone_is_what_it_says(label):
+    made = Space(Net)
+    (there,) = grown(made, LOW, changed(LOW, **{label: HIGH[label]})).morphs
+    (back,) = grown(made, HIGH, changed(HIGH, **{label: LOW[label]})).morphs
+    assert (there.label, there.before, there.after) == (label, LOW[label], HIGH[label])
+    assert there.preserving == (label != "plain")
+    assert not back.preserving
+    assert (there.kind, back.kind) in {
+        ("widen", "narrow"), ("grow_kernel", "shrink_kernel"), ("deepen", "cut"),
+    }  # fmt: skip
+
+
+def test_what_is_the_same_keeps_its_weights_to_the_bit():
+    made = Space(Net)
+    parent = network(made, LOW)
+    after = changed(LOW, extra="pool")
+    child = inherit(made, LOW, parent, after, rng=np.random.default_rng(0), example=nets.images())
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("exchange", False)]
+    for name, tensor in child.network.state_dict().items():
+        assert torch.equal(tensor, parent.state_dict()[name]), name
+    same = inherit(made, LOW, parent, LOW, rng=np.random.default_rng(0), example=nets.images())
+    assert same.morphs == ()
+
+
+def test_a_kernel_that_shrinks_keeps_its_centre_and_a_width_the_largest():
+    made = Space(Net)
+    high = changed(LOW, **{K: 5, W: 6})
+    parent = network(made, high)
+    low = changed(high, **{K: 3, W: 4})
+    child = inherit(made, high, parent, low, rng=np.random.default_rng(0), example=nets.images())
+    wide, thin = parent.stem[0].weight, child.network.stem[0].weight
+    rows = [[j for j in range(6) if torch.equal(t, wide[j, :, 1:4, 1:4])] for t in thin]
+    kept = [j for (j,) in rows]
+    assert kept == sorted(set(kept))
+    norms = parent.body[0].conv.weight.abs().sum((0, 2, 3)) + parent.side.weight.abs().sum(
+        (0, 2, 3)
+    )
+    norms = norms + parent.plain[0].weight[:, :6].abs().sum((0, 2, 3))
+    assert kept == sorted(norms.argsort(descending=True)[:4].tolist())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mobile(
+            stages=(Stage((4, 6), (1, 3)), Stage((6, 8), (1, 2), stride=2)), stem=4, head=8
+        ),
+        lambda: cell(input_shape=(1, 8, 8), channels=4, cells=1),
+        lambda: Space(Tangle),
+    ],
+    ids=["mobile", "cell", "tangle"],
+)
+def test_any_architecture_follows_any_other(make):
+    made = make()
+    rng = np.random.default_rng(1)
+    side = 4 if isinstance(made.model, Tangle) else 8
+    x = nets.images(side=side, channels=1)
+    parent_point = made.sample(rng)
+    parent = network(made, parent_point)
+    for _ in range(4):
+        point = made.mutate(parent_point, rng) if rng.random() < 0.5 else made.sample(rng)
+        child = inherit(made, parent_point, parent, point, rng=rng, example=x)
+        assert {k: t.shape for k, t in child.network.state_dict().items()} == {
+            k: t.shape for k, t in made.build(point).state_dict().items()
+        }
+        assert child.network(x).isfinite().all()
+        parent_point, parent = point, child.network
+
+
+def test_a_norm_over_channels_is_not_said_to_keep_the_function():
+    def model() -> nn.Module:
+        w = Width(2, 4)
+        return nn.Sequential(nn.Linear(3, w), nn.LayerNorm(w), nn.Linear(w, 2))
+
+    made = Space(model)
+    x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    low, high = Architecture({"0": 2}), Architecture({"0": 4})
+    child = inherit(
+        made, low, made.fresh(low, 0).double(), high, rng=np.random.default_rng(0), example=x
+    )
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("widen", False)]
+
+
+def test_padding_that_stays_does_not_keep_the_function():
+    def model() -> nn.Module:
+        k = Kernel(1, 3)
+        return nn.Sequential(nn.Conv2d(2, 4, k, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    made = Space(model)
+    low, high = (Architecture({"0": k}) for k in (1, 3))
+    child = inherit(
+        made, low, made.fresh(low, 0).double(), high,
+        rng=np.random.default_rng(0), example=nets.images(),
+    )  # fmt: skip
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("grow_kernel", False)]
+
+
+def test_a_layer_whose_groups_change_is_fresh_and_said_so():
+    def model() -> nn.Module:
+        w = Width(4, 8)
+        return nn.Sequential(
+            nn.Conv2d(2, w, 1), nn.Conv2d(w, w, 3, padding=1, groups=w // 2),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(w, 3),
+        )  # fmt: skip
+
+    made = Space(model)
+    low, high = (Architecture({"0": w}) for w in (4, 8))
+    child = inherit(
+        made, low, made.fresh(low, 0).double(), high,
+        rng=np.random.default_rng(0), example=nets.images(),
+    )  # fmt: skip
+    assert [(m.kind, m.label, m.preserving) for m in child.morphs] == [
+        ("widen", "0", False), ("fresh", "1", False),
+    ]  # fmt: skip
+
+
+def test_other_predecessors_keep_the_weights():
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pick = Inputs(3, 1)
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return sum(self.pick([layer(x) for layer in self.layers]))
+
+    made = Space(Picks)
+    one, other = Architecture({"pick": (0,)}), Architecture({"pick": (2,)})
+    parent = made.fresh(one, 0)
+    child = inherit(
+        made, one, parent, other, rng=np.random.default_rng(0), example=torch.zeros(2, 4)
+    )
+    assert [m.to_dict() for m in child.morphs] == [
+        {"kind": "rewire", "label": "pick", "from": [0], "to": [2], "preserving": False}
+    ]
+    assert torch.equal(child.network.layers[2].weight, parent.layers[2].weight)
+
+
+def test_a_parent_of_another_space_or_architecture_is_refused():
+    made = Space(Net)
+    with pytest.raises(InvalidArchitecture, match="none of Architecture"):
+        inherit(
+            made, changed(LOW, side=5), network(made, LOW), LOW,
+            rng=np.random.default_rng(0), example=nets.images(),
+        )  # fmt: skip
+    with pytest.raises(InvalidArchitecture):
+        grown(made, Architecture({"other": 1}), LOW)
+
+
+def test_a_morph_that_breaks_the_function_is_refused(monkeypatch):
+    made = Space(Net)
+    monkeypatch.setattr(heir, "picked", lambda layer, rows, columns: {
+        k: v * 1.5 for k, v in heir_picked(layer, rows, columns).items()
+    })  # fmt: skip
+    with pytest.raises(AssayError, match="changed the function: outputs of up to"):
+        grown(made, LOW, changed(LOW, side=5))
+
+
+heir_picked = heir.picked
+
+
+def test_noise_comes_after_the_comparison_and_tells_the_copies_apart():
+    made = Space(Net)
+    parent, after = network(made, LOW), changed(LOW, side=5)
+    exact, noisy = (
+        inherit(
+            made, LOW, parent, after,
+            rng=np.random.default_rng(0), example=nets.images(), noise=noise,
+        ).network.state_dict()
+        for noise in (0.0, 0.1)
+    )  # fmt: skip
+    disturbed = {k for k in exact if not torch.equal(exact[k], noisy[k])}
+    assert disturbed == {"side.weight", "plain.0.weight"}  # whose outputs are as many as v + w
+    assert torch.equal(exact["side.weight"][:3], noisy["side.weight"][:3])
+    assert (exact["side.weight"][3:] != noisy["side.weight"][3:]).any(1).all()
+
+
+def test_the_same_generator_gives_the_same_child():
+    made = Space(Net)
+    state = torch.get_rng_state()
+    one, two = (grown(made, LOW, changed(LOW, side=5, body=2)).network for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, two.state_dict()[name])
