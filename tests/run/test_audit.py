@@ -130,6 +130,7 @@ def test_one_that_fails_here_and_there_has_it_counted_against_it(tmp_path):
     deep = sum(a["body"] > 3 for a in told["architectures"].values())
     assert row.num_failed == deep > 0
     assert len(failures) == deep
+    assert told["failures"]["FakeEstimator"] is None  # it refused some, not the space
     assert "made to fail" in failures[0].traceback
 
 
@@ -140,6 +141,8 @@ def test_one_that_refuses_the_space_is_listed_and_the_rest_go_on(tmp_path):
     assert rows["OneShot"].tau.value is not None
     with Study.read(tmp_path / "audit") as study:
         assert "only ready spaces" in study.get("audit")["failures"]["LowFidelity"]
+        assert study.get("audit")["failures"]["OneShot"] is None
+    assert any("LowFidelity refused: " in sentence for sentence in found.verdict)
 
 
 def test_published_truths_are_taken_in_place_of_training(tmp_path):

@@ -80,6 +80,10 @@ def audit(
         raise InvalidSetting(
             f"an audit of {num} architectures by {seeds} seeds: give 2 and 1 or more"
         )
+    if truths is not None and len(truths) < num:
+        raise InvalidSetting(
+            f"{len(truths)} published truths for a sample of {num}; give more, or a smaller num"
+        )
     chosen = _named(estimators, settings or {})
     plan = AuditPlan(
         space, task, recipe or Recipe(), chosen, num, seeds, Budget.parse(budget),
@@ -91,6 +95,11 @@ def audit(
         plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}
     ) as study:
         study.begin_session(versions())
+        # What is asked may grow from call to call; the settings above stay those of the first.
+        study.put("asked", {
+            "num": num, "seeds": seeds, "budget": str(plan.budget), "estimators": list(chosen),
+            **plan.origin,
+        })  # fmt: skip
         found = Auditing(plan, study, Steps(study, on_event)).run()
         study.end_session()
     return found

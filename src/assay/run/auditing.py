@@ -122,12 +122,13 @@ class Auditing:
             truths, scores, costs, baselines=_BASELINES, claims=CLAIMS,
             train_s=self._train_s(kept), seed=self.plan.seed,
         )  # fmt: skip
-        said = verdict(table)
+        refused = {n: self.study.get(f"refused {n}") for n in self.plan.estimators}
+        said = verdict(table, refused={n: why for n, why in refused.items() if why})
         self.study.put("audit", {
             "table": table.to_json(), "verdict": list(said), "truths": truths, "scores": scores,
             "architectures": {_key(a): dict(a) for a in kept}, "versions": versions(),
             "task": self.plan.task.describe(), "space": repr(self.plan.space),
-            "failures": {n: self.study.get(f"refused {n}") for n in self.plan.estimators},
+            "failures": refused,
             "epochs": self.study.phase("truth").counts.get("epochs"),
         })  # fmt: skip
         write_audit(self.study, self.plan.out / "report.html")
@@ -145,8 +146,6 @@ class Auditing:
             macs = [self.measures("macs", a) for a in pool]
             return [pool[i] for i in stratified(macs, min(plan.num, len(pool)), rng=rng)]
         pool = list(plan.truths)
-        if len(pool) < plan.num:
-            raise InvalidSetting(f"{len(pool)} published truths for a sample of {plan.num}")
         return [pool[int(i)] for i in rng.permutation(len(pool))[: plan.num]]
 
     def _truths(self, sample: Sequence[Architecture]) -> dict[str, list[float]]:
@@ -157,7 +156,7 @@ class Auditing:
             epochs = self._epochs(len(wanted))
             self.ctx = replace(self.ctx, recipe=self.plan.recipe.with_(epochs=epochs))
             self._train(wanted, step)
-            step.message = f"{len(sample)} architectures, {epochs} epochs each"
+            step.message = f"{len(sample)} architectures, epochs of each: {epochs}"
         found: dict[str, list[float]] = {}
         for a, s in wanted:
             known = self.study.get(_truth(a, s))
@@ -245,6 +244,8 @@ class Auditing:
             self.steps.note(f"{name}: {error}")
             return dict.fromkeys(map(_key, sample)), Price(0.0, 0.0)
         known = {_key(a): self.study.get(_score(name, a)) for a in sample}
+        if any(told["score"] is not None for told in known.values()):
+            self.study.put(f"refused {name}", None)
         return {key: told["score"] for key, told in known.items()}, Price(prepare_s, each_s)
 
     def _prepared(self, name: str, estimator: Estimator, num: int, left: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from assay.trust.ceiling import Ceiling
@@ -16,7 +16,12 @@ _COUNTING = {"macs": "counting MACs", "params": "counting parameters"}
 _UNITS = ((3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
-def verdict(table: Table, *, budgets_s: Sequence[float] = (600.0, 3600.0)) -> list[str]:
+def verdict(
+    table: Table,
+    *,
+    budgets_s: Sequence[float] = (600.0, 3600.0),
+    refused: Mapping[str, str] | None = None,
+) -> list[str]:
     """Say which estimator to use, which is not worth its price, and what noise allows.
 
     For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`.
@@ -24,9 +29,11 @@ def verdict(table: Table, *, budgets_s: Sequence[float] = (600.0, 3600.0)) -> li
     Args:
         table: Of an audit.
         budgets_s: Seconds, ascending; time without limit comes after them.
+        refused: Estimator -> why it scored nothing.
     Returns:
         Sentences, the most useful first.
     """
+    why = refused or {}
     ranked = [row for row in table.rows if row.tau.value is not None]
     if not ranked:
         reasons = dict.fromkeys(row.tau.reason for row in table.rows)
@@ -42,10 +49,14 @@ def verdict(table: Table, *, budgets_s: Sequence[float] = (600.0, 3600.0)) -> li
         f"{row.estimator} failed on {row.num_failed} of {table.num} architectures; "
         "they count against it."
         for row in table.rows
-        if row.num_failed
+        if row.num_failed and row.estimator not in why
     ]
-    said += [f"{r.estimator} has no tau: {r.tau.reason}." for r in table.rows if r not in ranked]
-    return said
+    said += [
+        f"{row.estimator} has no tau: {row.tau.reason}."
+        for row in table.rows
+        if row not in ranked and row.estimator not in why
+    ]
+    return said + [f"{name} refused: {reason}." for name, reason in why.items()]
 
 
 def _advice(table: Table, budgets_s: Sequence[float]) -> str:
@@ -95,6 +106,8 @@ def _ends(interval: Interval) -> str:
 
 def _duration(seconds: float) -> str:
     """Write seconds in the largest unit of which there is one: "10 minutes", "1.5 hours"."""
+    if seconds < 0.05:
+        return "under 0.1 seconds"
     size, unit = next(((size, u) for size, u in _UNITS if seconds >= size), _UNITS[-1])
     amount = f"{seconds / size:.{0 if seconds >= 10 * size else 1}f}".removesuffix(".0")
     return f"{amount} {unit}{'' if amount == '1' else 's'}"
