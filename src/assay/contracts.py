@@ -292,6 +292,11 @@ class Job(Generic[T]):
 class Executor(Protocol):
     """Runs trainings and scorings."""
 
+    @property
+    def at_once(self) -> int:
+        """How many jobs run at the same time, those in place left aside."""
+        ...
+
     def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
         """Hand over a piece of work; it may start at once or wait.
 

@@ -38,7 +38,7 @@ def test_an_opinion_against_the_truth_gets_no_weight():
 
 def test_two_with_errors_of_their_own_are_better_than_either():
     scores, opinions = sample(200, 0.8, 0.8)
-    stack = stacked(["a", "b"], opinions, scores, {}, 0)
+    stack = stacked(["a", "b"], opinions, scores, {"a": 0.5, "b": 0.5}, 0)
     alone = [kendalltau(column, scores).statistic for column in opinions.T]
     assert kendalltau(stack(opinions), scores).statistic > max(alone)
     assert stack.tau > stack.single_tau
@@ -50,20 +50,29 @@ def test_where_one_alone_does_better_it_is_taken_alone():
     scores = np.sort(rng.normal(size=8))
     noise = rng.normal(size=(8, 3))
     opinions = np.column_stack([0.01 * scores, noise])
-    stack = stacked(["exact", "x", "y", "z"], opinions, scores, {"x": 5.0, "y": 5.0}, 0)
+    stack = stacked(["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0)
     assert stack.weights == {"exact": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
     assert stack.single_tau == pytest.approx(1.0)
 
 
 def test_the_error_is_the_one_on_new_examples():
     scores, opinions = sample(300, 0.5, 0.5, seed=3)
-    stack = stacked(["a", "b"], opinions[:150], scores[:150], {}, 0)
+    stack = stacked(["a", "b"], opinions[:150], scores[:150], {"a": 0.5, "b": 0.5}, 0)
     new = np.sqrt(np.mean(np.square(scores[150:] - stack(opinions[150:]))))
     assert stack.error == pytest.approx(new, rel=0.15)
 
 
 def test_an_opinion_that_never_varies_says_nothing():
     scores, opinions = sample(30, 0.5)
-    stack = stacked(["a", "flat"], np.column_stack([opinions, np.zeros(30)]), scores, {}, 0)
-    assert stack.weights["flat"] == 0.0
+    stack = stacked(
+        ["a", "flat"], np.column_stack([opinions, np.zeros(30)]), scores, {"a": 0.5, "flat": 0.5}, 0
+    )
+    assert 0.0 < stack.tau <= 1.0
     assert stack.single == "a"
+
+
+def test_what_the_prior_does_not_name_is_not_weighed():
+    scores, opinions = sample(60, 0.4, 0.4, 0.4)
+    stack = stacked(["a", "b", "c"], opinions, scores, {"a": 0.5, "b": 0.5}, 0)
+    assert stack.weights["c"] == 0.0
+    assert min(stack.weights["a"], stack.weights["b"]) > 0.1

@@ -31,7 +31,7 @@ Opinions: TypeAlias = Mapping[str, float]
 """Who -> what it says of one architecture."""
 
 _FEWEST = 8
-_PRIOR = {"process": 0.5, "signals": 0.5}
+_SIGNAL = "signal "
 
 
 @dataclass
@@ -41,10 +41,10 @@ class Fused:
     A sample of architectures is trained briefly. A Gaussian process learns their scores from
     encoding, operation counts, size and signals; non-negative weights over its held-out
     predictions, the signals and the other estimators' scores are learned from the same sample
-    (`assay.estimators.stack`). With few examples they stay near equal parts of the process and the
-    signals' unfitted rank sum; where one signal alone does better on held-out examples, it is taken
-    alone. The first half of the sample is spread over what the signals tell, the second half
-    goes where the posterior puts the best architectures.
+    (`assay.estimators.stack`). With few examples they stay near equal parts of the process, the
+    signals' unfitted rank sum and the others; where one signal alone does better on held-out
+    examples, it is taken alone. The first half of the sample is spread over what the signals tell,
+    the second half goes where the posterior puts the best architectures.
 
     Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
 
@@ -83,7 +83,7 @@ class Fused:
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps of the sample's trainings."""
         of = self.of if self.of is not None else LowFidelity()
-        return float(of.training_step_seconds(ctx))
+        return float(of.training_step_seconds(ctx)) / ctx.executor.at_once
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Prepare the parts, measure the candidates, train the sample; yields between.
@@ -129,7 +129,7 @@ class Fused:
         for i, point in enumerate(points):
             measured, *others = (estimates[i] for estimates in by_part)
             opinions = {"signals": measured.score}
-            opinions |= {f"signal {name}": value for name, value in measured.metrics.items()}
+            opinions |= {_SIGNAL + name: value for name, value in measured.metrics.items()}
             for j, (part, estimate) in enumerate(zip(self.others, others)):
                 opinions[f"{type(part).__name__} {j}"] = estimate.score
             told[point] = (opinions, sum((e[i].cost for e in by_part), Cost()))
@@ -240,7 +240,11 @@ class _Posterior:
         self._process = GaussianProcess(seed)
         self._process.fit(self._scaler(blocks), standard)
         held_out = np.column_stack([self._process.held_out(), normal])
-        self._stack: Stack = stacked(["process", *self._names], held_out, standard, _PRIOR, seed)
+        parts = ["process", *(name for name in self._names if not name.startswith(_SIGNAL))]
+        self._stack: Stack = stacked(
+            ["process", *self._names], held_out, standard,
+            dict.fromkeys(parts, 1.0 / len(parts)), seed,
+        )  # fmt: skip
         among = self._process.predict(self._scaler(self._all(opinions)))[1]
         self._usual = float(among.mean())
 

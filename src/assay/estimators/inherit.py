@@ -135,9 +135,10 @@ class Inherit:
     # --- paid for each architecture -----------------------------------------------------------
 
     def estimate_seconds(self, ctx: Context) -> float:
-        """Time the estimate of one random architecture."""
-        point = ctx.space.sample(derive(ctx.seed, "timed"))
-        return self.estimate(ctx, [Proposal(point)])[0].cost.wall_s
+        """Return the seconds of one tuning, from some timed steps; morphs take little beside it."""
+        point = ctx.space.canonical(ctx.space.sample(derive(ctx.seed, "timed")))
+        step_s = _trainer(ctx, point, 0, 10**9).step_seconds()
+        return self.tune_steps * step_s / ctx.executor.at_once
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Let each architecture inherit, tune it, and judge it.

@@ -110,8 +110,8 @@ class LowFidelity:
         return Trainer(network, task, recipe, steps=10**9, device=ctx.device).step_seconds()
 
     def estimate_seconds(self, ctx: Context) -> float:
-        """Return the seconds of one estimate, from some timed steps."""
-        return self.steps_each(ctx) * self.training_step_seconds(ctx)
+        """Return the seconds of one estimate, from timed steps; less where many run at once."""
+        return self.steps_each(ctx) * self.training_step_seconds(ctx) / ctx.executor.at_once
 
     def steps_each(self, ctx: Context) -> int:
         """Return the optimiser steps of one training at fidelity 1."""

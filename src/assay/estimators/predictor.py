@@ -77,7 +77,7 @@ class Predictor:
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps of the estimator behind it."""
         of = self.of if self.of is not None else LowFidelity()
-        return float(of.training_step_seconds(ctx))
+        return float(of.training_step_seconds(ctx)) / ctx.executor.at_once
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Estimate the sample, a batch at a time; yields after each.

@@ -63,8 +63,8 @@ class Scratch:
         return self.seeds * self._whole(ctx)
 
     def estimate_seconds(self, ctx: Context) -> float:
-        """Return the seconds of one estimate, from some timed steps."""
-        return self.steps_each(ctx) * self.training_step_seconds(ctx)
+        """Return the seconds of one estimate, from timed steps; less where many run at once."""
+        return self.steps_each(ctx) * self.training_step_seconds(ctx) / ctx.executor.at_once
 
     def _whole(self, ctx: Context) -> int:
         return ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)

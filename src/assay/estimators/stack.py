@@ -48,8 +48,9 @@ def stacked(
     """Return the weighing of opinions that fits the scores, drawn towards a prior one.
 
     Minimises |s - Z w|^2 + 8 |w - w0|^2 over w >= 0: the prior counts as much as eight examples.
-    Where choosing the best single opinion does better on held-out examples than weighing does,
-    that one alone is taken.
+    Opinions that the prior does not name are not weighed, since a few examples cannot tell many
+    weights. But where choosing the best single one of all does better on held-out examples than
+    weighing does, that one alone is taken.
 
     Source: van der Laan et al. 2007, "Super Learner"; Breiman 1996, "Stacked Regressions", for
     weights of 0 or more; differs: the prior, and the fall back to one opinion.
@@ -58,23 +59,27 @@ def stacked(
         names: Of the opinions.
         opinions: Z, `[n, k]`; those that were learned from the scores must be held-out ones.
         scores: s, `[n]`, in deviations from their mean.
-        prior: w0; what is not in it has 0.
+        prior: w0, of the opinions that are weighed.
         seed: Of the folds.
     """
-    expected = np.array([prior.get(name, 0.0) for name in names])
+    named = [i for i, name in enumerate(names) if name in prior]
+    expected = np.array([prior[names[i]] for i in named])
     weighed, chosen = np.zeros(len(scores)), np.zeros(len(scores))
     folds = KFold(min(_FOLDS, len(scores)), shuffle=True, random_state=seed)
     for kept, out in folds.split(opinions):
-        weighed[out] = opinions[out] @ _weights(opinions[kept], scores[kept], expected)
+        learned = _weights(opinions[np.ix_(kept, named)], scores[kept], expected)
+        weighed[out] = opinions[np.ix_(out, named)] @ learned
         chosen[out] = opinions[out, _best(opinions[kept], scores[kept])]
     best = _best(opinions, scores)
     tau, single_tau = _tau(weighed, scores), _tau(chosen, scores)
-    weights = _weights(opinions, scores, expected)
+    weights = np.zeros(len(names))
     if single_tau > tau:
-        weights = np.eye(len(names))[best]
+        weights[best] = 1.0
+    else:
+        weights[named] = _weights(opinions[:, named], scores, expected)
     error = float(np.sqrt(np.mean(np.square(scores - weighed))))
-    named = {name: float(w) for name, w in zip(names, weights)}
-    return Stack(named, tau, names[best], single_tau, error)
+    by_name = {name: float(w) for name, w in zip(names, weights)}
+    return Stack(by_name, tau, names[best], single_tau, error)
 
 
 def _weights(opinions: Array, scores: Array, expected: Array) -> Array:

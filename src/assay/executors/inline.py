@@ -17,6 +17,11 @@ T = TypeVar("T")
 class Inline:
     """Runs a job when it is gathered; one that was cancelled before never runs."""
 
+    @property
+    def at_once(self) -> int:
+        """Return 1."""
+        return 1
+
     def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
         """Take a piece of work; nothing runs yet."""
         return Job(work, in_place)

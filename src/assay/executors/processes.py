@@ -64,6 +64,11 @@ class Processes:
     def __reduce__(self) -> tuple[type[Inline], tuple[()]]:
         return Inline, ()
 
+    @property
+    def at_once(self) -> int:
+        """Return the number of worker processes."""
+        return self.workers or max(1, loky.cpu_count(only_physical_cores=True) // self.threads)
+
     def submit(self, work: Callable[[], T], *, in_place: bool = False) -> Job[T]:
         """Take a piece of work; it starts at once if a worker is free."""
         job = Job(work, in_place)
@@ -106,8 +111,7 @@ class Processes:
 
     def _fill(self) -> None:
         """Start what waits while there is room."""
-        limit = self.workers or max(1, loky.cpu_count(only_physical_cores=True) // self.threads)
-        while self._waiting and len(self._running) < limit:
+        while self._waiting and len(self._running) < self.at_once:
             worker = self._idle.pop() if self._idle else _Worker(self.threads)
             job = self._waiting.popleft()
             try:

@@ -15,6 +15,7 @@ __all__ = [
     "Line",
     "Notes",
     "correlation",
+    "ranking",
     "speed",
     "told",
     "truths",
@@ -134,6 +135,16 @@ def worth(table: Mapping[str, Any], refused: Mapping[str, str], notes: Notes) ->
             tau = told(table["ceiling"][part], notes, correlation)
             lines.append(Line(name, "ceiling", [tau, *blanks]))
     return lines
+
+
+def ranking(table: Mapping[str, Any]) -> Table:
+    """Set how well each estimator ranks, in few columns: for the report of a search."""
+    shown = ("tau", "rho", "tau_top", "regret_1")
+    cells = [
+        [row["estimator"], *(_plain(row[figure]) for figure in shown)] for row in table["rows"]
+    ]
+    head = ["estimator", "Kendall τ", "Spearman ρ", "τ in the top half", "regret of its top pick"]
+    return Table(head, cells)
 
 
 def speed(table: Mapping[str, Any], refused: Mapping[str, str]) -> Table:

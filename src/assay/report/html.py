@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from assay.report import figures, lead, tables
+from assay.report.audit_tables import ranking
 from assay.report.blocks import blocks, largest_share
 from assay.report.content import Content, Record, read_content
 from assay.report.marks import LIMIT
@@ -139,6 +141,8 @@ def _tables(content: Content) -> dict[str, tables.Table]:
     if isinstance(content.space.get("choices"), Mapping):
         taken = (content.winner or {}).get("architecture") or {}
         made["decisions"] = tables.decisions(content.space["choices"], taken)
+    if content.fidelity:
+        made["fidelity"] = ranking(json.loads(content.fidelity["table"]))
     if content.sessions:
         made["sessions"] = tables.sessions(content.sessions)
     for name, rows in (

@@ -120,7 +120,7 @@ class Auditing:
             scores[name], costs[name] = self._asked(name, estimator, kept, left)
         table = Table.make(
             truths, scores, costs, baselines=_BASELINES, claims=CLAIMS,
-            train_s=self._train_s(kept), seed=self.plan.seed,
+            train_s=self._train_s(), seed=self.plan.seed,
         )  # fmt: skip
         refused = {n: self.study.get(f"refused {n}") for n in self.plan.estimators}
         said = verdict(table, refused={n: why for n, why in refused.items() if why})
@@ -172,7 +172,7 @@ class Auditing:
         plan = self.plan
         epochs = plan.budget.epochs or plan.recipe.epochs
         if plan.budget.seconds is not None:
-            epoch_s = Scratch().training_step_seconds(self.ctx)
+            epoch_s = Scratch().training_step_seconds(self.ctx) / plan.executor.at_once
             epoch_s *= plan.task.steps_per_epoch(plan.recipe.batch_size)
             paid = int(_TRUTH_SHARE * plan.budget.seconds / (count * epoch_s))
             if paid < 1:
@@ -210,13 +210,12 @@ class Auditing:
             step.done += 1
             step.checkpoint(samples=cost.samples, device=self.plan.train_on)
 
-    def _train_s(self, sample: Sequence[Architecture]) -> float | None:
+    def _train_s(self) -> float | None:
         if self.plan.truths is not None:
             return None
-        seconds = [
-            self.study.get(_truth(a, s))["seconds"] for a in sample for s in range(self.plan.seeds)
-        ]
-        return float(np.mean(seconds))
+        # The wall time of all over their number: where several are trained at once, that counts.
+        trained = self.study.phase("truth").done
+        return self.study.ledger()["truth"].wall_s / trained
 
     # --- the estimators -----------------------------------------------------------------------
 

@@ -119,7 +119,7 @@ def search(
         study.begin_session(versions())
         history = _run(plan, study, on_event)
         study.end_session()
-    return Result(plan.out, space, history, plan.url)
+    return Result(plan.out, space, history, plan)
 
 
 def _run(plan: Plan, study: Study, listener: Listener) -> list[Any]:

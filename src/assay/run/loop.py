@@ -100,7 +100,8 @@ class Searcher:
         feasible = 0
         for attempt in range(_TRIES_PER_TRIAL):
             rng = derive(self.ctx.seed, "ask", start, attempt)
-            asked = self.strategy.ask(self.history, n - feasible, rng=rng)
+            wanted = n - feasible
+            asked = self.strategy.ask(self.history, wanted, rng=rng)
             for proposal in asked:
                 point = self.ctx.space.canonical(proposal.architecture)
                 rung = (point, proposal.fidelity)
@@ -109,7 +110,8 @@ class Searcher:
                 met.add(rung)
                 new.append(self._checked(start + len(new), point, proposal))
                 feasible += new[-1].state == "running"
-            if feasible == n or not asked:
+            # One that asks for fewer waits for these before it goes on.
+            if feasible == n or not asked or (feasible and len(asked) < wanted):
                 break
         self.study.record_all(new, failed_in="search")
         for trial in new:

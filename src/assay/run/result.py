@@ -13,6 +13,9 @@ from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.errors import InvalidStudy
 from assay.pareto import front
+from assay.run.auditing import Audit
+from assay.run.fidelity import fidelity
+from assay.run.plan import Plan
 from assay.space.space import Space
 from assay.study.store import Study
 from assay.train.files import load_tensors
@@ -44,16 +47,14 @@ class Result:
         out: Folder of the study.
         space: The space that was searched.
         trials: All its trials.
-        url: Of its database, where that is not SQLite in the folder.
+        plan: What was searched and how.
     """
 
-    def __init__(
-        self, out: Path, space: Space, trials: list[Trial], url: str | None = None
-    ) -> None:
+    def __init__(self, out: Path, space: Space, trials: list[Trial], plan: Plan) -> None:
         self.out = out
         self._space = space
         self._trials = trials
-        self._url = url
+        self._plan = plan
 
     def best(self) -> Best:
         """Return the winner: chosen on validation, tested once.
@@ -61,7 +62,7 @@ class Result:
         Raises:
             InvalidStudy: the search has not finished.
         """
-        with Study.read(self.out, url=self._url) as study:
+        with Study.read(self.out, url=self._plan.url) as study:
             winner: dict[str, Any] | None = study.get("winner")
         if winner is None:
             raise InvalidStudy(
@@ -85,6 +86,19 @@ class Result:
         longest = max((t.fidelity for t in scored), default=1.0)
         scored = [t for t in scored if t.fidelity == longest]
         return [scored[i] for i in front([t.objectives for t in scored])]
+
+    def fidelity(self, *, num: int = 12) -> Audit:
+        """Say how far the scores of this search can be trusted: train some of its trials for real.
+
+        Args:
+            num: Trials of the sample, spread over the scores; the finalists come beside them.
+        Returns:
+            As of `assay.audit`: a table with parameters and MACs as rows, and a verdict. The report
+            shows both from then on.
+        Raises:
+            InvalidStudy: the search has not finished, or has fewer than two scores.
+        """
+        return fidelity(self._plan, self._trials, num=num)
 
     def __repr__(self) -> str:
         return f"Result({str(self.out)!r}, {len(self._trials)} trials)"

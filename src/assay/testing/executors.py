@@ -31,6 +31,10 @@ class ExecutorContract:
         executor: Executor = made(self, "executor")
         return executor
 
+    def test_it_tells_how_many_jobs_run_at_once(self) -> None:
+        """Ask; it is a positive number."""
+        assert self.new().at_once >= 1
+
     def test_every_job_is_yielded_once_with_its_value(self) -> None:
         """Gather three jobs."""
         executor = self.new()

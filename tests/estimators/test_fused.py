@@ -1,0 +1,180 @@
+"""Opinions weighed on a small sample: what is trained, how it is weighed, and what it tells."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from assay.contracts import Estimate, Proposal
+from assay.cost import Budget, derive
+from assay.errors import InvalidSetting
+from assay.estimators.fused import Fused
+from assay.estimators.predictor import Predictor
+from assay.estimators.zero_cost import ZeroCost
+from assay.testing import FakeEstimator, tiny_context
+
+
+class Counted(FakeEstimator):
+    """A fake whose estimates cost ten training steps each."""
+
+    def steps_each(self, ctx):
+        return 10
+
+    def training_step_seconds(self, ctx):
+        return 0.5
+
+
+class Partial(FakeEstimator):
+    """A fake signal that networks of depth one do not have, under a score that tells nothing."""
+
+    def estimate(self, ctx, proposals):
+        return [
+            Estimate(0.0, {} if shallow(p.architecture) else {"x": self.score(p.architecture)})
+            for p in proposals
+        ]
+
+
+def shallow(architecture):
+    return architecture["body"] == 1
+
+
+def structure(architecture):
+    """Grows with width and with wide blocks, and is best at depth three."""
+    wide = sum(option == "wide" for option in architecture.values())
+    width = next(o for label, o in architecture.items() if label.startswith("neck"))
+    return wide + 0.3 * width - 0.5 * abs(architecture["body"] - 3)
+
+
+def luck(architecture):
+    """Is known of each architecture, and follows from nothing that can be seen of it."""
+    return float(derive(5, "luck", architecture.to_json()).normal())
+
+
+def both(architecture):
+    return structure(architecture) + luck(architecture)
+
+
+def prepared(fused, steps=240):
+    ctx = tiny_context()
+    for _ in fused.prepare(ctx, Budget(steps=steps)):
+        pass
+    return ctx
+
+
+def signals():
+    return ZeroCost(("macs", "synflow"), reference=8, batch=8)
+
+
+def new_points(ctx, known, num=150):
+    rng = derive(9, "new")
+    points = dict.fromkeys(ctx.space.canonical(ctx.space.sample(rng)) for _ in range(num))
+    return [a for a in points if a not in known]
+
+
+def scores(estimator, ctx, points):
+    return [e.score for e in estimator.estimate(ctx, [Proposal(a) for a in points])]
+
+
+@pytest.fixture(scope="module")
+def weighed():
+    """Return a prepared one of which neither part alone can tell the score, and its sample."""
+    fake = Counted(both)
+    fused = Fused(FakeEstimator(luck), fake)
+    ctx = prepared(fused, 400)
+    return fused, ctx, fake.estimated
+
+
+def test_it_ranks_better_than_each_part_alone(weighed):
+    fused, ctx, sample = weighed
+    regression = Predictor(Counted(both))
+    list(regression.prepare(ctx, Budget(steps=400)))
+    points = new_points(ctx, sample)
+    truth = [both(a) for a in points]
+    alone = [scores(regression, ctx, points), [luck(a) for a in points]]
+    parts = [kendalltau(told, truth).statistic for told in alone]
+    assert kendalltau(scores(fused, ctx, points), truth).statistic > max(parts) + 0.05
+
+
+def test_an_estimate_tells_the_weights_which_few_examples_leave_near_equal_parts():
+    fused = Fused(FakeEstimator(luck), Counted(both))
+    ctx = prepared(fused, 80)
+    (estimate,) = fused.estimate(ctx, [Proposal(ctx.space.largest())])
+    told = json.loads(json.dumps(estimate.made_from))
+    assert told["sample"] == 8
+    assert told["weights"] == pytest.approx({"process": 0.5, "signals": 0.5}, abs=0.1)
+    assert told["tau_held_out"] > told["best_single_tau"]
+
+
+def test_the_deviation_is_larger_away_from_the_sample(weighed):
+    fused, ctx, sample = weighed
+    near, far = (
+        np.mean(
+            [e.metrics["deviation"] for e in fused.estimate(ctx, [Proposal(a) for a in points])]
+        )
+        for points in (sample, new_points(ctx, sample))
+    )
+    assert 0 < near < far
+
+
+def test_the_budget_pays_for_so_many_trainings_and_none_twice():
+    fake = Counted(structure)
+    fused = Fused(signals(), fake, candidates=2)
+    ctx = prepared(fused, 245)
+    assert len(fake.estimated) == len(set(fake.estimated)) == 24
+    assert fused.step_seconds(ctx) == 0.5
+
+
+def test_the_others_have_an_equal_part_of_the_steps_and_a_vote():
+    fake, other = Counted(structure), FakeEstimator(structure)
+    fused = Fused(signals(), fake, others=(other,))
+    ctx = prepared(fused, 240)
+    assert (len(fake.estimated), other.steps) == (12, 120)
+    (estimate,) = fused.estimate(ctx, [Proposal(ctx.space.largest())])
+    assert estimate.made_from["weights"]["FakeEstimator 0"] > 0
+
+
+def test_the_best_are_sought_after_the_first_half():
+    fake = Counted(structure)
+    prepared(Fused(signals(), fake), 240)
+    first, second = (
+        np.mean([structure(a) for a in part]) for part in (fake.estimated[:12], fake.estimated[12:])
+    )
+    assert second > first + 0.5
+
+
+def test_the_first_half_is_spread_over_the_signals():
+    fake = Counted(structure)
+    fused = Fused(ZeroCost(("macs",)), fake, candidates=4)
+    prepared(fused, 200)
+    ranked = sorted(told["signals"] for told in fused._opinions.values())
+    evenly = [ranked[round(i)] for i in np.linspace(0, len(ranked) - 1, 10)]
+    told = [fused._opinions[a]["signals"] for a in fake.estimated[:10]]
+    assert sorted(told) == evenly
+
+
+def test_a_signal_that_is_not_defined_ranks_lowest():
+    def score(a):
+        return -10.0 if shallow(a) else luck(a)
+
+    fused = Fused(Partial(luck), Counted(score))
+    ctx = prepared(fused)
+    points = new_points(ctx, ())
+    told = fused.estimate(ctx, [Proposal(a) for a in points])
+    assert told[0].made_from["weights"] == {"signal x": 1.0}
+    without = {e.score for e, a in zip(told, points) if shallow(a)}
+    assert len(without) == 1
+    assert max(without) < min(e.score for e, a in zip(told, points) if not shallow(a))
+
+
+def test_a_budget_for_fewer_than_eight_is_refused():
+    with pytest.raises(InvalidSetting, match=r"pay for 7 trainings of 10.*give a larger budget"):
+        prepared(Fused(signals(), Counted(structure)), 79)
+
+
+@pytest.mark.parametrize("options", [{"sample": 7}, {"candidates": 0}, {"batch": 0}])
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(InvalidSetting, match=next(iter(options))):
+        Fused(**options)
