@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from assay.errors import InvalidTask, TestSplitClosed
+from assay.testing import tiny_task
 from assay.train.augment import ShiftAndFlip
 from assay.train.task import Tally, Task, call_model, evaluate
 from tests.train.small import Pairs, blob_task, blobs, picture_task, pictures
@@ -238,3 +239,16 @@ def test_the_small_data_is_what_the_tests_take_it_for():
     assert images[1, 0, 0:4, 4:8].min() >= 150
     assert labels[1] == 1
     assert blobs()[0].shape == (60, 4)
+
+
+def test_on_one_batch_it_keeps_loss_and_metrics_and_no_other_data():
+    task = tiny_task()
+    batch = next(task.train.train_batches(8, seed=0))
+    light = task.on(batch)
+    (inputs, targets), (again, labels) = batch, next(light.valid.batches(8))
+    assert torch.equal(inputs, again)
+    assert torch.equal(targets, labels)
+    assert len(light.train) == len(light.valid) == 8
+    assert not light.has_test
+    assert (light.loss, light.score, light.num_classes) == (task.loss, task.score, 3)
+    assert len(task.train) > 8

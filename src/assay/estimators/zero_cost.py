@@ -183,6 +183,7 @@ class ZeroCost:
         batch = self._data(ctx)
         jobs = []
         space, task = self._proxies(ctx)
+        task = task.on(batch)  # a job is sent what it needs, not all the data
         for point in points:
             network = space.fresh(point, seed).to(ctx.device)
             measuring = _Measuring(network, self.signals, batch, task, seed)

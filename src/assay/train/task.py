@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -218,6 +219,13 @@ class Task:
         for inputs, _ in self.valid.batches(n, device=device, limit=n):
             return inputs
         raise InvalidTask("the validation split is empty")
+
+    def on(self, batch: Batch) -> Task:
+        """Return the task on one batch in place of its splits, small enough to be sent anywhere."""
+        light = copy.copy(self)
+        light.train = light.valid = InMemory(*batch)
+        light._test = None
+        return light
 
     def training_loss(self, output: Any, targets: Tensor, label_smoothing: float) -> Tensor:
         """Return the loss that training descends: the task's, smoothed if it is the default."""
