@@ -195,3 +195,12 @@ def test_numpy_numbers_are_as_good_as_any():
     parts = given()
     truths = {key: np.array(values) for key, values in parts["truths"].items()}
     assert Table.make(**{**parts, "truths": truths}) == Table.make(**parts)
+
+
+def test_means_that_are_equal_are_ties_whatever_their_seeds():
+    pairs = {"a": [0.9825, 0.9895], "b": [0.986, 0.986], "c": [0.1, 0.2], "d": [0.15, 0.15]}
+    scores = {"macs": {"a": 1.0, "b": 2.0, "c": 0.0, "d": 3.0}}
+    table = Table.make(pairs, scores, {"macs": Price(0.0, 0.0)}, baselines=("macs",))
+    # a ties with b, c with d: of the four pairs left two agree and two do not.
+    assert table.rows[0].tau.value == 0.0
+    assert table.rows[0].regret_5.value == 0.0

@@ -123,7 +123,7 @@ class Table:
             NotFinite: a truth or a score is NaN or infinite.
         """
         _check(truths, scores, costs, baselines)
-        truth = np.array([sum(values) / len(values) for values in truths.values()], np.float64)
+        truth = np.array([_mean(values) for values in truths.values()], np.float64)
         said = {name: _scores(truths, given) for name, given in scores.items()}
         judged = judge(truth, said, seed=seed, resamples=resamples)
         rows = [
@@ -224,6 +224,11 @@ def _check(
             score = given[key]
             if score is not None and not math.isfinite(score):
                 raise NotFinite(f"{name!r} scores {key!r} {score}; give None if it failed")
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean to twelve digits, so that equal means of different values are equal."""
+    return float(f"{math.fsum(values) / len(values):.12g}")
 
 
 def _scores(truths: Mapping[str, Any], given: Mapping[str, float | None]) -> Vector:
