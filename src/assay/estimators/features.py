@@ -14,7 +14,7 @@ from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.space.space import Space
 
-__all__ = ["Features", "Scaler"]
+__all__ = ["Features", "Scaler", "farthest_first"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
@@ -78,3 +78,19 @@ class Scaler:
     def _row(self, row: Blocks) -> Array:
         parts = zip(row, self._means, self._scales)
         return np.concatenate([(block - mean) / scale for block, mean, scale in parts])
+
+
+def farthest_first(rows: Array, num: int, *, start: int) -> list[int]:
+    """Return the indices of up to `num` rows, each next one farthest from all before it.
+
+    Args:
+        rows: `[n, d]`; distances are Euclidean.
+        num: How many.
+        start: Index of the first.
+    """
+    chosen, nearest = [start], np.full(len(rows), np.inf)
+    while len(chosen) < min(num, len(rows)):
+        nearest = np.minimum(nearest, np.linalg.norm(rows - rows[chosen[-1]], axis=1))
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+    return chosen

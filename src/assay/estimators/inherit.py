@@ -21,6 +21,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting
+from assay.estimators.features import farthest_first
 from assay.estimators.training import Trained, Training, in_chunks, run_all
 from assay.space.space import Space
 from assay.train.loop import Trainer
@@ -265,10 +266,8 @@ def _spread(space: Space, num: int, seed: int) -> list[Architecture]:
     pool = ranked[edge : len(ranked) - edge]
     codes = np.stack([space.encode(a) for a in pool])
     gaps = np.linalg.norm(codes[:, None] - codes[None], axis=2)
-    chosen = [int(gaps.sum(1).argmin())]
-    while len(chosen) < min(num, len(pool)):
-        chosen.append(int(gaps[chosen].min(0).argmax()))
-    return [pool[i] for i in chosen]
+    central = int(gaps.sum(1).argmin())
+    return [pool[i] for i in farthest_first(codes, num, start=central)]
 
 
 def _num_params(space: Space, architecture: Architecture) -> int:

@@ -18,7 +18,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
-from assay.estimators.features import Features, Scaler
+from assay.estimators.features import Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.sample import trainings
 from assay.estimators.surrogate import SURROGATES, Array, Surrogate
@@ -179,13 +179,7 @@ def spread(points: Sequence[Architecture], num: int, rows: Features) -> list[Arc
     """
     features = [rows(a) for a in points]
     matrix = Scaler(features)(features)
-    chosen, nearest = [0], np.full(len(points), np.inf)
-    while len(chosen) < min(num, len(points)):
-        away = np.square(matrix - matrix[chosen[-1]]).sum(1)
-        nearest = np.minimum(nearest, away)
-        nearest[chosen] = -1.0
-        chosen.append(int(nearest.argmax()))
-    return [points[i] for i in chosen]
+    return [points[i] for i in farthest_first(matrix, num, start=0)]
 
 
 def expected_improvement(mean: Array, deviation: Array, best: float) -> Array:

@@ -72,12 +72,12 @@ def stacked(
         chosen[out] = opinions[out, _best(opinions[kept], scores[kept])]
     best = _best(opinions, scores)
     tau, single_tau = _tau(weighed, scores), _tau(chosen, scores)
-    weights = np.zeros(len(names))
+    weights, told = np.zeros(len(names)), weighed
     if single_tau > tau:
-        weights[best] = 1.0
+        weights[best], told = 1.0, chosen
     else:
         weights[named] = _weights(opinions[:, named], scores, expected)
-    error = float(np.sqrt(np.mean(np.square(scores - weighed))))
+    error = float(np.sqrt(np.mean(np.square(scores - told))))
     by_name = {name: float(w) for name, w in zip(names, weights)}
     return Stack(by_name, tau, names[best], single_tau, error)
 

@@ -33,9 +33,11 @@ from assay.trust.stratify import stratified
 from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 
-__all__ = ["Audit", "AuditPlan", "Auditing"]
+__all__ = ["BASELINES", "Audit", "AuditPlan", "Auditing", "baselines"]
 
-_BASELINES = ("params", "macs")
+BASELINES = ("params", "macs")
+"""What needs no weights, and what an estimator must beat to be worth its price."""
+
 _CANDIDATES = 20  # for each architecture of the sample
 _FEWEST_CANDIDATES = 1000
 _TRUTH_SHARE = 0.5
@@ -114,12 +116,12 @@ class Auditing:
             raise InvalidStudy(
                 f"{len(kept)} of {len(sample)} truths could be trained; see failures"
             )
-        scores, costs = self._baselines(kept)
+        scores, costs = baselines(self.measures, {_key(a): a for a in kept})
         for i, (name, estimator) in enumerate(self.plan.estimators.items()):
             left = len(self.plan.estimators) - i
             scores[name], costs[name] = self._asked(name, estimator, kept, left)
         table = Table.make(
-            truths, scores, costs, baselines=_BASELINES, claims=CLAIMS,
+            truths, scores, costs, baselines=BASELINES, claims=CLAIMS,
             train_s=self._train_s(), seed=self.plan.seed,
         )  # fmt: skip
         refused = {n: self.study.get(f"refused {n}") for n in self.plan.estimators}
@@ -219,17 +221,6 @@ class Auditing:
 
     # --- the estimators -----------------------------------------------------------------------
 
-    def _baselines(
-        self, sample: Sequence[Architecture]
-    ) -> tuple[dict[str, dict[str, float | None]], dict[str, Price]]:
-        scores: dict[str, dict[str, float | None]] = {}
-        costs = {}
-        for name in _BASELINES:
-            started = time.perf_counter()
-            scores[name] = {_key(a): self.measures(name, a) for a in sample}
-            costs[name] = Price(0.0, (time.perf_counter() - started) / len(sample))
-        return scores, costs
-
     def _asked(
         self, name: str, estimator: Estimator, sample: Sequence[Architecture], left: int
     ) -> tuple[dict[str, float | None], Price]:
@@ -305,6 +296,24 @@ class Auditing:
                 return
             for a in batch:
                 yield from self._estimates(name, estimator, [a])
+
+
+def baselines(
+    measures: Measures, points: Mapping[str, Architecture]
+) -> tuple[dict[str, dict[str, float | None]], dict[str, Price]]:
+    """Return the scores and prices of the baselines, the time of counting measured.
+
+    Args:
+        measures: Of the space.
+        points: Key -> architecture.
+    """
+    scores: dict[str, dict[str, float | None]] = {}
+    costs = {}
+    for name in BASELINES:
+        started = time.perf_counter()
+        scores[name] = {key: measures(name, a) for key, a in points.items()}
+        costs[name] = Price(0.0, (time.perf_counter() - started) / len(points))
+    return scores, costs
 
 
 def _key(architecture: Architecture) -> str:

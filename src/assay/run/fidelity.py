@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from assay.errors import InvalidStudy
 from assay.estimators.training import Training
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
-from assay.run.auditing import Audit
+from assay.run.auditing import BASELINES, Audit, baselines
 from assay.run.plan import Plan, versions
 from assay.study.store import Study
 from assay.trust.stratify import stratified
@@ -20,8 +19,6 @@ from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 
 __all__ = ["fidelity"]
-
-_BASELINES = ("params", "macs")
 
 
 def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
@@ -114,20 +111,15 @@ def _table(
     name = type(plan.estimator).__name__
     ledger = study.ledger()
     scored = sum(t.state == "scored" for t in study.trials())
-    scores: dict[str, dict[str, float | None]] = {name: {str(t.number): _score(t) for t in chosen}}
-    costs = {
-        name: Price(
-            ledger.get("train", Cost()).wall_s, ledger.get("score", Cost()).wall_s / max(1, scored)
-        )
-    }
     measures = Measures(plan.space, plan.target, plan.task.example(plan.target.batch))
-    for quantity in _BASELINES:
-        started = time.perf_counter()
-        scores[quantity] = {str(t.number): measures(quantity, t.architecture) for t in chosen}
-        costs[quantity] = Price(0.0, (time.perf_counter() - started) / len(chosen))
+    scores, costs = baselines(measures, {str(t.number): t.architecture for t in chosen})
+    scores[name] = {str(t.number): _score(t) for t in chosen}
+    costs[name] = Price(
+        ledger.get("train", Cost()).wall_s, ledger.get("score", Cost()).wall_s / max(1, scored)
+    )
     seconds = [study.get(f"fidelity {t.number}")["seconds"] for t in chosen]
     return Table.make(
-        truths, scores, costs, baselines=_BASELINES, train_s=sum(seconds) / len(seconds),
+        truths, scores, costs, baselines=BASELINES, train_s=sum(seconds) / len(seconds),
         seed=plan.seed,
     )  # fmt: skip
 
