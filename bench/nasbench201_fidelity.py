@@ -30,6 +30,7 @@ from assay.cost import Budget
 from assay.estimators.fused import Fused
 from assay.estimators.one_shot import OneShot
 from assay.estimators.zero_cost import ZeroCost
+from assay.executors.inline import Inline
 from assay.executors.processes import Processes
 from assay.hardware.count import count
 from assay.train.arrays import in_memory, stratified
@@ -42,6 +43,7 @@ from bench.harness import report
 
 SHARED = Path("../shared/data")
 RECIPE = Recipe()
+CORES = 2
 
 
 def cifar10(folder: Path) -> Task:
@@ -83,15 +85,23 @@ def scored(truth: Path, names: list[str], said: dict[str, list[float]]) -> dict[
 def estimated(
     kind: Any, minutes: float, points: list[Architecture], task: Task, seed: int
 ) -> tuple[list[float], dict[str, Any]]:
-    """Prepare and score within the minutes; the time that scoring takes is measured first."""
+    """Prepare and score within the minutes; the time that scoring takes is measured first.
+
+    Trainings and signals run in a process for each core; a supernet is one process of as many
+    threads.
+    """
     started = time.perf_counter()
     space = cell(input_shape=(3, 32, 32))
-    executor = Processes()
+    executor = Processes() if kind is Fused else Inline()
+    torch.set_num_threads(1 if kind is Fused else CORES)
     ctx = Context(space, task, RECIPE, executor, "cpu", seed, History(space))
     estimator = kind()
     step_s = estimator.step_seconds(ctx)
-    steps = _steps(kind, ctx, minutes, step_s, len(points), time.perf_counter() - started)
-    for _ in estimator.prepare(ctx, Budget(steps=steps)):
+    each_s = ZeroCost().step_seconds(ctx) if kind is Fused else probed(ctx)
+    # Fused measures candidates and a reference sample, too: some 200 architectures.
+    scored_s = each_s * (len(points) + (200 if kind is Fused else 0))
+    steps = int((60 * minutes - (time.perf_counter() - started) - scored_s) / step_s)
+    for _ in estimator.prepare(ctx, Budget(steps=max(1, steps))):
         pass
     prepared = time.perf_counter()
     told = estimator.estimate(ctx, [Proposal(a) for a in points])
@@ -104,19 +114,16 @@ def estimated(
     return [e.score for e in told], figures
 
 
-def _steps(kind: Any, ctx: Context, minutes: float, step_s: float, num: int, spent_s: float) -> int:
-    """Return the training steps that fit beside scoring."""
-    if kind is Fused:
-        # Signals are measured of the sample, of the candidates (3 x 60) and of the reference (64).
-        signals_s = ZeroCost().step_seconds(ctx) / ctx.executor.at_once * (num + 180 + 64)
-        return int((60 * minutes - spent_s - signals_s) / step_s)
+def probed(ctx: Context) -> float:
+    """Return the seconds in which a supernet scores an architecture, one of many."""
     probe = OneShot()
-    for _ in probe.prepare(ctx, Budget(steps=2)):
+    for _ in probe.prepare(ctx, Budget(steps=8)):
         pass
+    rng = np.random.default_rng(0)
+    proposals = [Proposal(ctx.space.sample(rng)) for _ in range(16)]
     begun = time.perf_counter()
-    probe.estimate(ctx, [Proposal(ctx.space.sample(np.random.default_rng(i))) for i in range(8)])
-    each_s = (time.perf_counter() - begun) / 8
-    return max(1, int((60 * minutes - spent_s - each_s * num) / step_s))
+    probe.estimate(ctx, proposals)
+    return (time.perf_counter() - begun) / len(proposals)
 
 
 def main() -> None:

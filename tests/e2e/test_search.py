@@ -295,3 +295,15 @@ def test_the_test_split_is_closed_while_searching(table: Path, tmp_path: Path) -
     with Study.read(tmp_path / "peek") as study:
         judged = [t for t in study.trials() if t.state != "infeasible"]
         assert [t.state for t in judged] == ["failed"] * 3
+
+
+@pytest.mark.parametrize("estimator", ["scratch", "zero-cost"])
+def test_finalists_start_from_shared_weights_only_where_there_are_some(
+    estimator: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidSetting, match=r"finalists\.weights='supernet' needs a supernet"):
+        assay.search(
+            assay.Space(tiny.Net), tiny.task(), estimator=estimator,
+            budget="steps=4,trials=2,epochs=1", finalists=Finalists(weights="supernet"),
+            out=tmp_path / "out",
+        )  # fmt: skip

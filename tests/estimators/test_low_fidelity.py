@@ -120,3 +120,19 @@ def test_global_state_is_left_alone():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidSetting, match="estimator"):
         LowFidelity(**options)
+
+
+@pytest.mark.parametrize(
+    ("steps", "setting", "calls"), [(4, None, 0), (40, None, 40), (4, True, 4), (40, False, 0)]
+)
+def test_what_is_seen_five_times_or_less_is_not_augmented(steps, setting, calls):
+    ctx, seen = context(), []
+
+    def augment(inputs, generator):
+        seen.append(len(inputs))
+        return inputs
+
+    ctx.task.augment = augment
+    assert len(ctx.task.train) == 120  # 16 a step: 38 steps see each of them five times
+    LowFidelity(steps=steps, augment=setting).estimate(ctx, [Proposal(point(ctx))])
+    assert len(seen) == calls

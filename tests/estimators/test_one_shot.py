@@ -14,13 +14,15 @@ from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.train.task import Task
+from assay.zoo.cell import cell
 from tests.space.spaces import Chain
 
 
-def context(space: Space) -> Context:
+def context(space: Space, **recipe: float) -> Context:
     images = derive(0, "data").integers(0, 256, (100, 8, 8), dtype=np.uint8)
     task = Task.from_arrays(images, np.arange(100) % 10, layout="NHW")
-    return Context(space, task, Recipe(batch_size=16), Inline(), "cpu", 0, History(space))
+    settled = Recipe(batch_size=16).with_(**recipe)
+    return Context(space, task, settled, Inline(), "cpu", 0, History(space))
 
 
 def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
@@ -73,6 +75,8 @@ def test_settings_that_cannot_be() -> None:
         OneShot(paths="fare")
     with pytest.raises(InvalidSetting, match=r"estimator\.samples=0"):
         OneShot(samples=0)
+    with pytest.raises(InvalidSetting, match=r"estimator\.rate=0"):
+        OneShot(rate=0.0)
 
 
 def test_a_state_alone_is_enough_to_score() -> None:
@@ -86,3 +90,29 @@ def test_a_state_alone_is_enough_to_score() -> None:
     assert trained.estimate(first, proposals)[0].score == pytest.approx(
         loaded.estimate(second, proposals)[0].score, abs=1e-6
     )
+
+
+def test_a_score_is_the_mean_over_states_of_the_second_half() -> None:
+    def scores(states: int, steps: int) -> list[float]:
+        ctx = context(Space(Chain), warmup=0.0)  # so that a shorter training is the beginning
+        estimator = OneShot(states=states, ema=0.0)
+        list(estimator.prepare(ctx, Budget(steps=steps)))
+        proposals = [Proposal(ctx.space.smallest()), Proposal(ctx.space.largest())]
+        return [e.score for e in estimator.estimate(ctx, proposals)]
+
+    expected = np.mean([scores(1, 6), scores(1, 8)], axis=0)
+    np.testing.assert_allclose(scores(2, 8), expected, rtol=1e-5)
+
+
+def test_the_supernet_is_a_cheap_variant_where_the_space_names_one() -> None:
+    images = derive(0, "data").integers(0, 256, (100, 3, 32, 32), dtype=np.uint8)
+    task = Task.from_arrays(images, np.arange(100) % 10, layout="NCHW")
+    space = cell(channels=4, cells=2)
+    ctx = Context(space, task, Recipe(batch_size=16), Inline(), "cpu", 0, History(space))
+    own = [p.detach().clone() for p in space.model.parameters()]
+    cheap, whole = OneShot(), OneShot(variant={}, resolution=1.0)
+    assert not cheap.trains_whole(ctx)
+    assert whole.trains_whole(ctx)
+    list(cheap.prepare(ctx, Budget(steps=2)))
+    assert all(torch.equal(a, b) for a, b in zip(own, space.model.parameters()))
+    assert np.isfinite(cheap.estimate(ctx, [Proposal(space.smallest())])[0].score)

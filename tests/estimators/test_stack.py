@@ -53,6 +53,22 @@ def test_where_one_alone_does_better_it_is_taken_alone():
     stack = stacked(["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0)
     assert stack.weights == {"exact": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
     assert stack.single_tau == pytest.approx(1.0)
+    together = stacked(
+        ["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0, alone=False
+    )
+    assert together.weights["exact"] == 0.0
+    assert together.single == "exact"
+
+
+def test_one_that_only_seems_better_on_a_few_examples_is_not_taken_alone():
+    # Of many equally good opinions the best of twenty examples is so by luck.
+    taken = 0
+    for seed in range(20):
+        scores, opinions = sample(20, *[0.8] * 8, seed=seed)
+        names = [f"o{i}" for i in range(8)]
+        stack = stacked(names, opinions, scores, {"o0": 0.5, "o1": 0.5}, 0)
+        taken += 1.0 in stack.weights.values()
+    assert taken <= 3
 
 
 def test_the_error_is_the_one_on_new_examples():

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from assay.cost import derive
 from assay.errors import InvalidSetting, TestSplitClosed
+from assay.train.augment import ShiftAndFlip
 from assay.train.proxy import proxy_task
 from assay.train.task import Task
 
@@ -82,3 +83,18 @@ def test_a_proxy_has_no_test_split():
 def test_a_share_out_of_range_is_refused(name, value):
     with pytest.raises(InvalidSetting, match=name):
         proxy_task(images_task(), **{name: value})
+
+
+def test_an_augmentation_is_scaled_with_the_images():
+    task = images_task()
+    task.augment = ShiftAndFlip(shift=4, flip=True)
+    assert proxy_task(task, resolution=0.5).augment == ShiftAndFlip(shift=2, flip=True)
+    assert proxy_task(task, data=0.5).augment is task.augment
+
+
+def test_an_augmentation_of_the_user_s_own_stays_and_may_be_left_out():
+    task = images_task()
+    task.augment = lambda inputs, generator: inputs
+    assert proxy_task(task, resolution=0.5).augment is task.augment
+    assert proxy_task(task, augment=False).augment is None
+    assert proxy_task(task, augment=False).train is task.train

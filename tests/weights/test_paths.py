@@ -10,8 +10,10 @@ from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.choices import Depth, OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.weights.paths import Fair, Sandwich, Uniform
+from assay.weights.paths import Fair, Sandwich, Sized, Uniform
+from assay.zoo.cell import cell
 from tests.space.spaces import Chain, Tangle
 
 
@@ -85,3 +87,42 @@ def test_the_sandwich_has_both_extremes() -> None:
 def test_no_path_at_all_is_refused() -> None:
     with pytest.raises(InvalidSetting, match=r"paths\.num=0"):
         Uniform(num=0).passes(chain([2]), 0, rng=np.random.default_rng(0))
+    with pytest.raises(InvalidSetting, match=r"paths\.num=0"):
+        Sized(num=0).passes(chain([2]), 0, rng=np.random.default_rng(0))
+
+
+def chances(space: Space, label: str, n: int = 4000) -> dict[object, float]:
+    rng = np.random.default_rng(0)
+    counts = Counter(Sized().passes(space, 0, rng=rng)[0][label] for _ in range(n))
+    return {option: counts[option] / n for option in space.choices[label].options}
+
+
+def test_options_are_drawn_by_their_rank_in_parameters() -> None:
+    two = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    space = Space(nn.Sequential(OneOf(two=two, none=nn.Identity(), one=nn.Linear(2, 2))))
+    found = chances(space, "0")
+    for option, expected in {"none": 1 / 6, "one": 2 / 6, "two": 3 / 6}.items():
+        assert found[option] == pytest.approx(expected, abs=0.03)
+
+
+def test_options_with_equally_many_parameters_share_their_ranks() -> None:
+    space = Space(nn.Sequential(OneOf(a=nn.ReLU(), b=nn.Identity(), c=nn.Linear(2, 2))))
+    found = chances(space, "0")
+    for option, expected in {"a": 0.25, "b": 0.25, "c": 0.5}.items():
+        assert found[option] == pytest.approx(expected, abs=0.03)
+
+
+def test_larger_sizes_and_depths_are_drawn_more_often() -> None:
+    width = Width(2, 4, 6, label="w")
+    stack = Depth(nn.Linear(2, 2), nn.Linear(2, 2), label="d")
+    space = Space(nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 2), stack))
+    found = chances(space, "w")
+    for option, expected in {2: 1 / 6, 4: 2 / 6, 6: 3 / 6}.items():
+        assert found[option] == pytest.approx(expected, abs=0.03)
+    assert chances(space, "d")[2] == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_sized_paths_have_no_part_that_nothing_reads() -> None:
+    space, rng = cell(channels=4, cells=1), np.random.default_rng(0)
+    paths = Sized(num=50).passes(space, 0, rng=rng)
+    assert all(space.canonical(path) == path for path in paths)

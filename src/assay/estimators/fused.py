@@ -42,16 +42,18 @@ class Fused:
     encoding, operation counts, size and signals; non-negative weights over its held-out
     predictions, the signals and the other estimators' scores are learned from the same sample
     (`assay.estimators.stack`). With few examples they stay near equal parts of the process, the
-    signals' unfitted rank sum and the others; where one signal alone does better on held-out
-    examples, it is taken alone. The first half of the sample is spread over what the signals tell,
-    the second half goes where the posterior puts the best architectures.
+    signals' unfitted rank sum and the others. Where the sample is trained as whole networks are,
+    and one signal alone surely does better on held-out examples, it is taken alone. The first half
+    of the sample is spread over what the signals tell, the second half goes where the posterior
+    puts the best architectures.
 
     Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
 
     Args:
         signals: What is measured at initialisation.
         of: What trains the sample; needs `steps_each(ctx)`, as those that train have. None for
-            `LowFidelity` as long as the budget allows, see `assay.estimators.sample`.
+            `LowFidelity` as long as the budget allows, see `assay.estimators.sample`. Its scores
+            count as truths unless its `trains_whole(ctx)` denies it.
         others: Further estimators, such as `OneShot()`; each prepares with an equal part of the
             steps, the sample has what is left.
         sample: Trainings to learn from; 0 for as many as the steps of the budget pay for.
@@ -79,6 +81,7 @@ class Fused:
         self._trained: dict[Architecture, float] = {}
         self._features: Features | None = None
         self._fitted: tuple[int, _Posterior] | None = None
+        self._whole = False
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps of the sample's trainings."""
@@ -94,6 +97,8 @@ class Fused:
         part = Budget(steps=(budget.steps or 0) // (1 + len(self.others)))
         of, wanted = trainings(ctx, self.of, part.steps or 0, self.sample, fewest=_FEWEST)
         wanted = min(wanted, ctx.space.size)
+        told = getattr(of, "trains_whole", None)
+        self._whole = told is None or told(ctx)
         for estimator in (self._signals, *self.others):
             yield from estimator.prepare(ctx, part)
         pool = self._pool(ctx, self.candidates * wanted)
@@ -158,7 +163,9 @@ class Fused:
         if self._features is None:
             self._features = Features(ctx.space, ctx.task.example(1))
         if self._fitted is None or self._fitted[0] != len(self._trained):
-            made = _Posterior(self._features, self._opinions, self._trained, ctx.seed)
+            made = _Posterior(
+                self._features, self._opinions, self._trained, ctx.seed, alone=self._whole
+            )
             self._fitted = (len(self._trained), made)
         return self._fitted[1]
 
@@ -190,6 +197,7 @@ class Fused:
         state: dict[str, Any] = {
             "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
             "trained": [[a.to_json(), score] for a, score in self._trained.items()],
+            "whole": self._whole,
         }
         for i, part in enumerate((self._signals, *self.others)):
             state |= {f"part{i}.{key}": value for key, value in part.state_dict().items()}
@@ -200,7 +208,7 @@ class Fused:
         read = Architecture.from_json
         self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
         self._trained = {read(text): float(score) for text, score in state["trained"]}
-        self._fitted = None
+        self._fitted, self._whole = None, bool(state["whole"])
         for i, part in enumerate((self._signals, *self.others)):
             prefix = f"part{i}."
             own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -216,6 +224,7 @@ class _Posterior:
         opinions: Architecture -> name -> what it says, of the candidates and so of the sample.
         trained: Architecture -> score, the sample.
         seed: Of folds and restarts.
+        alone: Whether a single opinion may be taken alone.
     """
 
     def __init__(
@@ -224,6 +233,8 @@ class _Posterior:
         opinions: Mapping[Architecture, Opinions],
         trained: Mapping[Architecture, float],
         seed: int,
+        *,
+        alone: bool,
     ) -> None:
         self._features = features
         sample = list(trained)
@@ -243,7 +254,7 @@ class _Posterior:
         parts = ["process", *(name for name in self._names if not name.startswith(_SIGNAL))]
         self._stack: Stack = stacked(
             ["process", *self._names], held_out, standard,
-            dict.fromkeys(parts, 1.0 / len(parts)), seed,
+            dict.fromkeys(parts, 1.0 / len(parts)), seed, alone=alone,
         )  # fmt: skip
         among = self._process.predict(self._scaler(self._all(opinions)))[1]
         self._usual = float(among.mean())

@@ -17,7 +17,7 @@ from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
 from assay.estimators.curves import extrapolate
-from assay.estimators.proxies import proxies
+from assay.estimators.proxies import augments, proxies
 from assay.estimators.training import Trained, Training, run_all
 from assay.space.space import Space
 from assay.train.loop import Trainer
@@ -27,6 +27,7 @@ from assay.train.task import Task
 __all__ = ["LowFidelity"]
 
 _KEPT = 256
+_TIMED_NETWORKS = 8
 
 
 @dataclass
@@ -57,6 +58,8 @@ class LowFidelity:
         schedule: Of the rate: "constant", or the recipe's "cosine" over the steps of the share.
         ema: Decay of the averaged weights that are judged; 0 for none.
         samples: Most validation samples to judge on; 0 for all.
+        augment: Whether training batches are augmented; None for where the training sees each
+            sample more than five times.
     Raises:
         InvalidSetting: a share out of range, or a fit of fewer than four points.
     """
@@ -73,6 +76,7 @@ class LowFidelity:
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.98
     samples: int = 2048
+    augment: bool | None = None
     heeds_fidelity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -103,11 +107,14 @@ class LowFidelity:
         yield from ()
 
     def training_step_seconds(self, ctx: Context) -> float:
-        """Time some steps of such a training, of a network drawn from the space."""
+        """Time some steps of such trainings, of networks drawn from the space."""
         space, task = self._proxies(ctx)
-        network = space.fresh(space.canonical(space.sample(derive(ctx.seed, "timed"))), 0)
-        recipe = self._recipe(ctx.recipe)
-        return Trainer(network, task, recipe, steps=10**9, device=ctx.device).step_seconds()
+        rng, recipe, times = derive(ctx.seed, "timed"), self._recipe(ctx.recipe), []
+        for _ in range(_TIMED_NETWORKS):
+            network = space.fresh(space.canonical(space.sample(rng)), 0)
+            trainer = Trainer(network, task, recipe, steps=10**9, device=ctx.device)
+            times.append(trainer.step_seconds(warmup=2, rounds=4, steps=2))
+        return sum(times) / len(times)
 
     def estimate_seconds(self, ctx: Context) -> float:
         """Return the seconds of one estimate, from timed steps; less where many run at once."""
@@ -117,6 +124,12 @@ class LowFidelity:
         """Return the optimiser steps of one training at fidelity 1."""
         whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
         return self.steps or max(1, round(self.share * whole))
+
+    def trains_whole(self, ctx: Context) -> bool:
+        """Whether a training is as long as the recipe's, of the network and the task themselves."""
+        space, task = self._proxies(ctx)
+        whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+        return space is ctx.space and task is ctx.task and self.steps_each(ctx) >= whole
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Train each architecture cheaply; several at once where the executor can."""
@@ -183,9 +196,12 @@ class LowFidelity:
     def _proxies(self, ctx: Context) -> tuple[Space, Task]:
         """Return the space whose networks are trained, and the task they are trained on."""
         if self._made is None:
+            augment = self.augment
+            if augment is None:
+                augment = augments(ctx, self.steps_each(ctx), data=self.data, proxy=self.proxy)
             self._made = proxies(
                 ctx, variant=self.variant, resolution=self.resolution, data=self.data,
-                proxy=self.proxy,
+                proxy=self.proxy, augment=augment,
             )  # fmt: skip
         return self._made
 

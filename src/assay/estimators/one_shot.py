@@ -13,23 +13,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from torch import Tensor
+
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Paths, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting, nearest
+from assay.errors import AssayError, InvalidSetting, nearest
+from assay.estimators.proxies import augments, proxies
 from assay.estimators.training import in_chunks
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
+from assay.space.space import Space
 from assay.train.loop import Trainer
-from assay.train.task import Batch
-from assay.weights.paths import Fair, Sandwich, Uniform
+from assay.train.task import Batch, Task
+from assay.weights.paths import Fair, Sandwich, Sized, Uniform
 from assay.weights.scoring import score_paths
 from assay.weights.supernet import Supernet
 
 __all__ = ["OneShot"]
 
 _COUNTED_STEPS = 16
-_PATHS: Mapping[str, type[Uniform] | type[Fair] | type[Sandwich]] = {
+_PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] = {
+    "sized": Sized,
     "uniform": Uniform,
     "fair": Fair,
     "sandwich": Sandwich,
@@ -40,77 +45,132 @@ _PATHS: Mapping[str, type[Uniform] | type[Fair] | type[Sandwich]] = {
 class OneShot:
     """Scores architectures as paths of one supernet.
 
+    A supernet that is trained as one network would be is under-trained and swings: so the rate is
+    high and stays constant, weights are averaged, options with more parameters are drawn more
+    often, and a score is the mean over several states of the second half of the training. Where a
+    space names a cheap variant, or images are large, the supernet is one of these.
+
     Source: Guo et al. 2019, "Single Path One-Shot Neural Architecture Search with Uniform
     Sampling", arXiv:1904.00420; paths of Chu et al. 2019, arXiv:1907.01845 and Yu et al. 2020,
-    arXiv:2003.11142 by setting.
+    arXiv:2003.11142 by setting; differs: all that is said above.
 
     Args:
-        paths: "uniform", "fair", "sandwich" or a `Paths` of your own.
+        paths: "sized", "uniform", "fair", "sandwich" or a `Paths` of your own.
+        rate: Learning rate as a multiple of the recipe's.
+        schedule: Of the rate: "constant", or the recipe's "cosine".
+        ema: Decay of the averaged weights that are judged; 0 for none.
+        states: How many states of the training a score is the mean over, evenly spaced over its
+            second half.
         score: "loss" ranks by the negative validation loss, "metric" by the task's own score.
         norms: How batch norms are normalised when a path is judged: "recalibrate" or "batch".
         samples: Most validation samples that a score is taken on.
         calibration: Training samples from which a path's norm statistics are measured.
         batch: Samples of one scoring batch.
         shared: Compute beginnings that paths have in common once.
+        variant: Options of a ready space that make its networks smaller; None for those that the
+            space names as cheap, {} for none.
+        resolution: Share of the side of the images; 0 for one half from 32 pixels on, else all.
     Raises:
-        InvalidSetting: unknown paths, or a count below 1.
+        InvalidSetting: unknown paths, a count below 1, or a rate or share out of range.
     """
 
-    paths: Any = "uniform"
+    paths: Any = "sized"
+    rate: float = 2.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema: float = 0.98
+    states: int = 4
     score: Literal["loss", "metric"] = "loss"
     norms: Literal["recalibrate", "batch"] = "recalibrate"
-    samples: int = 1024
-    calibration: int = 512
+    samples: int = 512
+    calibration: int = 256
     batch: int = 256
     shared: bool = True
+    variant: dict[str, Any] | None = None
+    resolution: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.paths, str) and self.paths not in _PATHS:
             raise InvalidSetting(f"unknown paths {self.paths!r}; {nearest(self.paths, _PATHS)}")
-        for name in ("samples", "calibration", "batch"):
+        for name in ("states", "samples", "calibration", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        if self.rate <= 0 or not 0 <= self.resolution <= 1:
+            raise InvalidSetting(
+                f"estimator.rate={self.rate} must be more than 0, and "
+                f"estimator.resolution={self.resolution} from 0 to 1"
+            )
         self._supernet: Supernet | None = None
         self._trainer: Trainer | None = None
         self._loaded: dict[str, Any] | None = None
+        self._kept: dict[int, dict[str, Tensor]] = {}
         self._batches: tuple[list[Batch], list[Batch]] | None = None
         self._unshared_because = ""
         self._macs: float | None = None
 
+    def step_seconds(self, ctx: Context) -> float:
+        """Time some training steps on paths as they will come; the weights are drawn anew after."""
+        return self._begin(ctx, 10**9).step_seconds(rounds=8, steps=6)
+
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second."""
         trainer = self._begin(ctx, budget.steps or 1)
-        for cost in in_chunks(ctx, trainer):
-            yield replace(cost, macs=round(3 * self._path_macs(ctx) * cost.samples))
+        for stop in self._stops(trainer.steps):
+            for cost in in_chunks(ctx, trainer, stop):
+                yield replace(cost, macs=round(3 * self._path_macs(ctx) * cost.samples))
+            if stop not in self._kept:
+                with trainer.averaged() as module:
+                    state = module.state_dict()
+                    self._kept[stop] = {name: v.detach().clone() for name, v in state.items()}
         trainer.finish()
 
+    def _stops(self, steps: int) -> list[int]:
+        """Return the steps whose states are judged, the last included."""
+        evenly = (steps / 2 + steps / 2 * (i + 1) / self.states for i in range(self.states))
+        return sorted({max(1, round(step)) for step in evenly})
+
+    def trains_whole(self, ctx: Context) -> bool:
+        """Whether the supernet holds weights of the context's own networks, on its own images."""
+        space, task = proxies(ctx, variant=self.variant, resolution=self.resolution)
+        return space is ctx.space and task is ctx.task
+
     def _begin(self, ctx: Context, steps: int) -> Trainer:
-        self._supernet = Supernet(
-            ctx.space, paths=self._policy(), device=ctx.device, seed=ctx.seed
-        )  # fmt: skip
+        """Make the supernet, of a space and on a task that may be cheaper, and its trainer."""
+        space, task = proxies(
+            ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
+        )
+        self._supernet = Supernet(space, paths=self._policy(), device=ctx.device, seed=ctx.seed)
         self._supernet.reset()
-        self._trainer = self._supernet.trainer(ctx.task, ctx.recipe, steps=steps)
+        recipe = ctx.recipe.with_(
+            lr=self.rate * ctx.recipe.lr, schedule=self.schedule, ema=self.ema
+        )
+        self._trainer = self._supernet.trainer(task, recipe, steps=steps)
+        self._kept = {}
         if self._loaded is not None:
-            self._trainer.load_state_dict(self._loaded)
+            self._trainer.load_state_dict(_under("trainer.", self._loaded))
+            for step in self._loaded["kept"]:
+                self._kept[step] = _under(f"kept.{step}.", self._loaded)
         return self._trainer
+
+    def _on(self) -> tuple[Space, Task]:
+        """Return the space of the supernet, and the task that it is trained on."""
+        if self._supernet is None or self._trainer is None:
+            raise AssayError("one-shot has no supernet yet: call prepare, or load a state")
+        return self._supernet.space, self._trainer.task
 
     def _path_macs(self, ctx: Context) -> float:
         """Return the MACs of one sample on the mean path, over the paths of the first steps."""
         if self._macs is None:
-            measures = Measures(ctx.space, Device(), ctx.task.example(1))
+            space, task = self._on()
+            measures = Measures(space, Device(), task.example(1))
             paths = self._policy()
             steps = (derive(ctx.seed, "paths", step) for step in range(_COUNTED_STEPS))
-            passes = [p for i, rng in enumerate(steps) for p in paths.passes(ctx.space, i, rng=rng)]
+            passes = [p for i, rng in enumerate(steps) for p in paths.passes(space, i, rng=rng)]
             counted = [measures("macs", p) for p in passes if isinstance(p, Architecture)]
             self._macs = sum(counted) / max(1, len(counted))
         return self._macs
 
     def _policy(self) -> Paths:
         return _PATHS[self.paths]() if isinstance(self.paths, str) else self.paths
-
-    def step_seconds(self, ctx: Context) -> float:
-        """Time some training steps on paths as they will come; the weights are drawn anew after."""
-        return self._begin(ctx, 10**9).step_seconds(rounds=8, steps=6)
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Score a batch of paths, sharing the beginnings that they have in common.
@@ -122,8 +182,8 @@ class OneShot:
             return []
         started = time.perf_counter()
         if self._trainer is None and self._loaded is not None:
-            self._begin(ctx, max(1, int(self._loaded["step"])))
-        points = [p.architecture for p in proposals]
+            self._begin(ctx, max(1, int(self._loaded["trainer.step"])))
+        points = [ctx.space.canonical(p.architecture) for p in proposals]
         figures = self._scores(ctx, points, shared=self.shared and not self._unshared_because)
         if self.shared and not self._unshared_because and len(points) > 1:
             alone = self._scores(ctx, points[-1:], shared=False)[0]
@@ -131,7 +191,9 @@ class OneShot:
             if not gap <= 1e-4 * max(1.0, abs(alone["loss"])):
                 self._unshared_because = f"a path scored by itself differs by {gap:.3g}"
                 figures = self._scores(ctx, points, shared=False)
-        samples = sum(len(b[1]) for part in self._data(ctx) for b in part)
+        samples = sum(len(b[1]) for part in self._data(ctx) for b in part) * len(
+            self._states_kept()
+        )
         wall_s = (time.perf_counter() - started) / len(points)
         cost = Cost(wall_s, samples, 0, ctx.device)
         return [self._estimate(ctx, f, cost) for f in figures]
@@ -148,28 +210,51 @@ class OneShot:
     def _scores(
         self, ctx: Context, points: Sequence[Architecture], *, shared: bool
     ) -> list[dict[str, float]]:
+        """Return the mean figures of paths over the states kept."""
+        space, task = self._on()
         valid, calibration = self._data(ctx)
-        return score_paths(
-            ctx.space, points, ctx.task, valid=valid, calibration=calibration,
-            norms=self.norms, shared=shared,
-        )  # fmt: skip
+        by_state = []
+        for state in self._states_kept():
+            space.model.load_state_dict(state)
+            by_state.append(
+                score_paths(
+                    space, points, task, valid=valid, calibration=calibration,
+                    norms=self.norms, shared=shared,
+                )
+            )  # fmt: skip
+        return [
+            {name: sum(figures[name] for figures in each) / len(each) for name in each[0]}
+            for each in zip(*by_state)
+        ]
+
+    def _states_kept(self) -> list[Mapping[str, Tensor]]:
+        """Return the weights that are judged; those that there are where training goes on."""
+        return list(self._kept.values()) or [self._on()[0].model.state_dict()]
 
     def _data(self, ctx: Context) -> tuple[list[Batch], list[Batch]]:
         """Return the batches that every score rests on: validation, and training unaugmented."""
         if self._batches is None:
-            valid = ctx.task.valid.batches(self.batch, device=ctx.device, limit=self.samples)
-            size = min(self.batch, self.calibration, len(ctx.task.train))
-            drawn = ctx.task.train.train_batches(size, seed=ctx.seed, device=ctx.device)
-            count = math.ceil(min(self.calibration, len(ctx.task.train)) / size)
+            _, task = self._on()
+            valid = task.valid.batches(self.batch, device=ctx.device, limit=self.samples)
+            size = min(self.batch, self.calibration, len(task.train))
+            drawn = task.train.train_batches(size, seed=ctx.seed, device=ctx.device)
+            count = math.ceil(min(self.calibration, len(task.train)) / size)
             self._batches = (list(valid), [next(drawn) for _ in range(count)])
         return self._batches
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the training state: weights, buffers, optimiser, step."""
+        """Return the training state (weights, buffers, optimiser, step) and the states kept."""
         if self._trainer is None:
             return self._loaded or {}
-        return self._trainer.state_dict()
+        state: dict[str, Any] = {f"trainer.{k}": v for k, v in self._trainer.state_dict().items()}
+        for step, kept in self._kept.items():
+            state |= {f"kept.{step}.{name}": value for name, value in kept.items()}
+        return {**state, "kept": list(self._kept)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""
         self._loaded = dict(state)
+
+
+def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -11,9 +11,10 @@ from assay.train.proxy import proxy_task
 from assay.train.splits import leaves
 from assay.train.task import Task
 
-__all__ = ["proxies"]
+__all__ = ["augments", "proxies"]
 
 _LARGE = 32
+_OFTEN = 5
 
 
 def proxies(
@@ -23,6 +24,7 @@ def proxies(
     resolution: float = 0.0,
     data: float = 1.0,
     proxy: Task | None = None,
+    augment: bool = True,
 ) -> tuple[Space, Task]:
     """Return the space whose networks stand for those of the context, and the task they are given.
 
@@ -32,6 +34,7 @@ def proxies(
         resolution: Share of the side of images; 0 for one half from 32 pixels on, and else all.
         data: Share of the training samples.
         proxy: Another task in place of the context's; the space is made anew for its inputs.
+        augment: Whether training batches are augmented.
     Raises:
         InvalidSetting: a space without such a variant, or data that cannot be cut.
     """
@@ -41,7 +44,18 @@ def proxies(
         options |= {"input_shape": _shape(proxy), "num_classes": proxy.num_classes}
     space = ctx.space.variant(**options) if options else ctx.space
     share = resolution or (0.5 if min(_shape(task)[1:], default=0) >= _LARGE else 1.0)
-    return space, proxy_task(task, data=data, resolution=share, seed=ctx.seed)
+    cheap = proxy_task(task, data=data, resolution=share, augment=augment, seed=ctx.seed)
+    return space, cheap
+
+
+def augments(ctx: Context, steps: int, *, data: float = 1.0, proxy: Task | None = None) -> bool:
+    """Whether a training of so many steps sees its samples often enough to need augmentation.
+
+    What is seen a few times is not learned by heart, and augmenting it only slows learning down,
+    which a proxy can afford least.
+    """
+    task = ctx.task if proxy is None else proxy
+    return steps * ctx.recipe.batch_size > _OFTEN * data * len(task.train)
 
 
 def _shape(task: Task) -> tuple[int, ...]:

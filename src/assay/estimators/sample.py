@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from assay.contracts import Context
@@ -10,16 +11,16 @@ from assay.estimators.low_fidelity import LowFidelity
 
 __all__ = ["trainings"]
 
-_USUAL = 60
-_LEAST_STEPS = 200
+_LONGER = 60
+_LEAST_STEPS = 100
 
 
 def trainings(ctx: Context, of: Any, steps: int, sample: int, *, fewest: int) -> tuple[Any, int]:
     """Return the estimator that trains a sample, and how many trainings the steps pay for.
 
-    Without an estimator of the user's own, `LowFidelity` trains 60 architectures, each as long as
-    the steps allow but for 200 steps at least (then fewer of them), and no longer than the recipe
-    (then more of them): few trainings, each longer, tell more of the best than many short ones.
+    Without an estimator of the user's own, `LowFidelity` trains n architectures for 60 n steps
+    each: of more steps both get their share, since short trainings rank what learns fast, and few
+    trainings say little of the others. None is longer than the recipe; then there are more.
 
     Args:
         ctx: Its recipe says what a whole training is.
@@ -32,7 +33,8 @@ def trainings(ctx: Context, of: Any, steps: int, sample: int, *, fewest: int) ->
     """
     whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
     if of is None:
-        each = max(1, min(whole, max(_LEAST_STEPS, steps // (sample or _USUAL))))
+        wanted = sample or max(fewest, math.isqrt(steps // _LONGER))
+        each = min(whole, max(min(_LEAST_STEPS, whole), steps // wanted))
         of = LowFidelity(steps=each)
     else:
         each = of.steps_each(ctx)

@@ -66,6 +66,10 @@ class Scratch:
         """Return the seconds of one estimate, from timed steps; less where many run at once."""
         return self.steps_each(ctx) * self.training_step_seconds(ctx) / ctx.executor.at_once
 
+    def trains_whole(self, ctx: Context) -> bool:
+        """Return True: the recipe's training of the network itself, on the task itself."""
+        return True
+
     def _whole(self, ctx: Context) -> int:
         return ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
 

@@ -10,12 +10,15 @@ from scipy.optimize import nnls
 from scipy.stats import kendalltau
 from sklearn.model_selection import KFold
 
+from assay.cost import derive
 from assay.estimators.surrogate import Array
 
 __all__ = ["Stack", "stacked"]
 
 _FOLDS = 8
 _PRIOR = 8.0
+_DRAWS = 200
+_SURE = 0.95
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,21 @@ class Stack:
 
 
 def stacked(
-    names: Sequence[str], opinions: Array, scores: Array, prior: Mapping[str, float], seed: int
+    names: Sequence[str],
+    opinions: Array,
+    scores: Array,
+    prior: Mapping[str, float],
+    seed: int,
+    *,
+    alone: bool = True,
 ) -> Stack:
     """Return the weighing of opinions that fits the scores, drawn towards a prior one.
 
     Minimises |s - Z w|^2 + 8 |w - w0|^2 over w >= 0: the prior counts as much as eight examples.
     Opinions that the prior does not name are not weighed, since a few examples cannot tell many
-    weights. But where choosing the best single one of all does better on held-out examples than
-    weighing does, that one alone is taken.
+    weights. But where choosing the best single one of all surely does better on held-out examples
+    than weighing does, that one alone may be taken: of some signals one is always the best on a few
+    examples, so it must have the higher tau in 95 % of the samples drawn anew from them.
 
     Source: van der Laan et al. 2007, "Super Learner"; Breiman 1996, "Stacked Regressions", for
     weights of 0 or more; differs: the prior, and the fall back to one opinion.
@@ -61,6 +71,8 @@ def stacked(
         scores: s, `[n]`, in deviations from their mean.
         prior: w0, of the opinions that are weighed.
         seed: Of the folds.
+        alone: Whether a single opinion may be taken. Where scores are no truths but estimates of
+            them, an opinion may do well by sharing their fault.
     """
     named = [i for i, name in enumerate(names) if name in prior]
     expected = np.array([prior[names[i]] for i in named])
@@ -73,7 +85,7 @@ def stacked(
     best = _best(opinions, scores)
     tau, single_tau = _tau(weighed, scores), _tau(chosen, scores)
     weights, told = np.zeros(len(names)), weighed
-    if single_tau > tau:
+    if alone and _surely_better(chosen, weighed, scores, seed):
         weights[best], told = 1.0, chosen
     else:
         weights[named] = _weights(opinions[:, named], scores, expected)
@@ -87,6 +99,15 @@ def _weights(opinions: Array, scores: Array, expected: Array) -> Array:
     matrix = np.vstack([opinions, root * np.eye(len(expected))])
     weights: Array = nnls(matrix, np.concatenate([scores, root * expected]))[0]
     return weights
+
+
+def _surely_better(one: Array, other: Array, scores: Array, seed: int) -> bool:
+    """Whether one has the higher tau in nearly all samples drawn anew from the examples."""
+    rng, wins = derive(seed, "stack"), 0
+    for _ in range(_DRAWS):
+        drawn = rng.integers(len(scores), size=len(scores))
+        wins += _tau(one[drawn], scores[drawn]) > _tau(other[drawn], scores[drawn])
+    return wins >= _SURE * _DRAWS
 
 
 def _best(opinions: Array, scores: Array) -> int:

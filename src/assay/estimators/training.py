@@ -139,12 +139,18 @@ def run_all(ctx: Context, jobs: Sequence[Training]) -> Iterator[tuple[int, Train
             ctx.executor.cancel(job)
 
 
-def in_chunks(ctx: Context, trainer: Trainer) -> Iterator[Cost]:
-    """Run a training to its end on the context's executor; yield its cost about once a second."""
-    chunk = 1
-    while not trainer.done:
+def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Iterator[Cost]:
+    """Run a training on the context's executor; yield its cost about once a second.
+
+    Args:
+        ctx: Names the executor.
+        trainer: What is run, in this process.
+        until: Step to stop at; None for its end.
+    """
+    end, chunk = trainer.steps if until is None else until, 1
+    while trainer.step < end:
         before = trainer.step
-        job = ctx.executor.submit(partial(trainer.run, chunk), in_place=True)
+        job = ctx.executor.submit(partial(trainer.run, min(chunk, end - before)), in_place=True)
         for ended in ctx.executor.gather([job]):
             ended.result()
         cost = job.result()

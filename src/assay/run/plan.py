@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from assay.contracts import Estimator, Executor, Strategy
 from assay.cost import Budget
+from assay.errors import InvalidSetting
 from assay.hardware.device import Device
 from assay.run.limits import Quantity, quantity_name
 from assay.run.names import describe
@@ -32,13 +33,21 @@ class Finalists:
         recipe: How they are trained; None for the search's own recipe.
         weights: "scratch", or "supernet" to start from the shared weights.
         compare: Also train the space's largest, smallest and one random architecture alike.
+    Raises:
+        InvalidSetting: unknown weights.
     """
 
     k: int = 3
     seeds: int = 1
     recipe: Recipe | None = None
-    weights: str = "scratch"
+    weights: Literal["scratch", "supernet"] = "scratch"
     compare: bool = True
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("scratch", "supernet"):
+            raise InvalidSetting(
+                f"finalists.weights={self.weights!r}; there are 'scratch' and 'supernet'"
+            )
 
 
 @dataclass(frozen=True)

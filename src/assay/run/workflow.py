@@ -72,6 +72,7 @@ class Workflow:
             step.message = f"{space.size:.3g} architectures of {len(space.choices)} choices"
             if step.finished:
                 return
+            self._refuse_weights()
             rng = derive(self.plan.seed, "check")
             points = [space.largest(), space.smallest()]
             points += [space.sample(rng) for _ in range(_CHECKED_PATHS)]
@@ -83,6 +84,18 @@ class Workflow:
                 "size": str(space.size),
                 "choices": {c.label: list(c.options) for c in space.choices.values()},
             })  # fmt: skip
+
+    def _refuse_weights(self) -> None:
+        """Let finalists start from shared weights only where these are weights of theirs."""
+        if self.plan.finalists.weights == "scratch":
+            return
+        whole = getattr(self.plan.estimator, "trains_whole", None)
+        if whole is None or not whole(self.ctx):
+            raise InvalidSetting(
+                "finalists.weights='supernet' needs a supernet of the whole networks, and the "
+                f"estimator {type(self.plan.estimator).__name__} has none; use 'scratch', or the "
+                "estimator 'one-shot' with variant={} and resolution=1"
+            )
 
     def _refuse_hopeless_limit(self, smallest: Architecture) -> None:
         """Measure the smallest network before anything is trained under a limit it breaks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class ShiftAndFlip:
 
     shift: int = 2
     flip: bool = False
+
+    def scaled(self, factor: float) -> ShiftAndFlip:
+        """Return the augmentation that does the same to images of a share of the side."""
+        return replace(self, shift=round(factor * self.shift))
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a batch.

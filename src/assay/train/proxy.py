@@ -50,7 +50,14 @@ class _Resized:
         return F.interpolate(images, size=size, mode="area")
 
 
-def proxy_task(task: Task, *, data: float = 1.0, resolution: float = 1.0, seed: int = 0) -> Task:
+def proxy_task(
+    task: Task,
+    *,
+    data: float = 1.0,
+    resolution: float = 1.0,
+    augment: bool = True,
+    seed: int = 0,
+) -> Task:
     """Return a task with a share of the training samples and images of a share of the side.
 
     The validation split keeps its samples, and the test split is left out: a proxy opens none.
@@ -59,7 +66,9 @@ def proxy_task(task: Task, *, data: float = 1.0, resolution: float = 1.0, seed: 
     Args:
         task: The task proper; itself is returned where nothing is made smaller.
         data: Share of the training samples, in (0, 1]; of classes in memory each alike.
-        resolution: Share of the side of images `[N, C, H, W]`, in (0, 1].
+        resolution: Share of the side of images `[N, C, H, W]`, in (0, 1]. An augmentation that has
+            a method `scaled(resolution)` is replaced by what this returns.
+        augment: Whether training batches are augmented as the task's own.
         seed: Names the samples kept.
     Raises:
         InvalidSetting: a share out of range, or fewer samples asked of a DataLoader.
@@ -67,16 +76,19 @@ def proxy_task(task: Task, *, data: float = 1.0, resolution: float = 1.0, seed: 
     for name, value in (("data", data), ("resolution", resolution)):
         if not 0 < value <= 1:
             raise InvalidSetting(f"{name}={value!r} is a share: give more than 0 and at most 1")
-    if data == 1 and resolution == 1:
+    augmentation = task.augment if augment else None
+    if data == 1 and resolution == 1 and augmentation is task.augment:
         return task
     train, valid = task.train, task.valid
     if data < 1:
         train = _fewer(train, data, seed, classes=task.classes)
     if resolution < 1:
         train, valid = _Resized(train, resolution), _Resized(valid, resolution)
+        scaled = getattr(augmentation, "scaled", None)
+        augmentation = augmentation if scaled is None else scaled(resolution)
     return Task(
         train, valid, loss=None if task.classes else task.loss, metrics=task.metrics,
-        score=task.score, augment=task.augment, name=f"{task.name} (proxy)",
+        score=task.score, augment=augmentation, name=f"{task.name} (proxy)",
         num_classes=task.num_classes, class_names=task.class_names,
     )  # fmt: skip
 
