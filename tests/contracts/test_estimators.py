@@ -43,8 +43,16 @@ class TestPredictorOfTrees(EstimatorContract):
     )
 
 
+class TestPredictorOfOneShot(EstimatorContract):
+    estimator = staticmethod(lambda: Predictor(OneShot(), sample=8, batch=4, pool=20))
+
+
 class TestInherit(EstimatorContract):
     estimator = staticmethod(lambda: Inherit(ancestors=2, tune_steps=3))
+
+
+class TestInheritFromASupernet(EstimatorContract):
+    estimator = staticmethod(lambda: Inherit(supernet=OneShot(), tune_steps=3))
 
 
 class TestHypernet(EstimatorContract):

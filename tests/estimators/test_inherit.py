@@ -13,6 +13,7 @@ from assay.contracts import Context, Estimate, History, Proposal, Trial
 from assay.cost import Budget, derive
 from assay.errors import AssayError, InvalidSetting, UnsupportedLayer
 from assay.estimators.inherit import Inherit
+from assay.estimators.one_shot import OneShot
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing.tiny import tiny_context
@@ -151,3 +152,27 @@ def test_what_cannot_be():
         Inherit(noise=-1)
     with pytest.raises(AssayError, match="no ancestors yet"):
         Inherit().estimate(tiny_context(), [])
+
+
+def test_a_child_may_start_from_its_own_path_of_a_supernet():
+    supernet = OneShot(states=1, ema=0.0)
+    estimator, ctx = prepared(supernet=supernet)
+    (a,) = points(ctx, 1)
+    (found,) = estimator.estimate(ctx, [Proposal(a)])
+    assert found.made_from["from"] == {"supernet": 0}
+    assert found.made_from["morphs"] == []
+    # The path as a network of its own has the path's weights, and tuning leaves these alone.
+    before = {k: v.clone() for k, v in supernet.network(ctx, a).state_dict().items()}
+    estimator.estimate(ctx, [Proposal(a)])
+    after = supernet.network(ctx, a).state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_a_child_of_a_trial_inherits_though_it_began_with_a_supernet():
+    estimator, ctx = prepared(supernet=OneShot())
+    a, b = points(ctx, 2)
+    ctx = with_trials(ctx, [(a, None, "scored")])
+    alone, child = estimator.estimate(ctx, [Proposal(b), Proposal(b, parent=0)])
+    assert alone.made_from["from"] == {"supernet": 0}
+    assert child.made_from["from"] == {"trial": 0}
+    assert alone.score != child.score

@@ -10,6 +10,7 @@ from assay.contracts import Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.estimators.features import Features, Scaler
+from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor, expected_improvement, spread
 from assay.testing import FakeEstimator, tiny_context
 
@@ -112,3 +113,18 @@ def test_a_budget_for_fewer_than_four_is_refused():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidSetting, match=next(iter(options))):
         Predictor(**options)
+
+
+def test_it_learns_from_a_supernet_that_the_budget_prepares():
+    ctx = tiny_context()
+    predictor = Predictor(OneShot(), sample=12)
+    assert predictor.step_seconds(ctx) > 0
+    for _ in predictor.prepare(ctx, Budget(steps=5)):
+        pass
+    rng = derive(3, "new")
+    proposals = [Proposal(ctx.space.sample(rng)) for _ in range(4)]
+    told = [e.score for e in predictor.estimate(ctx, proposals)]
+    assert len(predictor.state_dict()["sample"]) == 12
+    other = Predictor(OneShot(), sample=12)
+    other.load_state_dict(predictor.state_dict())
+    assert [e.score for e in other.estimate(ctx, proposals)] == pytest.approx(told)

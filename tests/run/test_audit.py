@@ -70,6 +70,16 @@ def test_every_estimator_and_baseline_has_a_row_and_a_price(tmp_path):
     assert found.verdict
 
 
+def test_a_mapping_names_the_rows(tmp_path):
+    several = {
+        "short": LowFidelity(share=0.2),
+        "longer": LowFidelity(share=0.5),
+        "macs, too": "zero-cost",
+    }
+    found = run(tmp_path / "audit", estimators=several)
+    assert {r.estimator for r in found.table.rows} == {*several, "params", "macs"}
+
+
 def test_an_estimator_sees_no_truth_and_only_the_sample(tmp_path):
     fake = FakeEstimator(len)
     run(tmp_path / "audit", estimators=[fake])

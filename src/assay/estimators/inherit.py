@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting
 from assay.estimators.features import farthest_first
+from assay.estimators.one_shot import OneShot
 from assay.estimators.training import Trained, Training, in_chunks, run_all
 from assay.space.space import Space
 from assay.train.loop import Trainer
@@ -58,6 +59,8 @@ class Inherit:
         noise: Deviation of what is added to the weights of copied channels, as a multiple of the
             deviation of their layer's, so that tuning can tell them apart.
         samples: Most validation samples that a score is taken on.
+        supernet: A `OneShot` in place of ancestors: `prepare` trains it, and each architecture
+            without a parent starts from its own path.
     Raises:
         InvalidSetting: a count below 1, a rate out of (0, 1], or a negative noise.
     """
@@ -67,6 +70,7 @@ class Inherit:
     rate: float = 0.1
     noise: float = 0.01
     samples: int = 1024
+    supernet: OneShot | None = None
 
     def __post_init__(self) -> None:
         for name in ("ancestors", "tune_steps", "samples"):
@@ -86,6 +90,8 @@ class Inherit:
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps of each ancestor; their networks are drawn anew after."""
+        if self.supernet is not None:
+            return self.supernet.step_seconds(ctx)
         points = _spread(ctx.space, self.ancestors, ctx.seed)
         trainers = [_trainer(ctx, point, i, 10**9) for i, point in enumerate(points)]
         return float(np.mean([t.step_seconds(warmup=2, rounds=4, steps=2) for t in trainers]))
@@ -96,6 +102,10 @@ class Inherit:
         Raises:
             UnsupportedLayer: torch.fx cannot trace the networks of this space.
         """
+        if self.supernet is not None:
+            yield from self.supernet.prepare(ctx, budget)
+            self._ready = True
+            return
         self._begin(ctx, budget.steps or 1)
         for trainer in self._trainers:
             yield from in_chunks(ctx, trainer)
@@ -122,7 +132,9 @@ class Inherit:
         self._ready = True
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the training states of all ancestors."""
+        """Return the training states of all ancestors, or of the supernet."""
+        if self.supernet is not None:
+            return self.supernet.state_dict()
         if not self._trainers:
             return self._loaded
         states = {f"ancestor.{i}.": t.state_dict() for i, t in enumerate(self._trainers)}
@@ -132,13 +144,16 @@ class Inherit:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up training states; `prepare` goes on from them."""
         self._loaded = dict(state)
+        if self.supernet is not None:
+            self.supernet.load_state_dict(state)
 
     # --- paid for each architecture -----------------------------------------------------------
 
     def estimate_seconds(self, ctx: Context) -> float:
         """Return the seconds of one tuning, from some timed steps; morphs take little beside it."""
+        on = self._on(ctx)
         point = ctx.space.canonical(ctx.space.sample(derive(ctx.seed, "timed")))
-        step_s = _trainer(ctx, point, 0, 10**9).step_seconds()
+        step_s = _trainer(on, point, 0, 10**9).step_seconds()
         return self.tune_steps * step_s / ctx.executor.at_once
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
@@ -147,7 +162,7 @@ class Inherit:
         Raises:
             AssayError: nothing was prepared, or a tuning diverged.
         """
-        if not self._ready:
+        if not self._ready and self.supernet is None:
             if not self._loaded:
                 raise AssayError("inherit has no ancestors yet: call prepare, or load a state")
             self._begin(ctx, int(self._loaded["steps"]))
@@ -170,7 +185,11 @@ class Inherit:
     def _child(self, ctx: Context, point: Architecture, lineage: tuple[int, ...]) -> _Child:
         """Return a child with inherited weights, ready to be tuned."""
         started, spent = time.perf_counter(), Cost()
-        if lineage:
+        ctx = self._on(ctx)
+        if self.supernet is not None and not lineage:
+            origin, parent = {"supernet": 0}, point
+            source = self.supernet.network(ctx, point)
+        elif lineage:
             origin = {"trial": lineage[-1]}
             parent = ctx.history[lineage[-1]].architecture
             source, spent = self._parent(ctx, lineage)
@@ -193,6 +212,13 @@ class Inherit:
         wall_s = time.perf_counter() - started - spent.wall_s
         cost = spent + Cost(wall_s, device=ctx.device)
         return _Child(point, lineage, origin, heir.morphs, tuning, cost)
+
+    def _on(self, ctx: Context) -> Context:
+        """Return the context with the space and task of the networks that are tuned."""
+        if self.supernet is None:
+            return ctx
+        space, task = self.supernet.on(ctx)
+        return replace(ctx, space=space, task=task)
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         """Return how children are tuned: at a low constant rate, judged by averaged weights."""
@@ -234,7 +260,7 @@ class _Child:
     Attributes:
         point: Its architecture.
         lineage: Numbers of the trials it descends from, the oldest first.
-        origin: Whose weights it has: {"trial": number} or {"ancestor": number}.
+        origin: Whose weights it has: {"trial": number}, {"ancestor": number} or {"supernet": 0}.
         morphs: How it came from there.
         tuning: The training that is still to come.
         cost: Of the inheriting.

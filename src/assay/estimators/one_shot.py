@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Paths, Proposal
@@ -151,16 +151,28 @@ class OneShot:
                 self._kept[step] = _under(f"kept.{step}.", self._loaded)
         return self._trainer
 
-    def _on(self) -> tuple[Space, Task]:
+    def on(self, ctx: Context) -> tuple[Space, Task]:
         """Return the space of the supernet, and the task that it is trained on."""
+        if self._trainer is None and self._loaded is not None:
+            self._begin(ctx, max(1, int(self._loaded["trainer.step"])))
         if self._supernet is None or self._trainer is None:
-            raise AssayError("one-shot has no supernet yet: call prepare, or load a state")
+            return proxies(ctx, variant=self.variant, resolution=self.resolution)
         return self._supernet.space, self._trainer.task
+
+    def network(self, ctx: Context, architecture: Architecture) -> nn.Module:
+        """Return a path as a plain network with weights of its own, as they are at the end.
+
+        Raises:
+            AssayError: nothing was prepared or loaded.
+        """
+        space, _ = self.on(ctx)
+        space.model.load_state_dict(self._states_kept(ctx)[-1])
+        return space.build(architecture)
 
     def _path_macs(self, ctx: Context) -> float:
         """Return the MACs of one sample on the mean path, over the paths of the first steps."""
         if self._macs is None:
-            space, task = self._on()
+            space, task = self.on(ctx)
             measures = Measures(space, Device(), task.example(1))
             paths = self._policy()
             steps = (derive(ctx.seed, "paths", step) for step in range(_COUNTED_STEPS))
@@ -181,8 +193,6 @@ class OneShot:
         if not proposals:
             return []
         started = time.perf_counter()
-        if self._trainer is None and self._loaded is not None:
-            self._begin(ctx, max(1, int(self._loaded["trainer.step"])))
         points = [ctx.space.canonical(p.architecture) for p in proposals]
         figures = self._scores(ctx, points, shared=self.shared and not self._unshared_because)
         if self.shared and not self._unshared_because and len(points) > 1:
@@ -192,7 +202,7 @@ class OneShot:
                 self._unshared_because = f"a path scored by itself differs by {gap:.3g}"
                 figures = self._scores(ctx, points, shared=False)
         samples = sum(len(b[1]) for part in self._data(ctx) for b in part) * len(
-            self._states_kept()
+            self._states_kept(ctx)
         )
         wall_s = (time.perf_counter() - started) / len(points)
         cost = Cost(wall_s, samples, 0, ctx.device)
@@ -211,10 +221,10 @@ class OneShot:
         self, ctx: Context, points: Sequence[Architecture], *, shared: bool
     ) -> list[dict[str, float]]:
         """Return the mean figures of paths over the states kept."""
-        space, task = self._on()
+        space, task = self.on(ctx)
         valid, calibration = self._data(ctx)
         by_state = []
-        for state in self._states_kept():
+        for state in self._states_kept(ctx):
             space.model.load_state_dict(state)
             by_state.append(
                 score_paths(
@@ -227,14 +237,17 @@ class OneShot:
             for each in zip(*by_state)
         ]
 
-    def _states_kept(self) -> list[Mapping[str, Tensor]]:
+    def _states_kept(self, ctx: Context) -> list[Mapping[str, Tensor]]:
         """Return the weights that are judged; those that there are where training goes on."""
-        return list(self._kept.values()) or [self._on()[0].model.state_dict()]
+        space, _ = self.on(ctx)
+        if self._trainer is None:
+            raise AssayError("one-shot has no supernet yet: call prepare, or load a state")
+        return list(self._kept.values()) or [space.model.state_dict()]
 
     def _data(self, ctx: Context) -> tuple[list[Batch], list[Batch]]:
         """Return the batches that every score rests on: validation, and training unaugmented."""
         if self._batches is None:
-            _, task = self._on()
+            _, task = self.on(ctx)
             valid = task.valid.batches(self.batch, device=ctx.device, limit=self.samples)
             size = min(self.batch, self.calibration, len(task.train))
             drawn = task.train.train_batches(size, seed=ctx.seed, device=ctx.device)

@@ -26,6 +26,7 @@ from assay.estimators.surrogate import SURROGATES, Array, Surrogate
 __all__ = ["Predictor", "spread"]
 
 _FEWEST = 4
+_USUAL = 64
 
 
 @dataclass
@@ -40,10 +41,12 @@ class Predictor:
     for expected improvement; differs: a Gaussian process or trees in place of neural networks.
 
     Args:
-        of: The estimator whose scores it learns; needs `steps_each(ctx)`, as those that train have.
-            None for `LowFidelity` as long as the budget allows, see `assay.estimators.sample`.
+        of: The estimator whose scores it learns. One that trains each, with `steps_each(ctx)`, has
+            as many estimates as the budget pays for; another, such as `OneShot()`, is prepared by
+            the budget. None for `LowFidelity`, see `assay.estimators.sample`.
         model: "gp" or "trees".
-        sample: Estimates to learn from; 0 for as many as the steps of the budget pay for.
+        sample: Estimates to learn from; 0 for as many as the steps of the budget pay for, or 64 of
+            an estimator that is prepared.
         explore: Share of the sample that is spread over the space, before improvement is sought.
         pool: Random architectures among which the next ones are chosen.
         batch: Estimates between two fits.
@@ -76,8 +79,15 @@ class Predictor:
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps of the estimator behind it."""
+        if not self._trains:
+            return float(self.of.step_seconds(ctx))
         of = self.of if self.of is not None else LowFidelity()
         return float(of.training_step_seconds(ctx)) / ctx.executor.at_once
+
+    @property
+    def _trains(self) -> bool:
+        """Whether each estimate that it learns from is a training."""
+        return self.of is None or hasattr(self.of, "steps_each")
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Estimate the sample, a batch at a time; yields after each.
@@ -85,7 +95,11 @@ class Predictor:
         Raises:
             InvalidSetting: the budget does not pay for four estimates.
         """
-        of, wanted = trainings(ctx, self.of, budget.steps or 0, self.sample, fewest=_FEWEST)
+        if self._trains:
+            of, wanted = trainings(ctx, self.of, budget.steps or 0, self.sample, fewest=_FEWEST)
+        else:
+            of, wanted = self.of, self.sample or _USUAL
+            yield from of.prepare(ctx, budget)
         wanted = min(wanted, ctx.space.size)
         first = max(_FEWEST, round(self.explore * wanted))
         while len(self._known) < wanted:
@@ -160,13 +174,18 @@ class Predictor:
         ]
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the sample: architectures as JSON, and their scores."""
-        return {"sample": [[a.to_json(), score] for a, score in self._known.items()]}
+        """Return the sample (architectures as JSON, and their scores), and what is behind it."""
+        behind = {} if self.of is None else self.of.state_dict()
+        sample = [[a.to_json(), score] for a, score in self._known.items()]
+        return {"sample": sample, **{f"of.{name}": value for name, value in behind.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a sample; `prepare` goes on from it."""
         self._known = {Architecture.from_json(text): float(s) for text, s in state["sample"]}
         self._fitted = None
+        behind = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
+        if behind:
+            self.of.load_state_dict(behind)
 
 
 def spread(points: Sequence[Architecture], num: int, rows: Features) -> list[Architecture]:

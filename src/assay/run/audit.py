@@ -29,7 +29,7 @@ def audit(
     space: Space,
     task: Task,
     *,
-    estimators: Sequence[str | Estimator] = ("all",),
+    estimators: Sequence[str | Estimator] | Mapping[str, str | Estimator] = ("all",),
     num: int = 40,
     seeds: int = 2,
     budget: str | float | Budget = "1h",
@@ -54,7 +54,8 @@ def audit(
     Args:
         space: What is audited on.
         task: Data, loss and score.
-        estimators: Names or objects; "all" for every name there is.
+        estimators: Names or objects; "all" for every name there is. A mapping names each row of
+            the table: {"small": Hypernet(hidden=8), "large": Hypernet(hidden=64)}.
         num: Architectures with a truth.
         seeds: Trainings of each, which tell the noise of the truth.
         budget: A time for everything, half of it for the truths ("3h"), or counts:
@@ -106,9 +107,15 @@ def audit(
 
 
 def _named(
-    given: Sequence[str | Estimator], settings: Mapping[str, Mapping[str, Any]]
+    given: Sequence[str | Estimator] | Mapping[str, str | Estimator],
+    settings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Estimator]:
     """Return the estimators by name; one given twice, or an object, is numbered."""
+    if isinstance(given, Mapping):
+        return {
+            name: names.resolve("estimator", names.ESTIMATORS, one, settings.get(name))
+            for name, one in given.items()
+        }
     wanted = [n for g in given for n in (names.ESTIMATORS if g == "all" else (g,))]
     chosen: dict[str, Estimator] = {}
     for i, one in enumerate(wanted):

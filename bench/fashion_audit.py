@@ -1,0 +1,82 @@
+"""Every estimator audited on Fashion-MNIST, alone and stacked, against really trained networks.
+
+    python -m bench.fashion_audit --out runs/audit-fashion      # 40 networks x 2 seeds, one hour
+    python -m bench.fashion_audit --num 6 --minutes 3           # to see that it runs
+
+In the space `conv`, by `assay.audit`: the eight estimators by their defaults, a second, smaller
+hypernetwork, and three that are stacked: `inherit` from a supernet's weights, `predictor` over a
+supernet's scores, `fused` with a supernet. `value` is tau of `fused`; beside it everyone's tau, tau
+within the top half, and the seconds that scoring 1,000 would take. The report is in `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.estimators.fused import Fused
+from assay.estimators.hypernet import Hypernet
+from assay.estimators.inherit import Inherit
+from assay.estimators.one_shot import OneShot
+from assay.estimators.predictor import Predictor
+from assay.run.audit import audit
+from assay.run.names import ESTIMATORS
+from assay.train.ready import load_task
+from assay.train.recipe import Recipe
+from assay.trust.interval import Interval
+from assay.zoo import load_space
+from bench.harness import report
+
+RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
+SMALL = 4
+
+
+def asked() -> dict[str, Any]:
+    """Return the estimators by the name of their row."""
+    return {
+        **{name: name for name in ESTIMATORS},
+        f"hypernet of {SMALL} units": Hypernet(hidden=SMALL),
+        "inherit from one-shot": Inherit(supernet=OneShot()),
+        "predictor of one-shot": Predictor(OneShot()),
+        "fused with one-shot": Fused(others=(OneShot(),)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-fashion-audit"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    task = load_task("fashion-mnist")
+    found = audit(
+        load_space("conv", task), task, estimators=asked(), num=given.num, seeds=given.seeds,
+        budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",
+        origin={"space": "conv", "task": "fashion-mnist"},
+    )  # fmt: skip
+    rows = {row.estimator: row for row in found.table.rows}
+    ceiling = found.table.ceiling
+    tau = rows["fused"].tau
+    report(
+        "fashion_audit", tau.value or 0.0, "tau", "stated", (tau.low or -1.0, tau.high or 1.0),
+        num=given.num, seeds=given.seeds, minutes=given.minutes,
+        ceiling=None if ceiling is None else [_of(ceiling.between), _of(ceiling.mean)],
+        tau={name: _of(row.tau) for name, row in rows.items()},
+        top_half={name: _of(row.tau_top)[0] for name, row in rows.items()},
+        thousand_s={name: round(row.thousand_s, 1) for name, row in rows.items()},
+        verdict=list(found.verdict),
+    )  # fmt: skip
+
+
+def _of(interval: Interval) -> list[float | None]:
+    figures = (interval.value, interval.low, interval.high)
+    return [None if figure is None else round(float(figure), 4) for figure in figures]
+
+
+if __name__ == "__main__":
+    main()
