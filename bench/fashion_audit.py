@@ -3,10 +3,11 @@
     python -m bench.fashion_audit --out runs/audit-fashion      # 40 networks x 2 seeds, one hour
     python -m bench.fashion_audit --num 6 --minutes 3           # to see that it runs
 
-In the space `conv`, by `assay.audit`: the eight estimators by their defaults, a second, smaller
-hypernetwork, and three that are stacked: `inherit` from a supernet's weights, `predictor` over a
-supernet's scores, `fused` with a supernet. `value` is tau of `fused`; beside it everyone's tau, tau
-within the top half, and the seconds that scoring 1,000 would take. The report is in `--out`.
+In the space `conv`, by `assay.audit`: the eight estimators by their defaults; `low-fidelity` with
+one knob turned at a time; a second, smaller hypernetwork; and three that are stacked: `inherit`
+from a supernet's weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is
+tau of `fused`; beside it everyone's tau, tau within the top half, and the seconds that scoring 1,000
+would take. The report is in `--out`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from assay.estimators.fused import Fused
 from assay.estimators.hypernet import Hypernet
 from assay.estimators.inherit import Inherit
+from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor
 from assay.run.audit import audit
@@ -38,6 +40,10 @@ def asked() -> dict[str, Any]:
     """Return the estimators by the name of their row."""
     return {
         **{name: name for name in ESTIMATORS},
+        "low-fidelity at half the resolution": LowFidelity(resolution=0.5),
+        "low-fidelity twice as long": LowFidelity(share=0.1),
+        "low-fidelity by training losses": LowFidelity(score="training"),
+        "low-fidelity on digits": LowFidelity(proxy=load_task("digits")),
         f"hypernet of {SMALL} units": Hypernet(hidden=SMALL),
         "inherit from one-shot": Inherit(supernet=OneShot()),
         "predictor of one-shot": Predictor(OneShot()),
