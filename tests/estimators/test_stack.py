@@ -54,7 +54,7 @@ def test_where_one_alone_does_better_it_is_taken_alone():
     assert stack.weights == {"exact": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
     assert stack.single_tau == pytest.approx(1.0)
     together = stacked(
-        ["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0, alone=False
+        ["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0, truths=False
     )
     assert together.weights["exact"] == 0.0
     assert together.single == "exact"
@@ -92,3 +92,11 @@ def test_what_the_prior_does_not_name_is_not_weighed():
     stack = stacked(["a", "b", "c"], opinions, scores, {"a": 0.5, "b": 0.5}, 0)
     assert stack.weights["c"] == 0.0
     assert min(stack.weights["a"], stack.weights["b"]) > 0.1
+
+
+def test_where_scores_are_estimates_the_prior_counts_twice_the_examples():
+    scores, opinions = sample(50, 0.5, 0.7)
+    stack = stacked(["a", "b"], opinions, scores, {"a": 0.5, "b": 0.5}, 0, truths=False)
+    gram = opinions.T @ opinions + 100.0 * np.eye(2)
+    expected = np.linalg.solve(gram, opinions.T @ scores + 100.0 * np.array([0.5, 0.5]))
+    np.testing.assert_allclose(list(stack.weights.values()), expected, rtol=1e-10)

@@ -164,7 +164,7 @@ class Fused:
             self._features = Features(ctx.space, ctx.task.example(1))
         if self._fitted is None or self._fitted[0] != len(self._trained):
             made = _Posterior(
-                self._features, self._opinions, self._trained, ctx.seed, alone=self._whole
+                self._features, self._opinions, self._trained, ctx.seed, truths=self._whole
             )
             self._fitted = (len(self._trained), made)
         return self._fitted[1]
@@ -224,7 +224,7 @@ class _Posterior:
         opinions: Architecture -> name -> what it says, of the candidates and so of the sample.
         trained: Architecture -> score, the sample.
         seed: Of folds and restarts.
-        alone: Whether a single opinion may be taken alone.
+        truths: Whether these scores are truths.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class _Posterior:
         trained: Mapping[Architecture, float],
         seed: int,
         *,
-        alone: bool,
+        truths: bool,
     ) -> None:
         self._features = features
         sample = list(trained)
@@ -254,7 +254,7 @@ class _Posterior:
         parts = ["process", *(name for name in self._names if not name.startswith(_SIGNAL))]
         self._stack: Stack = stacked(
             ["process", *self._names], held_out, standard,
-            dict.fromkeys(parts, 1.0 / len(parts)), seed, alone=alone,
+            dict.fromkeys(parts, 1.0 / len(parts)), seed, truths=truths,
         )  # fmt: skip
         among = self._process.predict(self._scaler(self._all(opinions)))[1]
         self._usual = float(among.mean())

@@ -52,15 +52,18 @@ def stacked(
     prior: Mapping[str, float],
     seed: int,
     *,
-    alone: bool = True,
+    truths: bool = True,
 ) -> Stack:
     """Return the weighing of opinions that fits the scores, drawn towards a prior one.
 
-    Minimises |s - Z w|^2 + 8 |w - w0|^2 over w >= 0: the prior counts as much as eight examples.
+    Minimises |s - Z w|^2 + p |w - w0|^2 over w >= 0: the prior counts as much as p = 8 examples.
     Opinions that the prior does not name are not weighed, since a few examples cannot tell many
     weights. But where choosing the best single one of all surely does better on held-out examples
-    than weighing does, that one alone may be taken: of some signals one is always the best on a few
+    than weighing does, that one alone is taken: of some signals one is always the best on a few
     examples, so it must have the higher tau in 95 % of the samples drawn anew from them.
+
+    Scores that are no truths but estimates of them have a fault of their own, and an opinion may do
+    well by sharing it. Then p is twice the number of examples, and none is taken alone.
 
     Source: van der Laan et al. 2007, "Super Learner"; Breiman 1996, "Stacked Regressions", for
     weights of 0 or more; differs: the prior, and the fall back to one opinion.
@@ -71,31 +74,30 @@ def stacked(
         scores: s, `[n]`, in deviations from their mean.
         prior: w0, of the opinions that are weighed.
         seed: Of the folds.
-        alone: Whether a single opinion may be taken. Where scores are no truths but estimates of
-            them, an opinion may do well by sharing their fault.
+        truths: Whether the scores are truths.
     """
     named = [i for i, name in enumerate(names) if name in prior]
     expected = np.array([prior[names[i]] for i in named])
     weighed, chosen = np.zeros(len(scores)), np.zeros(len(scores))
     folds = KFold(min(_FOLDS, len(scores)), shuffle=True, random_state=seed)
     for kept, out in folds.split(opinions):
-        learned = _weights(opinions[np.ix_(kept, named)], scores[kept], expected)
+        learned = _weights(opinions[np.ix_(kept, named)], scores[kept], expected, truths=truths)
         weighed[out] = opinions[np.ix_(out, named)] @ learned
         chosen[out] = opinions[out, _best(opinions[kept], scores[kept])]
     best = _best(opinions, scores)
     tau, single_tau = _tau(weighed, scores), _tau(chosen, scores)
     weights, told = np.zeros(len(names)), weighed
-    if alone and _surely_better(chosen, weighed, scores, seed):
+    if truths and _surely_better(chosen, weighed, scores, seed):
         weights[best], told = 1.0, chosen
     else:
-        weights[named] = _weights(opinions[:, named], scores, expected)
+        weights[named] = _weights(opinions[:, named], scores, expected, truths=truths)
     error = float(np.sqrt(np.mean(np.square(scores - told))))
     by_name = {name: float(w) for name, w in zip(names, weights)}
     return Stack(by_name, tau, names[best], single_tau, error)
 
 
-def _weights(opinions: Array, scores: Array, expected: Array) -> Array:
-    root = np.sqrt(_PRIOR)
+def _weights(opinions: Array, scores: Array, expected: Array, *, truths: bool) -> Array:
+    root = np.sqrt(_PRIOR if truths else max(_PRIOR, 2.0 * len(scores)))
     matrix = np.vstack([opinions, root * np.eye(len(expected))])
     weights: Array = nnls(matrix, np.concatenate([scores, root * expected]))[0]
     return weights
