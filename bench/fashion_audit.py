@@ -3,7 +3,7 @@
     python -m bench.fashion_audit --out runs/audit-fashion      # 40 networks x 2 seeds, one hour
     python -m bench.fashion_audit --num 6 --minutes 3           # to see that it runs
 
-In the space `conv`, by `assay.audit`: the eight estimators by their defaults; `low-fidelity` with
+In the space `conv`, of half the usual widths, by `assay.audit`: the eight estimators by their defaults; `low-fidelity` with
 one knob turned at a time; a second, smaller hypernetwork; and three that are stacked: `inherit`
 from a supernet's weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is
 tau of `fused`; beside it everyone's tau, tau within the top half, and the seconds that scoring
@@ -29,11 +29,12 @@ from assay.run.names import ESTIMATORS
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
 from assay.trust.interval import Interval
-from assay.zoo import load_space
+from assay.zoo.conv import conv
 from bench.harness import report
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
 SMALL = 4
+WIDTHS = ((8, 12, 16), (16, 24, 32))
 
 
 def asked() -> dict[str, Any]:
@@ -61,9 +62,8 @@ def main() -> None:
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
     found = audit(
-        load_space("conv", task), task, estimators=asked(), num=given.num, seeds=given.seeds,
+        conv(input_shape=(1, 28, 28), widths=WIDTHS), task, estimators=asked(), num=given.num, seeds=given.seeds,
         budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",
-        origin={"space": "conv", "task": "fashion-mnist"},
     )  # fmt: skip
     rows = {row.estimator: row for row in found.table.rows}
     ceiling = found.table.ceiling
