@@ -3,11 +3,11 @@
     python -m bench.fashion_audit --out runs/audit-fashion      # 40 networks x 2 seeds, one hour
     python -m bench.fashion_audit --num 6 --minutes 3           # to see that it runs
 
-In the space `conv`, of half the usual widths, by `assay.audit`: the eight estimators by their defaults; `low-fidelity` with
-one knob turned at a time; a second, smaller hypernetwork; and three that are stacked: `inherit`
-from a supernet's weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is
-tau of `fused`; beside it everyone's tau, tau within the top half, and the seconds that scoring
-1,000 would take. The report is in `--out`.
+In the space `conv`, of half the usual widths, by `assay.audit`: the eight estimators by their
+defaults; `low-fidelity` with one knob turned at a time; a second, smaller hypernetwork; and three
+that are stacked: `inherit` from a supernet's weights, `predictor` over a supernet's scores, `fused`
+with a supernet. `value` is tau of `fused`; beside it everyone's tau, tau within the top half, and
+the seconds that scoring 1,000 would take. The report is in `--out`.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
+    space = conv(input_shape=(1, 28, 28), widths=WIDTHS)
     found = audit(
-        conv(input_shape=(1, 28, 28), widths=WIDTHS), task, estimators=asked(), num=given.num, seeds=given.seeds,
+        space, task, estimators=asked(), num=given.num, seeds=given.seeds,
         budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",
     )  # fmt: skip
     rows = {row.estimator: row for row in found.table.rows}
