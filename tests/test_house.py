@@ -168,8 +168,12 @@ def loaded_by(code: str) -> set[str]:
 
 
 def everything_in(room: str) -> str:
-    """Return the imports of all modules of a room."""
-    names = [name for name, m in house.modules(ROOT / "src").items() if m.room == room]
+    """Return the imports of all modules of a room but those that learn, which need torch."""
+    names = [
+        name
+        for name, m in house.modules(ROOT / "src").items()
+        if m.room == room and not name.startswith("assay.strategies.learned")
+    ]
     return "\n".join(f"import {name}" for name in names)
 
 

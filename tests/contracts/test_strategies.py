@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from assay.strategies.evolution import Evolution
 from assay.strategies.halving import ASHA, Halving, Hyperband
+from assay.strategies.learned.darts import DARTS
+from assay.strategies.learned.proxyless import Proxyless
+from assay.strategies.learned.reinforce import Reinforce
 from assay.strategies.nsga2 import NSGA2
 from assay.strategies.random import Random
 from assay.strategies.smash import Smash
@@ -52,3 +55,15 @@ class TestSmash(StrategyContract):
 
 class TestSmashOfFew(StrategyContract):
     strategy = staticmethod(lambda: Smash(random=5, around=20, rate=0.2))
+
+
+class TestProxyless(StrategyContract):
+    strategy = Proxyless
+
+
+class TestReinforce(StrategyContract):
+    strategy = Reinforce
+
+
+class TestDARTS(StrategyContract):
+    strategy = DARTS

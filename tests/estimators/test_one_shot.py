@@ -111,8 +111,8 @@ def test_the_supernet_is_a_cheap_variant_where_the_space_names_one() -> None:
     ctx = Context(space, task, Recipe(batch_size=16), Inline(), "cpu", 0, History(space))
     own = [p.detach().clone() for p in space.model.parameters()]
     cheap, whole = OneShot(), OneShot(variant={}, resolution=1.0)
-    assert not cheap.trains_whole(ctx)
-    assert whole.trains_whole(ctx)
+    assert not cheap.shares_weights(ctx)
+    assert whole.shares_weights(ctx)
     list(cheap.prepare(ctx, Budget(steps=2)))
     assert all(torch.equal(a, b) for a, b in zip(own, space.model.parameters()))
     assert np.isfinite(cheap.estimate(ctx, [Proposal(space.smallest())])[0].score)

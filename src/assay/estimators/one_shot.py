@@ -109,7 +109,10 @@ class OneShot:
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps on paths as they will come; the weights are drawn anew after."""
-        return self._begin(ctx, 10**9).step_seconds(rounds=8, steps=6)
+        trainer = self._begin(ctx, 10**9)
+        if hasattr(self.paths, "hasten"):
+            self.paths.hasten()
+        return trainer.step_seconds(rounds=8, steps=6)
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second."""
@@ -128,7 +131,7 @@ class OneShot:
         evenly = (steps / 2 + steps / 2 * (i + 1) / self.states for i in range(self.states))
         return sorted({max(1, round(step)) for step in evenly})
 
-    def trains_whole(self, ctx: Context) -> bool:
+    def shares_weights(self, ctx: Context) -> bool:
         """Whether the supernet holds weights of the context's own networks, on its own images."""
         space, task = proxies(ctx, variant=self.variant, resolution=self.resolution)
         return space is ctx.space and task is ctx.task
@@ -138,7 +141,10 @@ class OneShot:
         space, task = proxies(
             ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
         )
-        self._supernet = Supernet(space, paths=self._policy(), device=ctx.device, seed=ctx.seed)
+        paths = self._policy()
+        if hasattr(paths, "begin"):
+            paths.begin(ctx, space, steps)
+        self._supernet = Supernet(space, paths=paths, device=ctx.device, seed=ctx.seed)
         self._supernet.reset()
         recipe = ctx.recipe.with_(
             lr=self.rate * ctx.recipe.lr, schedule=self.schedule, ema=self.ema
@@ -262,11 +268,15 @@ class OneShot:
         state: dict[str, Any] = {f"trainer.{k}": v for k, v in self._trainer.state_dict().items()}
         for step, kept in self._kept.items():
             state |= {f"kept.{step}.{name}": value for name, value in kept.items()}
+        if hasattr(self.paths, "state_dict"):
+            state |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
         return {**state, "kept": list(self._kept)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""
         self._loaded = dict(state)
+        if hasattr(self.paths, "load_state_dict"):
+            self.paths.load_state_dict(_under("paths.", state))
 
 
 def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -260,7 +260,7 @@ class Auditing:
             steps = int(part_s / step_s) if step_s > 0 else 0
             if step_s > 0 and steps < 1:
                 raise InvalidSetting(
-                    f"{part_s:.3g} s of {plan.budget} are left to prepare {step.name}, where one "
+                    f"{max(0.0, part_s):.3g} s of {plan.budget} are left to {step.name}, where one "
                     f"step takes {step_s:.3g} s; give a larger budget"
                 )
         return self.study.plan(step.name, {"steps": steps})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def search(
     )
     _refuse_unmeasurable(plan)
     _refuse_idle_rungs(plan)
+    plan = _with_paths(plan)
     with Study.open(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
@@ -162,6 +164,20 @@ def _refuse_unmeasurable(plan: Plan) -> None:
         q: v for q, v in plan.limits.items() if not isinstance(v, str)
     }
     Aims(numbers, plan.objectives, Measures.order)
+
+
+def _with_paths(plan: Plan) -> Plan:
+    """Let a strategy that learns bring its own paths to the supernet."""
+    paths = getattr(plan.strategy, "paths", None)
+    if paths is None:
+        return plan
+    estimator: Any = plan.estimator
+    if not hasattr(estimator, "paths"):
+        raise InvalidSetting(
+            f"the strategy {type(plan.strategy).__name__} learns while a supernet trains, and the "
+            f"estimator {type(estimator).__name__} has none; use estimator='one-shot'"
+        )
+    return replace(plan, estimator=replace(estimator, paths=paths))
 
 
 def _refuse_idle_rungs(plan: Plan) -> None:

@@ -22,6 +22,9 @@ STRATEGIES = {
     "hyperband": "assay.strategies.halving:Hyperband",
     "asha": "assay.strategies.halving:ASHA",
     "smash": "assay.strategies.smash:Smash",
+    "reinforce": "assay.strategies.learned.reinforce:Reinforce",
+    "darts": "assay.strategies.learned.darts:DARTS",
+    "proxyless": "assay.strategies.learned.proxyless:Proxyless",
 }
 """Strategies: name -> "module:class"."""
 ESTIMATORS = {

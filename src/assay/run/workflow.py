@@ -60,8 +60,13 @@ class Workflow:
     def run(self) -> None:
         """Run the steps up to the last scored trial; what was done before is not done again."""
         self._build()
-        self._train()
-        self._measure()
+        if hasattr(self.plan.strategy, "in_the_loop"):  # it learns of the hardware as it trains
+            self._measure()
+            self.plan.strategy.in_the_loop(self.measures, self.aims.limits)
+            self._train()
+        else:
+            self._train()
+            self._measure()
         self._search()
 
     # --- 1 build the supernet -----------------------------------------------------------------
@@ -89,8 +94,8 @@ class Workflow:
         """Let finalists start from shared weights only where these are weights of theirs."""
         if self.plan.finalists.weights == "scratch":
             return
-        whole = getattr(self.plan.estimator, "trains_whole", None)
-        if whole is None or not whole(self.ctx):
+        shares = getattr(self.plan.estimator, "shares_weights", None)
+        if shares is None or not shares(self.ctx):
             raise InvalidSetting(
                 "finalists.weights='supernet' needs a supernet of the whole networks, and the "
                 f"estimator {type(self.plan.estimator).__name__} has none; use 'scratch', or the "

@@ -10,6 +10,7 @@ import copy
 import itertools
 import operator
 from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,10 +19,23 @@ from torch import Tensor, fx, nn
 from assay.architecture import Option
 from assay.errors import InvalidSpace, UnsupportedMix
 
-__all__ = ["CHOSEN", "ChoiceModule", "Depth", "Inputs", "OneOf", "twin"]
+__all__ = ["CHOSEN", "ChoiceModule", "Depth", "Held", "Inputs", "OneOf", "twin"]
 
 CHOSEN = "assay.chosen"
 """Key of deepcopy's memo under which `build` passes the option of each choice module."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A weight of a mix whose option computes without a graph of its own.
+
+    Gradients reach the weight and nothing behind it; of the option only its output is kept.
+
+    Attributes:
+        weight: Scalar tensor.
+    """
+
+    weight: Tensor
 
 
 class ChoiceModule(nn.Module):
@@ -97,7 +111,16 @@ class OneOf(ChoiceModule):
             ((name, weight),) = mix.items()
             out = self._modules[name](*args, **kwargs)  # type: ignore[misc]
             return out if _is_one(weight) else weight * out
-        return _sum([w * self._modules[n](*args, **kwargs) for n, w in mix.items()])  # type: ignore[misc]
+        return _sum([self._weighed(n, w, args, kwargs) for n, w in mix.items()])
+
+    def _weighed(self, name: str, weight: Any, args: Any, kwargs: Any) -> Any:
+        """Return the output of an option times its weight."""
+        module: Any = self._modules[name]
+        if not isinstance(weight, Held):
+            return weight * module(*args, **kwargs)
+        with torch.no_grad():
+            out = module(*args, **kwargs)
+        return weight.weight * out
 
     def plain(self, option: str, memo: MutableMapping[Any, Any]) -> nn.Module:
         """Return a copy of the chosen module."""

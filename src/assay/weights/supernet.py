@@ -63,8 +63,11 @@ class Supernet:
     def trainer(self, task: Task, recipe: Recipe, *, steps: int) -> Trainer:
         """Return the loop that trains the shared weights; it can be interrupted at any step."""
         optimizer = PathOptimizer(self.module, recipe)
+        learn = getattr(self.paths, "learn", None)
 
         def passes(step: int) -> Iterator[float]:
+            if learn is not None:
+                learn(self, task, step)
             rng = derive(self.seed, "paths", step)
             chosen = self.paths.passes(self.space, step, rng=rng)
             for mix in chosen:

@@ -1,0 +1,116 @@
+"""What a learned search knows: a distribution over the options of each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.architecture import Architecture, Option
+from assay.errors import InvalidStudy
+from assay.space.space import Space
+from assay.space.structure import Choice, Condition
+
+__all__ = ["Alphas"]
+
+
+class Alphas:
+    """Logits over the options of each decision; decisions are drawn independently.
+
+    p_c(o) = exp(alpha_c,o) / sum over o' of exp(alpha_c,o'); an architecture has the product over
+    the decisions that it takes.
+
+    Args:
+        space: Whose decisions; all options are equally likely at first.
+    Attributes:
+        logits: Label -> alpha, `[number of options]`, float64.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.logits: dict[str, Tensor] = {
+            label: torch.zeros(len(choice.options), dtype=torch.float64)
+            for label, choice in space.choices.items()
+        }
+
+    def probabilities(self, label: str) -> Tensor:
+        """Return p `[number of options]` of a decision; differentiable where its logits are."""
+        return torch.softmax(self.logits[label], 0)
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """Draw an architecture."""
+
+        def draw(choice: Choice) -> Option:
+            return choice.options[self.draw(choice.label, rng)]
+
+        return self.space.complete({}, draw)
+
+    def draw(self, label: str, rng: np.random.Generator) -> int:
+        """Draw the position of an option of a decision."""
+        p = self.probabilities(label).detach().numpy()
+        return int(rng.choice(len(p), p=p / p.sum()))
+
+    def best(self) -> Architecture:
+        """Return the architecture of the likeliest option of every decision."""
+        return self.space.complete({}, lambda c: c.options[int(self.logits[c.label].argmax())])
+
+    def log_prob(self, architecture: Mapping[str, Option]) -> Tensor:
+        """Return the log of the probability of an architecture; differentiable in the logits."""
+        taken = [
+            torch.log_softmax(self.logits[label], 0)[self.space.choices[label].options.index(o)]
+            for label, o in architecture.items()
+        ]
+        return torch.stack(taken).sum()
+
+    def entropies(self) -> dict[str, float]:
+        """Return the entropy of each decision in nats: log of the number of options at first."""
+        found = {}
+        for label in self.logits:
+            p = self.probabilities(label).detach()
+            found[label] = float(-(p * torch.log(p.clamp_min(1e-300))).sum())
+        return found
+
+    def reached(self, label: str) -> Tensor:
+        """Return the probability that a decision is taken at all; differentiable in the logits.
+
+        By inclusion and exclusion over the ways that lead to it.
+        """
+        ways = self.space.choices[label].conditions
+        total = torch.zeros((), dtype=torch.float64)
+        for count in range(1, len(ways) + 1):
+            for some in combinations(ways, count):
+                total = total + (-1.0) ** (count + 1) * self._all_hold(some)
+        return total
+
+    def _all_hold(self, ways: Sequence[Condition]) -> Tensor:
+        allowed: dict[str, frozenset[Option]] = {}
+        for way in ways:
+            for label, options in way:
+                allowed[label] = allowed.get(label, options) & options
+        product = torch.ones((), dtype=torch.float64)
+        for label, options in allowed.items():
+            known = self.space.choices[label].options
+            mask = torch.tensor([float(o in options) for o in known], dtype=torch.float64)
+            product = product * (self.probabilities(label) * mask).sum()
+        return product
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the logits by label."""
+        return {label: alpha.detach().clone() for label, alpha in self.logits.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` returned.
+
+        Raises:
+            InvalidStudy: it is of other decisions.
+        """
+        if {k: len(v) for k, v in state.items()} != {k: len(v) for k, v in self.logits.items()}:
+            raise InvalidStudy(
+                f"the saved distribution is over {', '.join(state)}, and this space has the "
+                f"decisions {', '.join(self.logits)}; start again in another folder"
+            )
+        self.logits = {label: alpha.detach().clone().double() for label, alpha in state.items()}

@@ -1,0 +1,334 @@
+"""DARTS: all operations at once, weighed by what is learned of them, in two levels.
+
+Known weakness: operations without weights, skips above all, win early, because they need no
+training (Zela et al. 2020, arXiv:1909.09656; Chu et al. 2020, arXiv:1911.12126). Memory and time
+grow with the number of operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from assay.architecture import Architecture
+from assay.contracts import Context, History, Mix, Proposal
+from assay.errors import InvalidSetting, UnsupportedMix
+from assay.space.space import Space
+from assay.strategies.learned.learner import Learner
+from assay.train.splits import Batch
+from assay.train.task import Task, call_model
+from assay.weights.norms import Norms
+from assay.weights.supernet import Supernet
+
+__all__ = ["DARTS", "Weights"]
+
+
+@dataclass
+class DARTS:
+    """Trains a weighted sum of all operations, and proposes the strongest of each.
+
+    A weight step runs every operation of every choice, weighed by w_o = softmax(alpha)_o, or by
+    independent sigmoids (FairDARTS), or one drawn by the Gumbel trick (GDAS). An architecture step
+    moves alpha by Adam along the gradient of the loss on a validation batch: of first order with
+    the weights as they are, or of second order through one step of theirs on a training batch,
+
+        d/dalpha L_val(w', alpha) - xi (d/dalpha L_train(w+, alpha) - d/dalpha L_train(w-, alpha))
+        / 2 eps,
+
+    with w' = w - xi d/dw L_train(w, alpha), w± = w ± eps d/dw' L_val(w', alpha), and
+    eps = 0.01 / |d/dw' L_val|.
+
+    Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
+    arXiv:1806.09055, sections 2.2 and 2.3; Chu et al. 2020, "Fair DARTS", arXiv:1911.12126,
+    sections 4.1 and 4.2; Dong, Yang 2019, "Searching for A Robust Neural Architecture in Four GPU
+    Hours", arXiv:1910.04465, section 3.2; differs: the inner step has no momentum, and any choices
+    of operations are weighed, not only the edges of a cell.
+
+    Args:
+        relax: "softmax", "sigmoid" (FairDARTS) or "gumbel" (GDAS, one operation computes).
+        second_order: Whether the architecture step looks through a weight step.
+        lr: Learning rate of Adam on alpha.
+        decay: Weight decay of alpha.
+        zero_one: Weight of FairDARTS' loss -mean((sigmoid(alpha) - 0.5)^2), for "sigmoid".
+        temperature: Of "gumbel", at the start and at the end.
+        exclude: Options that are not proposed, though they are weighed.
+        most_skips: The learning of alpha stops where more choices than this prefer an option
+            without parameters; 0 for never.
+        warmup: Share of the steps before alpha is moved.
+        every: Weight steps for each architecture step.
+        batch: Validation samples of an architecture step.
+    Raises:
+        InvalidSetting: a word that is not known, or a number out of range.
+    """
+
+    relax: Literal["softmax", "sigmoid", "gumbel"] = "softmax"
+    second_order: bool = False
+    lr: float = 0.01
+    decay: float = 1e-3
+    zero_one: float = 10.0
+    temperature: tuple[float, float] = (10.0, 1.0)
+    exclude: tuple[str, ...] = ("none",)
+    most_skips: int = 0
+    warmup: float = 0.1
+    every: int = 1
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.relax not in ("softmax", "sigmoid", "gumbel"):
+            raise InvalidSetting(
+                f"strategy.relax={self.relax!r}; there are softmax, sigmoid and gumbel"
+            )
+        if self.second_order and self.relax == "gumbel":
+            raise InvalidSetting("strategy.second_order=True goes with softmax or sigmoid only")
+        for name in ("every", "batch"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.warmup < 1 or self.lr <= 0 or self.decay < 0 or min(self.temperature) <= 0:
+            raise InvalidSetting(
+                f"strategy.warmup={self.warmup} must be from 0 to below 1, lr={self.lr} and "
+                f"temperature={self.temperature} above 0, and decay={self.decay} 0 or more"
+            )
+        self.paths = Weights(self)
+
+    def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
+        """Return the strongest architecture once, and draws by the weights."""
+        alphas = self.paths.over(history.space)
+        for label, choice in history.space.choices.items():
+            barred = [i for i, o in enumerate(choice.options) if o in self.exclude]
+            if len(barred) < len(choice.options):
+                alphas.logits[label][barred] = -torch.inf
+        best = alphas.best()
+        asked = [] if history.seen(history.space.canonical(best)) else [Proposal(best)]
+        return asked + [Proposal(alphas.sample(rng)) for _ in range(n - len(asked))]
+
+
+class Weights(Learner):
+    """All operations of every choice, weighed; the weights learn as the operations train.
+
+    Args:
+        settings: What the user chose.
+    """
+
+    def __init__(self, settings: DARTS) -> None:
+        super().__init__(warmup=settings.warmup, every=settings.every, batch=settings.batch)
+        self.settings = settings
+        self.stopped = ""
+        self._steps = 1
+        self._training: tuple[int, Iterator[Batch]] | None = None
+
+    def __repr__(self) -> str:
+        return f"Weights({self.settings!r})"
+
+    def begin(self, ctx: Context, space: Space, steps: int) -> None:
+        """See `Learner.begin`.
+
+        Raises:
+            UnsupportedMix: a decision is no choice of operations.
+        """
+        for label, choice in space.choices.items():
+            if choice.kind != "OneOf":
+                raise UnsupportedMix(
+                    f"darts needs choices of operations; {label} is a {choice.kind}; fix it, or "
+                    "use the strategy 'proxyless'"
+                )
+        self._steps, self.stopped, self._training = steps, "", None
+        self._lr = ctx.recipe.lr
+        super().begin(ctx, space, steps)
+
+    def passes(
+        self, space: Space, step: int, *, rng: np.random.Generator
+    ) -> Sequence[Architecture | Mix]:
+        """Return one mix of all operations; for "gumbel" one architecture."""
+        if self.settings.relax == "gumbel":
+            return [self.known.sample(rng) if self._alphas else space.sample(rng, over="decisions")]
+        return [self._mix(space, {k: w.detach() for k, w in self._weights(self._leaves()).items()})]
+
+    # --- one architecture step ----------------------------------------------------------------
+
+    def _settle(self, ctx: Context, space: Space) -> None:
+        shapes = {label: (2, len(c.options)) for label, c in space.choices.items()}
+        self._moments = {k: torch.zeros(*v, dtype=torch.float64) for k, v in shapes.items()}
+        self._count = 0
+
+    def _move(
+        self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
+    ) -> None:
+        if self.stopped:
+            return
+        space, own = supernet.space, self.settings
+        leaves = self._leaves()
+        with Norms(space.model, lambda: None).by_batch():
+            if own.relax == "gumbel":
+                loss = self._drawn_loss(space, task, (inputs, targets), leaves, step)
+            elif own.second_order:
+                train = self._training_batch(task, step, supernet.device)
+                self._adam(self._second_order(space, task, train, (inputs, targets), leaves))
+                self._watch(space)
+                return
+            else:
+                loss = self._loss(space, task, (inputs, targets), self._weights(leaves), None)
+        total = loss.double() + self._regular(leaves)
+        found = torch.autograd.grad(total, list(leaves.values()))
+        self._adam(dict(zip(leaves, found)))
+        self._watch(space)
+
+    def _leaves(self) -> dict[str, Tensor]:
+        return {k: v.clone().requires_grad_() for k, v in self.known.logits.items()}
+
+    def _weights(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.settings.relax == "sigmoid":
+            return {label: torch.sigmoid(alpha) for label, alpha in leaves.items()}
+        return {label: torch.softmax(alpha, 0) for label, alpha in leaves.items()}
+
+    def _regular(self, leaves: Mapping[str, Tensor]) -> Tensor:
+        """Return FairDARTS' zero-one loss, which draws sigmoids away from one half."""
+        if self.settings.relax != "sigmoid":
+            return torch.zeros((), dtype=torch.float64)
+        gates = torch.cat([torch.sigmoid(alpha) for alpha in leaves.values()])
+        return -self.settings.zero_one * ((gates - 0.5) ** 2).mean()
+
+    @staticmethod
+    def _mix(space: Space, weights: Mapping[str, Tensor]) -> Mix:
+        dtype = next(space.model.parameters()).dtype
+        device = next(space.model.parameters()).device
+        return {
+            label: dict(zip(choice.options, weights[label].to(device, dtype)))
+            for label, choice in space.choices.items()
+        }
+
+    def _loss(
+        self,
+        space: Space,
+        task: Task,
+        batch: Batch,
+        weights: Mapping[str, Tensor],
+        parameters: Mapping[str, Tensor] | None,
+    ) -> Tensor:
+        inputs, targets = batch
+        space.select(self._mix(space, weights))
+        if parameters is None:
+            return task.training_loss(call_model(space.model, inputs), targets, 0.0)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(space.model, dict(parameters), args, kwargs)
+
+        output = call_model(run, inputs)  # type: ignore[arg-type]
+        return task.training_loss(output, targets, 0.0)
+
+    def _second_order(
+        self,
+        space: Space,
+        task: Task,
+        train: Batch,
+        valid: Batch,
+        leaves: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the gradient by alpha of the validation loss after one weight step."""
+        own = {k: p for k, p in space.model.named_parameters() if p.requires_grad}
+        xi = self._lr
+        alphas = list(leaves.values())
+        loss = self._loss(space, task, train, self._weights(leaves), own)
+        first = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
+        stepped = {
+            k: (p if g is None else p - xi * g).detach().requires_grad_()
+            for (k, p), g in zip(own.items(), first)
+        }
+        loss = self._loss(space, task, valid, self._weights(leaves), stepped)
+        total = loss.double() + self._regular(leaves)
+        found = torch.autograd.grad(
+            total, [*alphas, *stepped.values()], allow_unused=True, materialize_grads=True
+        )
+        by_alpha, by_weight = found[: len(alphas)], found[len(alphas) :]
+        norm = torch.sqrt(sum((g.double() ** 2).sum() for g in by_weight))  # type: ignore[arg-type]
+        eps = 0.01 / float(norm) if float(norm) > 0 else 0.01
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = {k: (p + sign * eps * g).detach() for (k, p), g in zip(own.items(), by_weight)}
+            loss = self._loss(space, task, train, self._weights(leaves), moved)
+            ends.append(torch.autograd.grad(loss, alphas, materialize_grads=True))
+        return {
+            label: g - xi * (plus - minus) / (2 * eps)
+            for label, g, plus, minus in zip(leaves, by_alpha, *ends)
+        }
+
+    def _drawn_loss(
+        self, space: Space, task: Task, batch: Batch, leaves: Mapping[str, Tensor], step: int
+    ) -> Tensor:
+        """Return the loss of one operation of each choice, drawn by the Gumbel trick.
+
+        Its weight is 1, with the gradient of the softmax that it was drawn by.
+        """
+        start, end = self.settings.temperature
+        tau = start + (end - start) * min(1.0, step / max(1, self._steps))
+        rng, mix = self._draws(step), dict[str, dict[Any, Any]]()
+        like = next(space.model.parameters())
+        for label, choice in space.choices.items():
+            gumbel = torch.from_numpy(rng.gumbel(size=len(choice.options)))
+            soft = torch.softmax((torch.log_softmax(leaves[label], 0) + gumbel) / tau, 0)
+            at = int(soft.argmax())
+            weight = 1.0 + soft[at] - soft[at].detach()
+            mix[label] = {choice.options[at]: weight.to(like.device, like.dtype)}
+        inputs, targets = batch
+        space.select(mix)
+        return task.training_loss(call_model(space.model, inputs), targets, 0.0)
+
+    def _training_batch(self, task: Task, step: int, device: str) -> Batch:
+        """Return the next of the training batches that only the inner step sees."""
+        number = (step - self._first) // self._every
+        if self._training is None or self._training[0] != number:
+            size = min(self._batch, len(task.train))
+            batches = task.train.train_batches(
+                size, seed=self._seed + 1, start=number, device=device
+            )
+        else:
+            batches = self._training[1]
+        batch = next(batches)
+        self._training = (number + 1, batches)
+        return batch
+
+    def _adam(self, gradients: Mapping[str, Tensor]) -> None:
+        """Move alpha by Adam with the decays 0.5 and 0.999 of the paper."""
+        self._count += 1
+        for label, gradient in gradients.items():
+            alpha, (mean, square) = self.known.logits[label], self._moments[label]
+            whole = gradient.double() + self.settings.decay * alpha
+            mean.mul_(0.5).add_(whole, alpha=0.5)
+            square.mul_(0.999).addcmul_(whole, whole, value=0.001)
+            corrected = mean / (1 - 0.5**self._count)
+            scale = torch.sqrt(square / (1 - 0.999**self._count)) + 1e-8
+            self.known.logits[label] = alpha - self.settings.lr * corrected / scale
+
+    def _watch(self, space: Space) -> None:
+        """Stop where too many choices prefer an option without parameters."""
+        most = self.settings.most_skips
+        if not most:
+            return
+        idle = 0
+        for label, choice in space.choices.items():
+            best = str(choice.options[int(self.known.logits[label].argmax())])
+            sites: list[nn.Module] = [m.get_submodule(best) for m in space.structure.modules[label]]
+            idle += not any(True for site in sites for _ in site.parameters())
+        if idle > most:
+            self.stopped = (
+                f"{idle} of {len(space.choices)} choices prefer an option without parameters, more "
+                f"than most_skips={most}: alpha is left as it is"
+            )
+
+    # --- state --------------------------------------------------------------------------------
+
+    def _more_state(self) -> dict[str, Any]:
+        moments = {f"moments.{label}": v for label, v in self._moments.items()}
+        return {**moments, "count": self._count, "stopped": self.stopped}
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        prefix = "moments."
+        self._moments = {
+            k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
+        }
+        self._count, self.stopped = int(state["count"]), str(state["stopped"])

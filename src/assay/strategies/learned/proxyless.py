@@ -1,0 +1,305 @@
+"""ProxylessNAS: learn where to look while the supernet trains, with the device in the loop.
+
+Known weakness: what has trained longer looks better, so an option that is early ahead is drawn more
+and stays ahead; and the validation samples that the distribution learns from are the ones that
+scores rest on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.architecture import Architecture, Option
+from assay.contracts import Context, History, Mix, Proposal
+from assay.errors import InvalidSetting
+from assay.space.choices import Held
+from assay.space.space import Space
+from assay.space.structure import Choice
+from assay.strategies.learned.expected import Expected
+from assay.strategies.learned.gates import PairAdam, draw_two, gate_gradient, kept_apart
+from assay.strategies.learned.learner import Learner
+from assay.train.task import Task, call_model
+from assay.weights.norms import Norms
+from assay.weights.supernet import Supernet
+
+__all__ = ["Gates", "Proxyless"]
+
+Measure: TypeAlias = Callable[[str, Architecture], float]
+
+
+@dataclass
+class Proxyless:
+    """Proposes from a distribution that was learned while the supernet trained.
+
+    A weight step trains one path, drawn from the distribution. Every few steps an architecture step
+    on a validation batch moves it. With `rule="gradient"` two options of each choice of operations
+    are drawn, one of them active, the other computed without a graph; the gradient by their binary
+    gates moves the two logits and leaves the chance of all others alone. Sizes, depths and inputs,
+    which cannot be two things at once, learn by REINFORCE from the same loss. With
+    `rule="reinforce"` everything does, from the reward of a few whole paths.
+
+    The quantity in the loop is expected from a measured table as a sum over the decisions (see
+    `Expected`), and enters the loss as CE + weight * E / target ("linear", the paper's) or as
+    CE * (E / target) ** weight ("power", in the manner of the released code). The reward is
+    R = r * (cost / target) ** -weight, with r the accuracy, or exp(-loss) for other tasks.
+
+    Source: Cai, Zhu, Han 2019, "ProxylessNAS: Direct Neural Architecture Search on Target Task and
+    Hardware", arXiv:1812.00332, sections 3.2 and 3.3; differs: E is divided by the target, so that
+    `weight` has no unit; entries of the logits that were not drawn keep their Adam moments; the
+    gradient of an inactive option's cost is never dropped, whatever is active (in the released code
+    it is where the zero operation is).
+
+    Args:
+        rule: "gradient" or "reinforce".
+        quantity: What is in the loop, such as "latency_ms" or "macs"; "" for nothing.
+        target: Its target; 0 for the limit of that quantity, or where there is none for what is
+            expected at first.
+        form: How the quantity enters the loss of `rule="gradient"`.
+        weight: Of the quantity.
+        lr: Learning rate of Adam on the logits.
+        warmup: Share of the steps in which paths are uniform and nothing is learned of them.
+        every: Weight steps for each architecture step.
+        batch: Validation samples of an architecture step.
+        paths_each: Paths of one step of `rule="reinforce"`.
+    Raises:
+        InvalidSetting: a word that is not known, or a number out of range.
+    """
+
+    rule: Literal["gradient", "reinforce"] = "gradient"
+    quantity: str = "latency_ms"
+    target: float = 0.0
+    form: Literal["linear", "power"] = "linear"
+    weight: float = 0.2
+    lr: float = 0.02
+    warmup: float = 0.25
+    every: int = 2
+    batch: int = 128
+    paths_each: int = 4
+
+    def __post_init__(self) -> None:
+        words = {"rule": ("gradient", "reinforce"), "form": ("linear", "power")}
+        for name, known in words.items():
+            if getattr(self, name) not in known:
+                raise InvalidSetting(
+                    f"strategy.{name}={getattr(self, name)!r}; there are {' and '.join(known)}"
+                )
+        for name in ("every", "batch", "paths_each"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.warmup < 1 or self.lr <= 0 or self.weight < 0 or self.target < 0:
+            raise InvalidSetting(
+                f"strategy.warmup={self.warmup} must be from 0 to below 1, lr={self.lr} above 0, "
+                f"and weight={self.weight} and target={self.target} 0 or more"
+            )
+        self.paths = Gates(self)
+
+    def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
+        """Take what measures architectures, before the supernet is trained.
+
+        Args:
+            measure: Tells a quantity of an architecture.
+            limits: Quantity -> largest value allowed.
+        """
+        limit = limits.get(self.quantity)
+        self.paths.measure = measure
+        self.paths.target = self.target or (0.0 if limit is None else float(limit))
+
+    def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
+        """Return the likeliest architecture once, and draws from the distribution."""
+        alphas = self.paths.over(history.space)
+        best = alphas.best()
+        asked = [] if history.seen(history.space.canonical(best)) else [Proposal(best)]
+        return asked + [Proposal(alphas.sample(rng)) for _ in range(n - len(asked))]
+
+
+class Gates(Learner):
+    """Paths drawn from a distribution over architectures, which learns as they train.
+
+    Args:
+        settings: What the user chose.
+    """
+
+    def __init__(self, settings: Proxyless) -> None:
+        super().__init__(warmup=settings.warmup, every=settings.every, batch=settings.batch)
+        self.settings = settings
+        self.measure: Measure | None = None
+        self.target = 0.0
+        self._baseline: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Gates({self.settings!r})"
+
+    def passes(
+        self, space: Space, step: int, *, rng: np.random.Generator
+    ) -> Sequence[Architecture | Mix]:
+        """Return one path: uniform during the warm-up, then from the distribution."""
+        if self.warming(step):
+            return [space.sample(rng, over="decisions")]
+        return [self.known.sample(rng)]
+
+    def _settle(self, ctx: Context, space: Space) -> None:
+        own, measure = self.settings, self.measure
+        sizes = {label: len(choice.options) for label, choice in space.choices.items()}
+        self._adam = PairAdam(sizes, own.lr)
+        self._baseline = None
+        self._expected: Expected | None = None
+        if own.quantity and own.weight and measure is not None:
+            self._expected = Expected(space, lambda a: measure(own.quantity, a), seed=ctx.seed)
+            self._target = self.target or float(self._expected(self.known))
+
+    def _move(
+        self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
+    ) -> None:
+        space, rng = supernet.space, self._draws(step)
+        with Norms(space.model, lambda: None).by_batch():
+            if self.settings.rule == "gradient":
+                self._by_gradient(space, task, inputs, targets, rng)
+            else:
+                self._by_reward(space, task, inputs, targets, rng)
+
+    def _more_state(self) -> dict[str, Any]:
+        adam = {f"adam.{label}": v for label, v in self._adam.state_dict().items()}
+        return {**adam, "baseline": self._baseline}
+
+    def _take_up(self, state: Mapping[str, Any]) -> None:
+        adam = {k.removeprefix("adam."): v for k, v in state.items() if k.startswith("adam.")}
+        self._adam.load_state_dict(adam)
+        self._baseline = state["baseline"]
+
+    # --- by the gradient of binary gates ------------------------------------------------------
+
+    def _by_gradient(
+        self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
+    ) -> None:
+        alphas = self.known
+        mix, pairs, single = self._drawn(space, rng)
+        device = targets.device
+        gates = torch.zeros(len(pairs), 2, device=device)
+        gates[:, 0] = 1.0
+        gates.requires_grad_()
+        for k, (label, at) in enumerate(pairs.items()):
+            active, other = (space.choices[label].options[i] for i in at)
+            mix[label] = {active: gates[k, 0], other: Held(gates[k, 1])}
+        space.select(mix)
+        loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
+        by_gate = torch.zeros(len(pairs), 2, dtype=torch.float64)
+        if pairs:
+            (found,) = torch.autograd.grad(loss, gates)
+            by_gate = found.double().cpu()
+        value = float(loss.detach())
+        scale, by_cost = self._in_loss(value)
+        for k, (label, at) in enumerate(pairs.items()):
+            old = alphas.logits[label][at]
+            total = scale * by_gate[k]
+            if self._expected is not None:
+                total = total + by_cost * self._expected.costs[label][at]
+            move = self._adam.step(label, at, gate_gradient(total, old))
+            alphas.logits[label][at] = kept_apart(old + move, old)
+        self._reinforce([(single, scale * value)], by_cost)
+
+    def _drawn(
+        self, space: Space, rng: np.random.Generator
+    ) -> tuple[dict[str, dict[Option, Any]], dict[str, list[int]], dict[str, Option]]:
+        """Draw two options of each operation that is reached, the active one first, one of others.
+
+        Returns:
+            The mix so far, with 1 for each option that is in it; positions of the pairs by label;
+            options of the other decisions by label.
+        """
+        alphas = self.known
+        mix: dict[str, dict[Option, Any]] = {}
+        pairs: dict[str, list[int]] = {}
+        single: dict[str, Option] = {}
+        for label, choice in space.choices.items():
+            if not _reached(choice, mix):
+                continue
+            if choice.kind != "OneOf":
+                single[label] = choice.options[alphas.draw(label, rng)]
+                mix[label] = {single[label]: 1.0}
+                continue
+            at = list(draw_two(alphas.probabilities(label).numpy(), rng))
+            q = torch.softmax(alphas.logits[label][at], 0).numpy()
+            if rng.random() >= q[0]:
+                at.reverse()
+            pairs[label] = at
+            mix[label] = {choice.options[i]: 1.0 for i in at}
+        return mix, pairs, single
+
+    def _in_loss(self, value: float) -> tuple[float, float]:
+        """Return the derivatives of the whole loss by the task's loss, and by the expected cost."""
+        if self._expected is None:
+            return 1.0, 0.0
+        own, ratio = self.settings, float(self._expected(self.known)) / self._target
+        if own.form == "linear":
+            return 1.0, own.weight / self._target
+        grown = ratio**own.weight
+        return grown, value * own.weight * ratio ** (own.weight - 1.0) / self._target
+
+    # --- by reward ----------------------------------------------------------------------------
+
+    def _by_reward(
+        self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
+    ) -> None:
+        drawn = []
+        for _ in range(self.settings.paths_each):
+            point = self.known.sample(rng)
+            space.select(point)
+            with torch.no_grad():
+                output = call_model(space.model, inputs)
+                loss = float(task.training_loss(output, targets, 0.0))
+            right = (output.argmax(1) == targets).double().mean() if task.classes else None
+            reward = math.exp(-loss) if right is None else float(right)
+            if self._expected is not None:
+                assert self.measure is not None
+                cost = self.measure(self.settings.quantity, point)
+                reward *= (cost / self._target) ** -self.settings.weight
+            drawn.append((dict(point), -reward))
+        self._reinforce(drawn, 0.0)
+
+    def _reinforce(
+        self, drawn: Sequence[tuple[Mapping[str, Option], float]], by_cost: float
+    ) -> None:
+        """Move the logits of single options along (loss - baseline) grad log p, and of their cost.
+
+        Args:
+            drawn: For each path the options meant, and the loss that they had.
+            by_cost: Derivative of the whole loss by the expected cost.
+        """
+        losses = [loss for _, loss in drawn]
+        mean = sum(losses) / len(losses)
+        if self._baseline is None:
+            self._baseline = mean
+        alphas = self.known
+        labels = list(dict.fromkeys(label for options, _ in drawn for label in options))
+        leaves = {label: alphas.logits[label].clone().requires_grad_() for label in labels}
+        kept = alphas.logits
+        alphas.logits = {**kept, **leaves}
+        total = torch.zeros((), dtype=torch.float64)
+        for options, loss in drawn:
+            if options:
+                gain = (loss - self._baseline) / len(drawn)
+                total = total + gain * alphas.log_prob(options)
+        if by_cost and self._expected is not None:
+            total = total + by_cost * self._expected(alphas)
+        alphas.logits = kept
+        if labels:
+            found = torch.autograd.grad(total, list(leaves.values()))
+            for label, gradient in zip(labels, found):
+                everything = list(range(len(kept[label])))
+                kept[label] = kept[label] + self._adam.step(label, everything, gradient)
+        self._baseline = 0.9 * self._baseline + 0.1 * mean
+
+
+def _reached(choice: Choice, mix: Mapping[str, Mapping[Option, Any]]) -> bool:
+    """Whether some option in the mix leads to a decision."""
+    return any(
+        all(label in mix and not options.isdisjoint(mix[label]) for label, options in condition)
+        for condition in choice.conditions
+    )

@@ -1,0 +1,158 @@
+"""NAS-RL: a controller is rewarded for the scores of what it proposes.
+
+Known weakness: it forgets nothing and explores little once it is sure; it needs hundreds of scores,
+and published gains over random search are small at equal cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.contracts import History, Proposal, Trial
+from assay.errors import InvalidSetting
+from assay.space.space import Space
+from assay.strategies.learned.controller import Controller
+
+__all__ = ["Reinforce"]
+
+
+@dataclass
+class Reinforce:
+    """Draws from an LSTM controller that REINFORCE trains on the scores so far, any estimator's.
+
+    After every `batch` trials the controller takes one Adam step along
+
+        1/m sum_k (R_k - b) grad log P(a_k) + entropy * grad H,
+
+    with R the first objective in deviations from the mean of all so far, and b its moving average.
+    A trial over a limit, or a failed one, has the least reward of its batch, less its violation.
+    The controller is a function of the history: a resumed search trains the same one again.
+
+    Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
+    arXiv:1611.01578, sections 3.1 and 3.2; differs: rewards are standardised, since scores have any
+    unit (the paper's is accuracy cubed), an entropy bonus may be had, and with `clip` the gain is
+    PPO's (Schulman et al. 2017, arXiv:1707.06347, equation 7) over `epochs` steps a batch.
+
+    Args:
+        hidden: Units of each LSTM layer.
+        layers: LSTM layers.
+        lr: Learning rate of Adam.
+        batch: Trials of one update.
+        baseline: Decay of the moving average of rewards.
+        entropy: Weight of the entropy.
+        clip: Of PPO's ratio; 0 for plain REINFORCE.
+        epochs: Steps on each batch; above 1 with `clip` only.
+        seed: Of the controller's weights.
+    Raises:
+        InvalidSetting: a count below 1, or a number out of range.
+    """
+
+    hidden: int = 35
+    layers: int = 2
+    lr: float = 0.01
+    batch: int = 8
+    baseline: float = 0.9
+    entropy: float = 0.01
+    clip: float = 0.0
+    epochs: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "batch", "epochs"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
+        if self.lr <= 0 or not 0 <= self.baseline < 1 or self.entropy < 0 or not 0 <= self.clip < 1:
+            raise InvalidSetting(
+                f"strategy.lr={self.lr} must be above 0, baseline={self.baseline} and "
+                f"clip={self.clip} from 0 to below 1, and entropy={self.entropy} 0 or more"
+            )
+        if self.epochs > 1 and not self.clip:
+            raise InvalidSetting(
+                f"strategy.epochs={self.epochs} needs clip above 0, such as 0.2: plain REINFORCE "
+                "may use a batch once"
+            )
+        self._learned: _Learned | None = None
+
+    def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
+        """Return n draws from the controller as the history has trained it."""
+        ended = history.ended()
+        if self._learned is None or not self._learned.is_of(history):
+            self._learned = _Learned(history.space, self)
+        learned = self._learned
+        while len(ended) - learned.done >= self.batch:
+            learned.update(ended[learned.done : learned.done + self.batch])
+        return [Proposal(learned.controller.sample(rng)) for _ in range(n)]
+
+
+class _Learned:
+    """A controller, and how many trials it has learned from."""
+
+    def __init__(self, space: Space, settings: Reinforce) -> None:
+        own = settings
+        self.controller = Controller(space, hidden=own.hidden, layers=own.layers, seed=own.seed)
+        self.done = 0
+        self._own = own
+        self._space = space
+        self._last: Architecture | None = None
+        self._optimizer = torch.optim.Adam(self.controller.parameters(), lr=own.lr)
+        self._rewards: list[float] = []
+        self._baseline: float | None = None
+
+    def is_of(self, history: History) -> bool:
+        """Whether it learned from the beginning of this history."""
+        if history.space is not self._space or len(history) < self.done:
+            return False
+        return self.done == 0 or history[self.done - 1].architecture == self._last
+
+    def update(self, trials: Sequence[Trial]) -> None:
+        """Take the steps of one batch."""
+        rewards = self._standard(trials)
+        self.done += len(trials)
+        self._last = trials[-1].architecture
+        if rewards is None:
+            return
+        mean = float(np.mean(rewards))
+        if self._baseline is None:
+            self._baseline = mean
+        gains = [r - self._baseline for r in rewards]
+        self._baseline += (1 - self._own.baseline) * (mean - self._baseline)
+        before = None
+        for _ in range(self._own.epochs):
+            judged = [self.controller.judge(t.architecture) for t in trials]
+            logs = torch.stack([log for log, _ in judged])
+            entropy = torch.stack([h for _, h in judged]).mean()
+            before = logs.detach() if before is None else before
+            worth = self._surrogate(logs, before, torch.tensor(gains, dtype=logs.dtype))
+            self._optimizer.zero_grad()
+            (-(worth + self._own.entropy * entropy)).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
+            self._optimizer.step()
+
+    def _surrogate(
+        self, logs: torch.Tensor, before: torch.Tensor, gains: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what is maximised; its gradient is REINFORCE's, or PPO's."""
+        if not self._own.clip:
+            return (gains * logs).mean()
+        ratio = torch.exp(logs - before)
+        clipped = ratio.clamp(1 - self._own.clip, 1 + self._own.clip)
+        return torch.minimum(ratio * gains, clipped * gains).mean()
+
+    def _standard(self, trials: Sequence[Trial]) -> list[float] | None:
+        """Return rewards in deviations of all so far; None where none was ever scored."""
+        scored = [t.objectives[0] for t in trials if t.state == "scored"]
+        self._rewards += scored
+        if not self._rewards:
+            return None
+        location, scale = float(np.mean(self._rewards)), float(np.std(self._rewards)) or 1.0
+        least = (min(scored or self._rewards) - location) / scale
+        return [
+            (t.objectives[0] - location) / scale if t.state == "scored" else least - t.violation
+            for t in trials
+        ]

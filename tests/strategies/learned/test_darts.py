@@ -1,0 +1,182 @@
+"""DARTS: gradients against finite differences and the unrolled objective, its guards, its state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from assay.contracts import History
+from assay.cost import Budget
+from assay.errors import InvalidSetting, UnsupportedMix
+from assay.estimators.one_shot import OneShot
+from assay.strategies.learned.darts import DARTS
+from assay.weights.supernet import Supernet
+from tests.strategies.learned.toys import context, of_everything, of_operations, of_two
+
+
+def begun(**settings):
+    """Return paths over a float64 network, with random alphas, and batches of both splits."""
+    ctx = context(of_operations)
+    paths = DARTS(**settings).paths
+    paths.begin(ctx, ctx.space, 100)
+    torch.manual_seed(0)
+    ctx.space.model.double()
+    for parameter in ctx.space.model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    rng = np.random.default_rng(1)
+    for label, alpha in paths.known.logits.items():
+        paths.known.logits[label] = torch.from_numpy(rng.normal(size=len(alpha)))
+    train, valid = (
+        (x.double(), y) for x, y in (next(s.batches(64)) for s in (ctx.task.train, ctx.task.valid))
+    )
+    return ctx, paths, train, valid
+
+
+def learned(steps=200, model=of_operations, **settings):
+    ctx = context(model)
+    strategy = DARTS(**{"warmup": 0.1, "lr": 0.05, **settings})
+    estimator = OneShot(paths=strategy.paths, rate=1.0, states=1)
+    list(estimator.prepare(ctx, Budget(steps=steps)))
+    return strategy, estimator, ctx
+
+
+def test_the_mix_is_the_sum_of_all_operations_by_their_weights():
+    ctx, paths, (x, _), _ = begun()
+    (mix,) = paths.passes(ctx.space, 0, rng=np.random.default_rng(0))
+    ctx.space.select(mix)
+    told = ctx.space.model(x)
+    flat, first, op, relu, last = ctx.space.model
+    w = torch.softmax(paths.known.logits["op"], 0)
+    h = first(flat(x))
+    mixed = sum(w[i] * op.get_submodule(o)(h) for i, o in enumerate(op.options))
+    torch.testing.assert_close(told, last(relu(mixed)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("relax", ["softmax", "sigmoid"])
+def test_the_first_order_gradient_is_that_of_finite_differences(relax):
+    ctx, paths, _, valid = begun(relax=relax)
+    leaves = paths._leaves()
+    loss = paths._loss(ctx.space, ctx.task, valid, paths._weights(leaves), None)
+    (found,) = torch.autograd.grad(loss + paths._regular(leaves), list(leaves.values()))
+    alpha, eps = leaves["op"].detach(), 1e-6
+    for i in range(len(alpha)):
+        ends = []
+        for sign in (1, -1):
+            moved = {"op": alpha + sign * eps * torch.eye(3, dtype=torch.float64)[i]}
+            with torch.no_grad():
+                value = paths._loss(ctx.space, ctx.task, valid, paths._weights(moved), None)
+                ends.append(value + paths._regular(moved))
+        assert float(found[i]) == pytest.approx(float((ends[0] - ends[1]) / (2 * eps)), rel=1e-5)
+
+
+def test_the_second_order_gradient_is_that_of_the_unrolled_objective():
+    ctx, paths, train, valid = begun(second_order=True)
+    leaves = paths._leaves()
+    told = paths._second_order(ctx.space, ctx.task, train, valid, leaves)["op"]
+
+    own = dict(ctx.space.model.named_parameters())
+
+    def loss(parameters, alpha, batch):
+        ctx.space.select(paths._mix(ctx.space, {"op": torch.softmax(alpha, 0)}))
+        return F.cross_entropy(functional_call(ctx.space.model, parameters, (batch[0],)), batch[1])
+
+    alpha = leaves["op"].detach().requires_grad_()
+    first = torch.autograd.grad(
+        loss(own, alpha, train), list(own.values()), create_graph=True, materialize_grads=True
+    )
+    stepped = {k: p - paths._lr * g for (k, p), g in zip(own.items(), first)}
+    (exact,) = torch.autograd.grad(loss(stepped, alpha, valid), alpha)
+    torch.testing.assert_close(told, exact, rtol=1e-3, atol=1e-7)
+    plain = torch.autograd.grad(loss(own, alpha, valid), alpha)[0]
+    assert (told - exact).abs().max() < 0.05 * (plain - exact).abs().max()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"second_order": True}, {"relax": "sigmoid", "zero_one": 0.1}, {"relax": "gumbel"}],
+)
+def test_an_option_that_lets_nothing_through_is_given_up(settings):
+    strategy, _, ctx = learned(**settings)
+    op = strategy.paths.over(ctx.space).probabilities("op")
+    assert op[1] < 0.15
+
+
+def test_gumbel_runs_one_operation_at_a_time():
+    ctx = context(of_operations)
+    paths = DARTS(relax="gumbel", warmup=0.0).paths
+    paths.begin(ctx, ctx.space, 10)
+    counts = {"see": 0, "blind": 0, "costly": 0}
+    op = ctx.space.structure.modules["op"][0]
+
+    def counter(name):
+        def count(*_):
+            counts[name] += 1
+
+        return count
+
+    for name in counts:
+        op.get_submodule(name).register_forward_hook(counter(name))
+    leaves, batch = paths._leaves(), next(ctx.task.valid.batches(16))
+    loss = paths._drawn_loss(ctx.space, ctx.task, batch, leaves, 3)
+    assert sum(counts.values()) == 1
+    (gradient,) = torch.autograd.grad(loss, [leaves["op"]])
+    assert bool(gradient.abs().sum() > 0)
+    assert float(gradient.sum()) == pytest.approx(0.0, abs=1e-9)  # of a softmax
+
+
+def test_a_size_is_refused_by_name():
+    with pytest.raises(UnsupportedMix, match="darts needs choices of operations; more is a Depth"):
+        learned(model=of_everything)
+
+
+def test_what_is_excluded_is_weighed_but_not_proposed():
+    strategy, _, ctx = learned(steps=20, exclude=("see", "costly"))
+    asked = strategy.ask(History(ctx.space), 20, rng=np.random.default_rng(0))
+    assert {p.architecture["op"] for p in asked} == {"blind"}
+
+
+def test_learning_stops_where_too_many_prefer_what_has_no_parameters():
+    ctx, paths = context(of_two), DARTS(most_skips=1, warmup=0.0).paths
+    paths.begin(ctx, ctx.space, 100)
+    for label, (see, costly) in {"one": (1.0, 0.0), "two": (0.0, 1.0)}.items():
+        paths.known.logits[label] = torch.tensor([see, 0.0, costly], dtype=torch.float64)
+    paths._watch(ctx.space)
+    assert paths.stopped == ""
+    paths.known.logits["two"] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    paths._watch(ctx.space)
+    assert "2 of 2 choices prefer an option without parameters" in paths.stopped
+    before = paths.known.state_dict()
+    paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 99)
+    assert all(torch.equal(before[k], v) for k, v in paths.known.logits.items())
+
+
+def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
+    for settings in ({}, {"second_order": True}, {"relax": "gumbel"}):
+        whole, _, ctx = learned(steps=40, **settings)
+        first = DARTS(warmup=0.1, lr=0.05, **settings)
+        estimator, state = OneShot(paths=first.paths, rate=1.0, states=1), {}
+        for _ in estimator.prepare(context(of_operations), Budget(steps=40)):
+            state = {
+                k: v.clone() if isinstance(v, torch.Tensor) else v
+                for k, v in estimator.state_dict().items()
+            }
+            if state["trainer.step"] >= 10:
+                break
+        again = DARTS(warmup=0.1, lr=0.05, **settings)
+        second = OneShot(paths=again.paths, rate=1.0, states=1)
+        second.load_state_dict(state)
+        list(second.prepare(context(of_operations), Budget(steps=40)))
+        one, other = whole.paths.over(ctx.space), again.paths.over(ctx.space)
+        assert torch.equal(one.logits["op"], other.logits["op"]), settings
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"relax": "hard"}, {"relax": "gumbel", "second_order": True}, {"every": 0}, {"lr": 0.0}],
+)
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(InvalidSetting, match=r"strategy\."):
+        DARTS(**settings)
