@@ -152,6 +152,12 @@ def test_the_cheapest_is_sought_among_those_that_may_be_as_good_as_the_best():
     )
     assert replace(table, pairs=closer).cheapest().estimator == "macs"
     assert table.best(-1.0) is table.cheapest(-1.0) is None
+    # Of two that take no time the one that ranks better, though the other takes less of it.
+    free = tuple(
+        replace(r, prepare_s=0.0, each_s={"params": 1e-6, "macs": 2e-6}[r.estimator]) for r in rest
+    )
+    assert replace(table, rows=free, pairs=()).cheapest() == free[0]
+    assert replace(table, rows=free[::-1], pairs=()).cheapest() == free[1]
 
 
 def given(**changes):
