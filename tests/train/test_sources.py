@@ -97,7 +97,7 @@ def test_idx_files_are_read(tmp_path, zipped):
         ("some-ubyte", b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00", "is no IDX file of bytes"),
         ("some-ubyte", b"\x00\x00\x08\x03\x00\x00", "is no IDX file of bytes"),
         ("some-ubyte", idx(np.zeros((2, 3), np.uint8))[:-1], r"has 5 bytes for shape \(2, 3\)"),
-        ("some-ubyte.gz", gzip.compress(b"abc")[:-4], "is broken .*fetch it again"),
+        ("some-ubyte.gz", gzip.compress(b"abc", mtime=0)[:-4], "is broken .*fetch it again"),
         ("some-ubyte.gz", b"no gzip", "is broken .*fetch it again"),
         ("other", b"", "has no some-ubyte.gz; give the folder of the IDX files"),
     ],

@@ -78,9 +78,9 @@ class OneShot:
     rate: float = 2.0
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.98
-    states: int = 4
+    states: int = 2
     score: Literal["loss", "metric"] = "loss"
-    norms: Literal["recalibrate", "batch"] = "recalibrate"
+    norms: Literal["recalibrate", "batch"] = "batch"
     samples: int = 512
     calibration: int = 256
     batch: int = 256
