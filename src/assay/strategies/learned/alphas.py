@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,26 +76,30 @@ class Alphas:
     def reached(self, label: str) -> Tensor:
         """Return the probability that a decision is taken at all; differentiable in the logits.
 
-        By inclusion and exclusion over the ways that lead to it.
+        Decision by decision: options that leave the same ways open are taken together.
         """
-        ways = self.space.choices[label].conditions
-        total = torch.zeros((), dtype=torch.float64)
-        for count in range(1, len(ways) + 1):
-            for some in combinations(ways, count):
-                total = total + (-1.0) ** (count + 1) * self._all_hold(some)
-        return total
+        return self._some_holds(frozenset(self.space.choices[label].conditions))
 
-    def _all_hold(self, ways: Sequence[Condition]) -> Tensor:
-        allowed: dict[str, frozenset[Option]] = {}
-        for way in ways:
-            for label, options in way:
-                allowed[label] = allowed.get(label, options) & options
-        product = torch.ones((), dtype=torch.float64)
-        for label, options in allowed.items():
-            known = self.space.choices[label].options
-            mask = torch.tensor([float(o in options) for o in known], dtype=torch.float64)
-            product = product * (self.probabilities(label) * mask).sum()
-        return product
+    def _some_holds(self, ways: frozenset[Condition]) -> Tensor:
+        """Return the probability that all of some way's labels have options that lead on."""
+        if () in ways:
+            return torch.ones((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64)
+        if not ways:
+            return total
+        label = min(way[0][0] for way in ways)
+        alike: dict[frozenset[Condition], list[int]] = {}
+        for i, option in enumerate(self.space.choices[label].options):
+            left = frozenset(
+                tuple((name, options) for name, options in way if name != label)
+                for way in ways
+                if all(name != label or option in options for name, options in way)
+            )
+            alike.setdefault(left, []).append(i)
+        p = self.probabilities(label)
+        for left, at in alike.items():
+            total = total + p[at].sum() * self._some_holds(left)
+        return total
 
     def state_dict(self) -> dict[str, Any]:
         """Return the logits by label."""

@@ -18,7 +18,7 @@ __all__ = ["Expected"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
-_SAMPLES_PER_OPTION = 8
+_SAMPLES_PER_OPTION = 2
 _RIDGE = 1e-9
 
 

@@ -131,6 +131,7 @@ class Gates(Learner):
         self.settings = settings
         self.measure: Measure | None = None
         self.target = 0.0
+        self._fitted: tuple[Measure, Expected] | None = None
         self._baseline: float | None = None
 
     def __repr__(self) -> str:
@@ -151,7 +152,10 @@ class Gates(Learner):
         self._baseline = None
         self._expected: Expected | None = None
         if own.quantity and own.weight and measure is not None:
-            self._expected = Expected(space, lambda a: measure(own.quantity, a), seed=ctx.seed)
+            if self._fitted is None or self._fitted[0] is not measure:  # it takes seconds
+                fitted = Expected(space, lambda a: measure(own.quantity, a), seed=ctx.seed)
+                self._fitted = (measure, fitted)
+            self._expected = self._fitted[1]
             self._target = self.target or float(self._expected(self.known))
 
     def _move(
