@@ -216,6 +216,10 @@ class Strategy(Protocol):
 
     A strategy caches only what the history gives back: a fresh instance with the same history and
     rng asks the same.
+
+    One that learns while a supernet trains has `paths`, which take the place of the estimator's. It
+    may also have `check(space)`, which refuses a space before anything is written, and
+    `in_the_loop(measure, limits)`, called once the hardware was measured and before training.
     """
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
@@ -260,7 +264,13 @@ class Estimator(Protocol):
 
 
 class Paths(Protocol):
-    """Says which path or mix each pass of a supernet step activates."""
+    """Says which path or mix each pass of a supernet step activates.
+
+    One that learns, such as `assay.strategies.learned.learner.Learner`, also has
+    `begin(ctx, space, steps)`, called before the supernet trains; `learn(supernet, task, step)`,
+    before each of its steps; `hasten()`, for whoever times these; `state_dict` and
+    `load_state_dict`.
+    """
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,21 +15,14 @@ import pytest
 from assay.contracts import STEPS
 from assay.study.store import Study
 from tests.e2e import tiny
+from tests.e2e.running import start
 
 KILLS = 20
-ROOT = Path(__file__).parents[2]
-
-
-def start(out: Path, table: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.tiny", str(out), str(table)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
 
 
 def kill_within(step: str, delay_s: float, out: Path, table: Path) -> str | None:
     """Kill the search a moment after it begins a step; return the step it was in, or None."""
-    with start(out, table) as process:
+    with start("tiny", out, table) as process:
         assert process.stdout is not None
         now, seen = "", False
         for line in process.stdout:
@@ -52,7 +42,7 @@ def kill_within(step: str, delay_s: float, out: Path, table: Path) -> str | None
 
 
 def ends(out: Path, table: Path) -> bool:
-    with start(out, table) as process:
+    with start("tiny", out, table) as process:
         assert process.stdout is not None
         process.stdout.read()
     return process.returncode == 0

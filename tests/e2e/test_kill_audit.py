@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,21 +11,14 @@ import numpy as np
 import pytest
 
 from assay.study.store import Study
+from tests.e2e.running import start
 
-ROOT = Path(__file__).parents[2]
 ESTIMATORS = ("OneShot", "LowFidelity", "Inherit", "ZeroCost")
-
-
-def start(out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.tiny_audit", str(out)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
 
 
 def killed(out: Path, step: str, delay_s: float) -> bool:
     """Kill an audit a moment after it begins a step; return whether it was alive until then."""
-    with start(out) as process:
+    with start("tiny_audit", out) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.split()[1] == step:
@@ -49,7 +39,7 @@ def found(out: Path) -> dict[str, Any]:
 @pytest.mark.slow
 def test_killed_in_every_step_it_finds_the_same(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    with start(whole) as process:
+    with start("tiny_audit", whole) as process:
         assert process.stdout is not None
         steps = list(dict.fromkeys(line.split()[1] for line in process.stdout))
     assert process.returncode == 0
@@ -58,7 +48,7 @@ def test_killed_in_every_step_it_finds_the_same(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     kills = [killed(cut, step, float(rng.uniform(0.0, 0.3))) for step in steps]
     assert sum(kills) >= len(steps) // 2, list(zip(steps, kills))
-    with start(cut) as process:
+    with start("tiny_audit", cut) as process:
         assert process.stdout is not None
         process.stdout.read()
     assert process.returncode == 0

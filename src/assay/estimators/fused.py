@@ -24,6 +24,7 @@ from assay.estimators.sample import trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
 from assay.estimators.zero_cost import ZeroCost
+from assay.train.files import under
 
 __all__ = ["Fused"]
 
@@ -210,8 +211,7 @@ class Fused:
         self._trained = {read(text): float(score) for text, score in state["trained"]}
         self._fitted, self._whole = None, bool(state["whole"])
         for i, part in enumerate((self._signals, *self.others)):
-            prefix = f"part{i}."
-            own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            own = under(f"part{i}.", state)
             if own:
                 part.load_state_dict(own)
 

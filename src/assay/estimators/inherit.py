@@ -25,6 +25,7 @@ from assay.estimators.features import farthest_first
 from assay.estimators.one_shot import OneShot
 from assay.estimators.training import Trained, Training, in_chunks, run_all
 from assay.space.space import Space
+from assay.train.files import under
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
 from assay.weights.morph import Morph, inherit, plan
@@ -122,7 +123,7 @@ class Inherit:
         ]
         for i, trainer in enumerate(self._trainers):
             trace(trainer.module)  # what cannot be morphed is refused before it is trained
-            state = _under(f"ancestor.{i}.", self._loaded)
+            state = under(f"ancestor.{i}.", self._loaded)
             if state:
                 trainer.load_state_dict(state)
 
@@ -313,7 +314,3 @@ def _lineage(ctx: Context, parent: int | None) -> tuple[int, ...]:
         found.append(parent)
         parent = ctx.history[parent].parent
     return tuple(reversed(found))
-
-
-def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

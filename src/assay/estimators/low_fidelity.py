@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
-
-from torch import nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
@@ -21,16 +18,14 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
 from assay.estimators.curves import extrapolate
 from assay.estimators.proxies import augments, proxies
-from assay.estimators.training import Trained, Training, run_all
+from assay.estimators.training import Trained, Training, run_all, step_seconds
 from assay.space.space import Space
-from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
 from assay.train.task import Task
 
 __all__ = ["LowFidelity"]
 
 _KEPT = 256
-_TIMED_NETWORKS = 8
 
 
 @dataclass
@@ -110,21 +105,9 @@ class LowFidelity:
         yield from ()
 
     def training_step_seconds(self, ctx: Context) -> float:
-        """Time some steps of such trainings, as many at once as there will be.
-
-        The mean over the slower half of some random networks: what is chosen to be trained is
-        mostly larger than what is drawn.
-        """
+        """Time some steps of such trainings, as many at once as there will be."""
         space, task = self._proxies(ctx)
-        rng, recipe = derive(ctx.seed, "timed"), self._recipe(ctx.recipe)
-        drawn = (space.canonical(space.sample(rng)) for _ in range(_TIMED_NETWORKS))
-        jobs = [
-            ctx.executor.submit(partial(_step_seconds, space.fresh(a, 0), task, recipe, ctx.device))
-            for a in drawn
-        ]
-        times = sorted(job.result() for job in ctx.executor.gather(jobs))
-        slower = times[len(times) // 2 :]
-        return float(sum(slower) / len(slower))
+        return step_seconds(ctx, space, task, self._recipe(ctx.recipe))
 
     def estimate_seconds(self, ctx: Context) -> float:
         """Return the seconds of one estimate, from timed steps; less where many run at once."""
@@ -221,8 +204,3 @@ class LowFidelity:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up nothing."""
-
-
-def _step_seconds(network: nn.Module, task: Task, recipe: Recipe, device: str) -> float:
-    trainer = Trainer(network, task, recipe, steps=10**9, device=device)
-    return trainer.step_seconds(warmup=2, rounds=4, steps=3)

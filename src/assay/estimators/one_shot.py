@@ -24,6 +24,7 @@ from assay.estimators.training import in_chunks
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.space.space import Space
+from assay.train.files import under
 from assay.train.loop import Trainer
 from assay.train.task import Batch, Task
 from assay.weights.paths import Fair, Sandwich, Sized, Uniform
@@ -152,9 +153,9 @@ class OneShot:
         self._trainer = self._supernet.trainer(task, recipe, steps=steps)
         self._kept = {}
         if self._loaded is not None:
-            self._trainer.load_state_dict(_under("trainer.", self._loaded))
+            self._trainer.load_state_dict(under("trainer.", self._loaded))
             for step in self._loaded["kept"]:
-                self._kept[step] = _under(f"kept.{step}.", self._loaded)
+                self._kept[step] = under(f"kept.{step}.", self._loaded)
         return self._trainer
 
     def on(self, ctx: Context) -> tuple[Space, Task]:
@@ -276,8 +277,4 @@ class OneShot:
         """Take up a training state; `prepare` goes on from it."""
         self._loaded = dict(state)
         if hasattr(self.paths, "load_state_dict"):
-            self.paths.load_state_dict(_under("paths.", state))
-
-
-def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self.paths.load_state_dict(under("paths.", state))

@@ -22,6 +22,7 @@ from assay.estimators.features import Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.sample import trainings
 from assay.estimators.surrogate import SURROGATES, Array, Surrogate
+from assay.train.files import under
 
 __all__ = ["Predictor", "spread"]
 
@@ -183,7 +184,7 @@ class Predictor:
         """Take up a sample; `prepare` goes on from it."""
         self._known = {Architecture.from_json(text): float(s) for text, s in state["sample"]}
         self._fitted = None
-        behind = {k.removeprefix("of."): v for k, v in state.items() if k.startswith("of.")}
+        behind = under("of.", state)
         if behind:
             self.of.load_state_dict(behind)
 

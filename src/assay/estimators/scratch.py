@@ -15,8 +15,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
-from assay.estimators.training import Trained, Training, run_all
-from assay.train.loop import Trainer
+from assay.estimators.training import Trained, Training, run_all, step_seconds
 
 __all__ = ["Scratch"]
 
@@ -53,10 +52,8 @@ class Scratch:
         yield from ()
 
     def training_step_seconds(self, ctx: Context) -> float:
-        """Time some training steps of a network drawn from the space."""
-        network = ctx.space.fresh(ctx.space.sample(derive(ctx.seed, "timed")), 0)
-        trainer = Trainer(network, ctx.task, ctx.recipe, steps=10**9, device=ctx.device)
-        return trainer.step_seconds()
+        """Time some training steps of networks of the space, as many at once as there will be."""
+        return step_seconds(ctx, ctx.space, ctx.task, ctx.recipe)
 
     def steps_each(self, ctx: Context) -> int:
         """Return the optimiser steps of one estimate at fidelity 1, all seeds together."""

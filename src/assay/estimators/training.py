@@ -12,15 +12,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.contracts import Context
-from assay.cost import Cost
+from assay.cost import Cost, derive
 from assay.hardware.count import count
+from assay.space.space import Space
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
 from assay.train.task import Task, evaluate
 
-__all__ = ["Trained", "Training", "in_chunks", "run_all"]
+__all__ = ["Trained", "Training", "in_chunks", "run_all", "step_seconds"]
 
 _EVALUATION_BATCH = 256
+_TIMED_NETWORKS = 8
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,34 @@ def run_all(ctx: Context, jobs: Sequence[Training]) -> Iterator[tuple[int, Train
     finally:
         for job in submitted:
             ctx.executor.cancel(job)
+
+
+def step_seconds(ctx: Context, space: Space, task: Task, recipe: Recipe) -> float:
+    """Return the wall seconds of one training step, as many trainings at once as there will be.
+
+    The mean over the slower half of some random networks: what is chosen to be trained is mostly
+    larger than what is drawn.
+
+    Args:
+        ctx: Names the executor, the device and the seed.
+        space: Whose networks are trained.
+        task: On what.
+        recipe: How.
+    """
+    rng = derive(ctx.seed, "timed")
+    drawn = (space.canonical(space.sample(rng)) for _ in range(_TIMED_NETWORKS))
+    jobs = [
+        ctx.executor.submit(partial(_timed, space.fresh(a, 0), task, recipe, ctx.device))
+        for a in drawn
+    ]
+    times = sorted(job.result() for job in ctx.executor.gather(jobs))
+    slower = times[len(times) // 2 :]
+    return float(sum(slower) / len(slower))
+
+
+def _timed(network: nn.Module, task: Task, recipe: Recipe, device: str) -> float:
+    trainer = Trainer(network, task, recipe, steps=10**9, device=device)
+    return trainer.step_seconds(warmup=2, rounds=4, steps=3)
 
 
 def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Iterator[Cost]:

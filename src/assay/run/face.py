@@ -177,6 +177,8 @@ def _with_paths(plan: Plan) -> Plan:
             f"the strategy {type(plan.strategy).__name__} learns while a supernet trains, and the "
             f"estimator {type(estimator).__name__} has none; use estimator='one-shot'"
         )
+    if hasattr(plan.strategy, "check"):
+        plan.strategy.check(plan.space)
     return replace(plan, estimator=replace(estimator, paths=paths))
 
 

@@ -17,7 +17,7 @@ from assay.space.build import build
 from assay.space.canonical import Canonical
 from assay.space.sizes import OpenSize
 from assay.space.slicing import OpenLayer
-from assay.space.structure import Choice, Condition, Lattice, State, explore
+from assay.space.structure import Choice, Condition, Lattice, State, explore, meets
 
 __all__ = ["Space"]
 
@@ -303,7 +303,7 @@ class Space:
             for module in modules:
                 module.__dict__["mix"] = weights.get(label)
         if mix is not None:
-            on = [g for conditions, g in self._groups if _meets(conditions, weights)]
+            on = [g for conditions, g in self._groups if meets(conditions, weights)]
             self._shadow([layer for group in on for layer in group], self._sizes(weights))
 
     def _shadow(self, layers: list[OpenLayer], values: dict[OpenSize, int]) -> None:
@@ -353,16 +353,6 @@ def _grouped(
     for layer, conditions in layers:
         groups.setdefault(tuple(conditions), []).append(layer)
     return [(list(conditions), group) for conditions, group in groups.items()]
-
-
-def _meets(conditions: list[Condition], weights: Mapping[str, Mapping[Option, Any]]) -> bool:
-    for condition in conditions:
-        for label, options in condition:
-            if label not in weights or options.isdisjoint(weights[label]):
-                break
-        else:
-            return True
-    return False
 
 
 def _pick(options: Any, rng: np.random.Generator) -> Any:

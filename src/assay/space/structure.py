@@ -19,7 +19,7 @@ from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import OpenSize, roots_in
 from assay.space.slicing import OpenLayer, open_attributes
 
-__all__ = ["Choice", "Condition", "Lattice", "Structure", "explore", "reached"]
+__all__ = ["Choice", "Condition", "Lattice", "Structure", "explore", "meets", "reached"]
 
 Condition: TypeAlias = tuple[tuple[str, frozenset[Option]], ...]
 """Labels and the options of each that lead to a site; all must hold."""
@@ -77,6 +77,17 @@ def reached(conditions: Sequence[Condition], chosen: Mapping[str, Option]) -> bo
     for condition in conditions:  # plain loops: this is asked for every choice of every candidate
         for label, options in condition:
             if chosen.get(label) not in options:
+                break
+        else:
+            return True
+    return False
+
+
+def meets(conditions: Sequence[Condition], mix: Mapping[str, Mapping[Option, Any]]) -> bool:
+    """Whether some of the options mixed make one of the conditions hold."""
+    for condition in conditions:
+        for label, options in condition:
+            if label not in mix or options.isdisjoint(mix[label]):
                 break
         else:
             return True

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assay.errors import InvalidStudy
 
-__all__ = ["load_tensors", "save_tensors"]
+__all__ = ["load_tensors", "save_tensors", "under"]
 
 _KEY = "assay"
 
@@ -71,3 +71,13 @@ def load_tensors(path: Path) -> dict[str, Any]:
             f"{path} cannot be read as saved weights ({error}); start again in another folder"
         ) from error
     return {**state, **json.loads(metadata.get(_KEY, "{}"))}
+
+
+def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a flat state whose names begin with a prefix, without it.
+
+    Args:
+        prefix: Such as "optimizer.".
+        state: Name -> tensor or JSON value.
+    """
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
 from assay.train.average import Average
+from assay.train.files import under
 from assay.train.optimizers import Optimizer, TorchOptimizer
 from assay.train.precision import LossScale, autocast, working_dtype
 from assay.train.recipe import Recipe
-from assay.train.splits import Batch, map_tensors
+from assay.train.splits import Batch, Stream, map_tensors
 from assay.train.task import Task, call_model
 
 __all__ = ["Optimizer", "Trainer", "channels_last"]
@@ -83,7 +84,7 @@ class Trainer:
         self._average = Average(module, recipe.ema) if recipe.ema else None
         self._augmenting = torch.Generator()
         self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
-        self._batches: tuple[int, Iterator[Batch]] | None = None
+        self._stream = Stream()
         self._unread: list[tuple[int, list[Tensor], list[Tensor]]] = []
         self.losses: list[float] = []
         self._checked = False
@@ -104,13 +105,11 @@ class Trainer:
         """
         started, samples = time.perf_counter(), 0
         end = min(self.steps, self.step + count)
-        batches = self._stream()
         self.module.train()
         cuda = [torch.device(self._device)] if self._on_cuda else []
         with torch.random.fork_rng(devices=cuda):
             while self.step < end:
-                samples += self._take_step(next(batches))
-                self._batches = (self.step, batches)
+                samples += self._take_step(self._batch())
         self._read_figures()
         self._check_weights()
         return Cost(time.perf_counter() - started, samples, 0, self._device)
@@ -129,14 +128,9 @@ class Trainer:
     def _on_cuda(self) -> bool:
         return self._device.startswith("cuda")
 
-    def _stream(self) -> Iterator[Batch]:
-        """Return the batches from this step on; one stream serves many runs."""
-        if self._batches is not None and self._batches[0] == self.step:
-            return self._batches[1]
-        size = min(self.recipe.batch_size, len(self.task.train))
-        return self.task.train.train_batches(
-            size, seed=self._seed, start=self.step, device=self._device
-        )
+    def _batch(self) -> Batch:
+        size = self.recipe.batch_size
+        return self._stream.at(self.step, self.task.train, size, self._seed, self._device)
 
     # --- one step -----------------------------------------------------------------------------
 
@@ -269,11 +263,11 @@ class Trainer:
             InvalidStudy: the recipe averages weights, and the state has no average of them.
         """
         self._use_channels_last(bool(state["channels_last"]))
-        self.module.load_state_dict(_under("module.", state))
+        self.module.load_state_dict(under("module.", state))
         for prefix, part in self._parts().items():
-            part.load_state_dict(_under(prefix, state))
+            part.load_state_dict(under(prefix, state))
         self.step = int(state["step"])
-        self._batches, self._unread = None, []
+        self._stream, self._unread = Stream(), []
 
     def _parts(self) -> dict[str, Any]:
         parts = {"optimizer.": self._optimizer, "average.": self._average, "scale.": self._scale}
@@ -300,10 +294,6 @@ def _draw(seed: int, step: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
     return (z ^ (z >> 31)) >> 1
-
-
-def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _wants_channels_last(recipe: Recipe, module: nn.Module) -> bool:

@@ -20,7 +20,17 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from assay.cost import derive
 
-__all__ = ["Batch", "InMemory", "Inputs", "Loaded", "Split", "Streamed", "leaves", "map_tensors"]
+__all__ = [
+    "Batch",
+    "InMemory",
+    "Inputs",
+    "Loaded",
+    "Split",
+    "Stream",
+    "Streamed",
+    "leaves",
+    "map_tensors",
+]
 
 Inputs: TypeAlias = "Tensor | tuple[Tensor, ...] | dict[str, Tensor]"
 """What a network is called with: each tensor `[N, ...]`."""
@@ -207,6 +217,22 @@ class Loaded:
             if batch is None:
                 return
             yield batch
+
+
+class Stream:
+    """Batches of a split by number; those in order come from one iterator."""
+
+    def __init__(self) -> None:
+        self._next = -1
+        self._batches: Iterator[Batch] = iter(())
+
+    def at(self, number: int, split: Split, size: int, seed: int, device: str) -> Batch:
+        """Return a batch of at most so many samples."""
+        if number != self._next:
+            size = min(size, len(split))
+            self._batches = split.train_batches(size, seed=seed, start=number, device=device)
+        self._next = number + 1
+        return next(self._batches)
 
 
 def map_tensors(inputs: Any, f: Callable[[Tensor], Tensor]) -> Any:

@@ -13,6 +13,7 @@ from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.expected import Expected
+from assay.zoo.mobile import mobile
 
 
 def linear():
@@ -52,6 +53,18 @@ def test_a_decision_is_reached_as_often_as_enumeration_says():
     for label in space.choices:
         expected = sum(probability(alphas, a) for a in space.all() if label in a)
         assert float(alphas.reached(label)) == pytest.approx(expected, abs=1e-12), label
+
+
+def test_a_decision_with_many_ways_to_it_is_worked_out_at_once():
+    space = mobile()
+    assert max(len(choice.conditions) for choice in space.choices.values()) > 20
+    alphas = random_alphas(space)
+    for label, reached in {"stage1": 1.0, "stage1.width": 1.0}.items():
+        assert float(alphas.reached(label)) == pytest.approx(reached, abs=0.2)
+    drawn = [alphas.sample(np.random.default_rng(i)) for i in range(500)]
+    for label in space.choices:
+        share = sum(label in a for a in drawn) / len(drawn)
+        assert float(alphas.reached(label)) == pytest.approx(share, abs=0.08), label
 
 
 def test_draws_follow_the_probabilities():
@@ -118,6 +131,8 @@ def test_an_expected_sum_is_that_of_enumeration_and_so_is_its_gradient():
     for logits in alphas.logits.values():
         logits.requires_grad_()
     enumerated = sum(torch.exp(alphas.log_prob(a)) * cost(a) for a in space.all())
+    for a in list(space.all())[:9]:
+        assert expected.of(a) == pytest.approx(cost(a))
     told = expected(alphas)
     assert told.item() == pytest.approx(enumerated.item(), rel=1e-7)
     leaves = list(alphas.logits.values())

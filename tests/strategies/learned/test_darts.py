@@ -8,12 +8,14 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
+import assay
 from assay.contracts import History
 from assay.cost import Budget
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.estimators.one_shot import OneShot
 from assay.strategies.learned.darts import DARTS
 from assay.weights.supernet import Supernet
+from tests.e2e import tiny
 from tests.strategies.learned.toys import context, of_everything, of_operations, of_two
 
 
@@ -130,6 +132,15 @@ def test_gumbel_runs_one_operation_at_a_time():
 def test_a_size_is_refused_by_name():
     with pytest.raises(UnsupportedMix, match="darts needs choices of operations; more is a Depth"):
         learned(model=of_everything)
+
+
+def test_a_size_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UnsupportedMix, match=r"neck\.0 is a Width"):
+        assay.search(
+            assay.Space(tiny.Net), tiny.task(), strategy="darts", out=tmp_path / "out",
+            budget="steps=4,trials=2,epochs=1",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_excluded_is_weighed_but_not_proposed():

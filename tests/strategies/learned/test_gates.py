@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from assay.space.choices import Held, OneOf
-from assay.strategies.learned.gates import PairAdam, draw_two, gate_gradient, kept_apart
+from assay.strategies.learned.gates import EntryAdam, draw_two, gate_gradient, kept_apart
 
 
 def test_two_are_drawn_without_replacement_by_their_probabilities():
@@ -94,7 +94,7 @@ def test_adam_on_entries_is_torchs_where_all_are_drawn_every_time():
     rng = np.random.default_rng(0)
     ours, theirs = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     theirs.requires_grad_()
-    adam = PairAdam({"x": 3}, lr=0.05, betas=(0.5, 0.999))
+    adam = EntryAdam({"x": 3}, lr=0.05, betas=(0.5, 0.999))
     torchs = torch.optim.Adam([theirs], lr=0.05, betas=(0.5, 0.999), eps=1e-8)
     for _ in range(20):
         gradient = torch.from_numpy(rng.normal(size=3))
@@ -105,7 +105,7 @@ def test_adam_on_entries_is_torchs_where_all_are_drawn_every_time():
 
 
 def test_an_entry_that_is_not_drawn_does_not_move_and_a_state_goes_on():
-    adam, again = PairAdam({"x": 3}, lr=0.1), PairAdam({"x": 3}, lr=0.1)
+    adam, again = EntryAdam({"x": 3}, lr=0.1), EntryAdam({"x": 3}, lr=0.1)
     gradient = torch.tensor([1.0, -2.0], dtype=torch.float64)
     adam.step("x", [0, 2], gradient)
     count, mean, square = adam.state_dict()["x"]

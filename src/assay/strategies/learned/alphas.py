@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.architecture import Architecture, Option
+from assay.contracts import History, Proposal
 from assay.errors import InvalidStudy
 from assay.space.space import Space
 from assay.space.structure import Choice, Condition
@@ -56,6 +57,12 @@ class Alphas:
     def best(self) -> Architecture:
         """Return the architecture of the likeliest option of every decision."""
         return self.space.complete({}, lambda c: c.options[int(self.logits[c.label].argmax())])
+
+    def propose(self, history: History, n: int, rng: np.random.Generator) -> list[Proposal]:
+        """Return the likeliest architecture, unless it was seen, and draws."""
+        best = self.best()
+        asked = [] if history.seen(self.space.canonical(best)) else [Proposal(best)]
+        return asked + [Proposal(self.sample(rng)) for _ in range(n - len(asked))]
 
     def log_prob(self, architecture: Mapping[str, Option]) -> Tensor:
         """Return the log of the probability of an architecture; differentiable in the logits."""

@@ -7,7 +7,7 @@ grow with the number of operations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +20,10 @@ from assay.architecture import Architecture
 from assay.contracts import Context, History, Mix, Proposal
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.space.space import Space
+from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
-from assay.train.splits import Batch
+from assay.train.files import under
+from assay.train.splits import Batch, Stream
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
@@ -96,6 +98,19 @@ class DARTS:
             )
         self.paths = Weights(self)
 
+    def check(self, space: Space) -> None:
+        """Refuse a space before anything is trained on it.
+
+        Raises:
+            UnsupportedMix: a decision is no choice of operations.
+        """
+        for label, choice in space.choices.items():
+            if choice.kind != "OneOf":
+                raise UnsupportedMix(
+                    f"darts needs choices of operations; {label} is a {choice.kind}; fix it, or "
+                    "use the strategy 'proxyless'"
+                )
+
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return the strongest architecture once, and draws by the weights."""
         alphas = self.paths.over(history.space)
@@ -103,9 +118,7 @@ class DARTS:
             barred = [i for i, o in enumerate(choice.options) if o in self.exclude]
             if len(barred) < len(choice.options):
                 alphas.logits[label][barred] = -torch.inf
-        best = alphas.best()
-        asked = [] if history.seen(history.space.canonical(best)) else [Proposal(best)]
-        return asked + [Proposal(alphas.sample(rng)) for _ in range(n - len(asked))]
+        return alphas.propose(history, n, rng)
 
 
 class Weights(Learner):
@@ -120,7 +133,7 @@ class Weights(Learner):
         self.settings = settings
         self.stopped = ""
         self._steps = 1
-        self._training: tuple[int, Iterator[Batch]] | None = None
+        self._training = Stream()
 
     def __repr__(self) -> str:
         return f"Weights({self.settings!r})"
@@ -131,13 +144,8 @@ class Weights(Learner):
         Raises:
             UnsupportedMix: a decision is no choice of operations.
         """
-        for label, choice in space.choices.items():
-            if choice.kind != "OneOf":
-                raise UnsupportedMix(
-                    f"darts needs choices of operations; {label} is a {choice.kind}; fix it, or "
-                    "use the strategy 'proxyless'"
-                )
-        self._steps, self.stopped, self._training = steps, "", None
+        self.settings.check(space)
+        self._steps, self.stopped, self._training = steps, "", Stream()
         self._lr = ctx.recipe.lr
         super().begin(ctx, space, steps)
 
@@ -152,9 +160,8 @@ class Weights(Learner):
     # --- one architecture step ----------------------------------------------------------------
 
     def _settle(self, ctx: Context, space: Space) -> None:
-        shapes = {label: (2, len(c.options)) for label, c in space.choices.items()}
-        self._moments = {k: torch.zeros(*v, dtype=torch.float64) for k, v in shapes.items()}
-        self._count = 0
+        sizes = {label: len(choice.options) for label, choice in space.choices.items()}
+        self._moments = EntryAdam(sizes, self.settings.lr, betas=(0.5, 0.999))
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -167,7 +174,10 @@ class Weights(Learner):
             if own.relax == "gumbel":
                 loss = self._drawn_loss(space, task, (inputs, targets), leaves, step)
             elif own.second_order:
-                train = self._training_batch(task, step, supernet.device)
+                number, seed = (step - self._first) // self._every, self._seed + 1
+                train = self._training.at(
+                    number, task.train, self._batch, seed, supernet.device
+                )  # fmt: skip
                 self._adam(self._second_order(space, task, train, (inputs, targets), leaves))
                 self._watch(space)
                 return
@@ -278,31 +288,13 @@ class Weights(Learner):
         space.select(mix)
         return task.training_loss(call_model(space.model, inputs), targets, 0.0)
 
-    def _training_batch(self, task: Task, step: int, device: str) -> Batch:
-        """Return the next of the training batches that only the inner step sees."""
-        number = (step - self._first) // self._every
-        if self._training is None or self._training[0] != number:
-            size = min(self._batch, len(task.train))
-            batches = task.train.train_batches(
-                size, seed=self._seed + 1, start=number, device=device
-            )
-        else:
-            batches = self._training[1]
-        batch = next(batches)
-        self._training = (number + 1, batches)
-        return batch
-
     def _adam(self, gradients: Mapping[str, Tensor]) -> None:
-        """Move alpha by Adam with the decays 0.5 and 0.999 of the paper."""
-        self._count += 1
+        """Move alpha, decayed, by Adam."""
         for label, gradient in gradients.items():
-            alpha, (mean, square) = self.known.logits[label], self._moments[label]
+            alpha = self.known.logits[label]
             whole = gradient.double() + self.settings.decay * alpha
-            mean.mul_(0.5).add_(whole, alpha=0.5)
-            square.mul_(0.999).addcmul_(whole, whole, value=0.001)
-            corrected = mean / (1 - 0.5**self._count)
-            scale = torch.sqrt(square / (1 - 0.999**self._count)) + 1e-8
-            self.known.logits[label] = alpha - self.settings.lr * corrected / scale
+            move = self._moments.step(label, list(range(len(alpha))), whole)
+            self.known.logits[label] = alpha + move
 
     def _watch(self, space: Space) -> None:
         """Stop where too many choices prefer an option without parameters."""
@@ -323,12 +315,9 @@ class Weights(Learner):
     # --- state --------------------------------------------------------------------------------
 
     def _more_state(self) -> dict[str, Any]:
-        moments = {f"moments.{label}": v for label, v in self._moments.items()}
-        return {**moments, "count": self._count, "stopped": self.stopped}
+        moments = {f"moments.{label}": v for label, v in self._moments.state_dict().items()}
+        return {**moments, "stopped": self.stopped}
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
-        prefix = "moments."
-        self._moments = {
-            k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)
-        }
-        self._count, self.stopped = int(state["count"]), str(state["stopped"])
+        self._moments.load_state_dict(under("moments.", state))
+        self.stopped = str(state["stopped"])

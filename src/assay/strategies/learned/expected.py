@@ -19,7 +19,6 @@ __all__ = ["Expected"]
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _SAMPLES_PER_OPTION = 2
-_RIDGE = 1e-9
 
 
 class Expected:
@@ -48,14 +47,13 @@ class Expected:
     def __init__(
         self, space: Space, measure: Callable[[Architecture], float], *, seed: int = 0
     ) -> None:
+        self._space = space
         num = _SAMPLES_PER_OPTION * sum(len(c.options) for c in space.choices.values())
         rng = derive(seed, "expected")
         points = [space.sample(rng, over="decisions") for _ in range(2 * num)]
         rows, values = _rows(space, points), np.array([measure(a) for a in points])
         fitted, held = slice(num), slice(num, None)
-        gram = rows[fitted].T @ rows[fitted]
-        gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-        found = np.linalg.solve(gram, rows[fitted].T @ values[fitted])
+        found = np.linalg.lstsq(rows[fitted], values[fitted])[0]  # of all solutions the least
         self.base, self.costs = float(found[-1]), dict[str, Tensor]()
         at = 0
         for label, choice in space.choices.items():
@@ -63,6 +61,14 @@ class Expected:
             at += len(choice.options)
         gaps = rows[held] @ found - values[held]
         self.error = float(np.sqrt(np.mean(gaps**2)) / abs(np.mean(values[held])))
+
+    def of(self, architecture: Architecture) -> float:
+        """Return the sum for one architecture; no measurement is asked for."""
+        taken = (
+            (self.costs[k], self._space.choices[k].options.index(o))
+            for k, o in architecture.items()
+        )
+        return self.base + sum(float(cost[at]) for cost, at in taken)
 
     def __call__(self, alphas: Alphas) -> Tensor:
         """Return the expectation, a float64 scalar; differentiable where the logits are."""

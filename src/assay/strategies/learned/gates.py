@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["PairAdam", "draw_two", "gate_gradient", "kept_apart"]
+__all__ = ["EntryAdam", "draw_two", "gate_gradient", "kept_apart"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -58,7 +58,7 @@ def kept_apart(new: Tensor, old: Tensor) -> Tensor:
     return new - torch.logsumexp(new, 0) + torch.logsumexp(old, 0)
 
 
-class PairAdam:
+class EntryAdam:
     """Adam on single entries of the logits: an entry that was not drawn is left as it is.
 
     Each entry counts its own steps. Its moments neither decay nor move while it is not drawn.

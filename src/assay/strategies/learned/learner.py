@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.alphas import Alphas
-from assay.train.splits import Batch
+from assay.train.files import under
+from assay.train.splits import Stream
 from assay.train.task import Task
 from assay.weights.supernet import Supernet
 
@@ -42,7 +43,7 @@ class Learner(ABC):
         self._batch = batch
         self._alphas: Alphas | None = None
         self._loaded: Mapping[str, Any] = {}
-        self._batches: tuple[int, Iterator[Batch]] | None = None
+        self._valid = Stream()
         self._seed = 0
         self._first = 0
 
@@ -58,7 +59,7 @@ class Learner(ABC):
         """
         self._seed = ctx.seed
         self._first = math.ceil(self._warmup * steps)
-        self._batches = None
+        self._valid = Stream()
         self._alphas = Alphas(space)
         self._settle(ctx, space)
         if self._loaded:
@@ -77,18 +78,9 @@ class Learner(ABC):
         if step < self._first or (step - self._first) % self._every:
             return
         number = (step - self._first) // self._every
-        inputs, targets = self._next_batch(task, number, supernet.device)
+        batches = self._valid
+        inputs, targets = batches.at(number, task.valid, self._batch, self._seed, supernet.device)
         self._move(supernet, task, inputs, targets, step)
-
-    def _next_batch(self, task: Task, number: int, device: str) -> Batch:
-        if self._batches is None or self._batches[0] != number:
-            size = min(self._batch, len(task.valid))
-            batches = task.valid.train_batches(size, seed=self._seed, start=number, device=device)
-        else:
-            batches = self._batches[1]
-        batch = next(batches)
-        self._batches = (number + 1, batches)
-        return batch
 
     def _draws(self, step: int) -> np.random.Generator:
         return derive(self._seed, "learned", step)
@@ -141,7 +133,7 @@ class Learner(ABC):
         if self._alphas is not None:
             found.load_state_dict(self._alphas.state_dict())
         elif self._loaded:
-            found.load_state_dict(_under("logits.", self._loaded))
+            found.load_state_dict(under("logits.", self._loaded))
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -155,9 +147,5 @@ class Learner(ABC):
         """Take up what `state_dict` returned."""
         self._loaded = dict(state)
         if self._alphas is not None and state:
-            self._alphas.load_state_dict(_under("logits.", state))
-            self._take_up(_under("more.", state))
-
-
-def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+            self._alphas.load_state_dict(under("logits.", state))
+            self._take_up(under("more.", state))

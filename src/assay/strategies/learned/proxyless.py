@@ -21,10 +21,11 @@ from assay.contracts import Context, History, Mix, Proposal
 from assay.errors import InvalidSetting
 from assay.space.choices import Held
 from assay.space.space import Space
-from assay.space.structure import Choice
+from assay.space.structure import meets
 from assay.strategies.learned.expected import Expected
-from assay.strategies.learned.gates import PairAdam, draw_two, gate_gradient, kept_apart
+from assay.strategies.learned.gates import EntryAdam, draw_two, gate_gradient, kept_apart
 from assay.strategies.learned.learner import Learner
+from assay.train.files import under
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
@@ -113,10 +114,7 @@ class Proxyless:
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return the likeliest architecture once, and draws from the distribution."""
-        alphas = self.paths.over(history.space)
-        best = alphas.best()
-        asked = [] if history.seen(history.space.canonical(best)) else [Proposal(best)]
-        return asked + [Proposal(alphas.sample(rng)) for _ in range(n - len(asked))]
+        return self.paths.over(history.space).propose(history, n, rng)
 
 
 class Gates(Learner):
@@ -148,7 +146,7 @@ class Gates(Learner):
     def _settle(self, ctx: Context, space: Space) -> None:
         own, measure = self.settings, self.measure
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
-        self._adam = PairAdam(sizes, own.lr)
+        self._adam = EntryAdam(sizes, own.lr)
         self._baseline = None
         self._expected: Expected | None = None
         if own.quantity and own.weight and measure is not None:
@@ -173,8 +171,7 @@ class Gates(Learner):
         return {**adam, "baseline": self._baseline}
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
-        adam = {k.removeprefix("adam."): v for k, v in state.items() if k.startswith("adam.")}
-        self._adam.load_state_dict(adam)
+        self._adam.load_state_dict(under("adam.", state))
         self._baseline = state["baseline"]
 
     # --- by the gradient of binary gates ------------------------------------------------------
@@ -222,7 +219,7 @@ class Gates(Learner):
         pairs: dict[str, list[int]] = {}
         single: dict[str, Option] = {}
         for label, choice in space.choices.items():
-            if not _reached(choice, mix):
+            if not meets(choice.conditions, mix):
                 continue
             if choice.kind != "OneOf":
                 single[label] = choice.options[alphas.draw(label, rng)]
@@ -261,9 +258,7 @@ class Gates(Learner):
             right = (output.argmax(1) == targets).double().mean() if task.classes else None
             reward = math.exp(-loss) if right is None else float(right)
             if self._expected is not None:
-                assert self.measure is not None
-                cost = self.measure(self.settings.quantity, point)
-                reward *= (cost / self._target) ** -self.settings.weight
+                reward *= (self._expected.of(point) / self._target) ** -self.settings.weight
             drawn.append((dict(point), -reward))
         self._reinforce(drawn, 0.0)
 
@@ -299,11 +294,3 @@ class Gates(Learner):
                 everything = list(range(len(kept[label])))
                 kept[label] = kept[label] + self._adam.step(label, everything, gradient)
         self._baseline = 0.9 * self._baseline + 0.1 * mean
-
-
-def _reached(choice: Choice, mix: Mapping[str, Mapping[Option, Any]]) -> bool:
-    """Whether some option in the mix leads to a decision."""
-    return any(
-        all(label in mix and not options.isdisjoint(mix[label]) for label, options in condition)
-        for condition in choice.conditions
-    )
