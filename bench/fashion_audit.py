@@ -30,11 +30,10 @@ from assay.train.ready import load_task
 from assay.train.recipe import Recipe
 from assay.trust.interval import Interval
 from assay.zoo.conv import conv
-from bench.harness import report
+from bench.harness import HALF_WIDTHS, report
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
 SMALL = 4
-WIDTHS = ((8, 12, 16), (16, 24, 32))
 
 
 def asked() -> dict[str, Any]:
@@ -61,7 +60,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
-    space = conv(input_shape=(1, 28, 28), widths=WIDTHS)
+    space = conv(input_shape=(1, 28, 28), widths=HALF_WIDTHS)
     found = audit(
         space, task, estimators=asked(), num=given.num, seeds=given.seeds,
         budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",

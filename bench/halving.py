@@ -31,8 +31,8 @@ from assay.space.space import Space
 from assay.strategies.halving import ASHA, Halving, Hyperband
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
-from assay.zoo import load_space
-from bench.harness import interval, report
+from assay.zoo.conv import conv
+from bench.harness import HALF_WIDTHS, interval, report
 
 STRATEGIES = {"halving": Halving, "hyperband": Hyperband, "asha": ASHA}
 
@@ -98,7 +98,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
-    space = load_space("conv", task)
+    space = conv(input_shape=(1, 28, 28), widths=HALF_WIDTHS)
     recipe = Recipe(batch_size=128, epochs=given.epochs, weight_decay=2e-4)
     ctx = Context(space, task, recipe, Processes(), "cpu", 0, History(space))
     rng, drawn = derive(0, "candidates"), dict[Architecture, None]()

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 PAIRS = 15
+HALF_WIDTHS = ((8, 12, 16), (16, 24, 32))
+"""Of the space `conv`, so that its networks train in seconds."""
 
 
 def seconds(work: Callable[[], object]) -> float:

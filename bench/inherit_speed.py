@@ -3,14 +3,14 @@
     python -m bench.inherit_speed                          # 10 pairs x 3 seeds, about an hour
     python -m bench.inherit_speed --pairs 1 --seeds 1 --epochs 1     # to see that it runs
 
-On Fashion-MNIST, in the space `conv`. A child is its parent after random mutations that only grow,
-of at least twice the MACs. Parent and child are trained from scratch by one full recipe, at the
-rate of those tried that is best for training from scratch, found on pairs of another seed; the
-inherited child is tuned as the estimator `inherit` does by default, for as many steps. The child
-has passed at the first of three consecutive evaluations, ten in an epoch, whose validation
-accuracy is 0.3 points over its parent's last; one that never passes counts all its steps, in both
-arms. Shrinking pairs go back: from the trained child to the parent's architecture, which has passed
-when it is as good as the parent was at the end of its own training.
+On Fashion-MNIST, in the space `conv` of half the usual widths. A child is its parent after random
+mutations that only grow, of at least twice the MACs. Parent and child are trained from scratch by
+one full recipe, at the rate of those tried that is best for training from scratch, found on pairs
+of another seed; the inherited child is tuned as the estimator `inherit` does by default, for as
+many steps. The child has passed at the first of three consecutive evaluations, ten in an epoch,
+whose validation accuracy is 0.3 points over its parent's last; one that never passes counts all its
+steps, in both arms. Shrinking pairs go back: from the trained child to the parent's architecture,
+which has passed when it is as good as the parent was at the end of its own training.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from assay.train.recipe import Recipe
 from assay.train.task import Task, evaluate
 from assay.weights.morph import inherit, plan
 from assay.weights.morph.steps import price
-from assay.zoo import load_space
-from bench.harness import interval, report
+from assay.zoo.conv import conv
+from bench.harness import HALF_WIDTHS, interval, report
 
 RATES = (0.05, 0.1, 0.2)
 LOOKS = 10
@@ -179,7 +179,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
-    space = load_space("conv", task)
+    space = conv(input_shape=(1, 28, 28), widths=HALF_WIDTHS)
     recipe = Recipe(batch_size=128, epochs=given.epochs, weight_decay=2e-4, ema=0.99)
     rate, tried = best_rate(space, task, recipe)
     recipe = recipe.with_(lr=rate)

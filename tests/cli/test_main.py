@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +226,16 @@ def test_doctor_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[-1] == "ready"
     assert run("--version") == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
+    """As `assay show --json | head` does."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as nobody:
+        told = subprocess.run(
+            [sys.executable, "-c", "from assay.cli.main import main; main()", "tasks"],
+            stdout=nobody, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert told.returncode == 141
+    assert told.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -40,9 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             list(sys.argv[1:] if arguments is None else arguments),
             exit_on_error=False, print_error=False,
         )  # fmt: skip
+        sys.stdout.flush()
     except (AssayError, CycloptsError) as error:
         print(f"assay: {_one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt as stop:
         print(f"\nassay: stopped. {stop or ''}".rstrip(), file=sys.stderr)
         sys.exit(130)

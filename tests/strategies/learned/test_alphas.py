@@ -59,8 +59,6 @@ def test_a_decision_with_many_ways_to_it_is_worked_out_at_once():
     space = mobile()
     assert max(len(choice.conditions) for choice in space.choices.values()) > 20
     alphas = random_alphas(space)
-    for label, reached in {"stage1": 1.0, "stage1.width": 1.0}.items():
-        assert float(alphas.reached(label)) == pytest.approx(reached, abs=0.2)
     drawn = [alphas.sample(np.random.default_rng(i)) for i in range(500)]
     for label in space.choices:
         share = sum(label in a for a in drawn) / len(drawn)
