@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from assay.contracts import Estimate, Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
-from assay.estimators.fused import Fused
+from assay.estimators.fused import Fused, _expected
 from assay.estimators.predictor import Predictor
 from assay.estimators.zero_cost import ZeroCost
 from assay.testing import FakeEstimator, tiny_context
@@ -106,6 +106,17 @@ def test_an_estimate_tells_the_weights_which_few_examples_leave_near_equal_parts
     assert told["sample"] == 8
     assert told["weights"] == pytest.approx({"process": 0.5, "signals": 0.5}, abs=0.1)
     assert told["tau_held_out"] > told["best_single_tau"]
+
+
+def test_size_has_a_third_of_the_signals_part():
+    fused = Fused(signals(), Counted(structure), others=(FakeEstimator(structure),))
+    ctx = prepared(fused, 160)
+    (estimate,) = fused.estimate(ctx, [Proposal(ctx.space.largest())])
+    expected = {"process": 3 / 9, "FakeEstimator 0": 3 / 9, "signals": 2 / 9, "signal macs": 1 / 9}
+    assert _expected(
+        ["process", "signals", "FakeEstimator 0", "signal macs", "signal synflow"]
+    ) == (pytest.approx(expected))
+    assert set(estimate.made_from["weights"]) <= set(expected)
 
 
 def test_the_deviation_is_larger_away_from_the_sample(weighed):

@@ -33,6 +33,7 @@ Opinions: TypeAlias = Mapping[str, float]
 
 _FEWEST = 8
 _SIGNAL = "signal "
+_SIZE = _SIGNAL + "macs"
 
 
 @dataclass
@@ -43,7 +44,8 @@ class Fused:
     encoding, operation counts, size and signals; non-negative weights over its held-out
     predictions, the signals and the other estimators' scores are learned from the same sample
     (`assay.estimators.stack`). With few examples they stay near equal parts of the process, the
-    signals' unfitted rank sum and the others. Where the sample is trained as whole networks are,
+    signals and the others; of the signals' part two thirds are their unfitted rank sum, and one
+    third is size alone. Where the sample is trained as whole networks are,
     and one signal alone surely does better on held-out examples, it is taken alone. The first half
     of the sample is spread over what the signals tell, the second half goes where the posterior
     puts the best architectures.
@@ -216,6 +218,19 @@ class Fused:
                 part.load_state_dict(own)
 
 
+def _expected(names: Sequence[str]) -> dict[str, float]:
+    """Return what opinions are worth before there are examples; they add up to 1.
+
+    What is known at initialisation is one part. Size has a share of its own in it: where other
+    signals say little, it rarely does.
+    """
+    parts = {name: 1.0 for name in names if not name.startswith(_SIGNAL)}
+    if _SIZE in names:
+        parts["signals"], parts[_SIZE] = 2 / 3, 1 / 3
+    total = sum(parts.values())
+    return {name: part / total for name, part in parts.items()}
+
+
 class _Posterior:
     """Mean and deviation of the score of architectures, given a sample of them.
 
@@ -251,11 +266,10 @@ class _Posterior:
         self._process = GaussianProcess(seed)
         self._process.fit(self._scaler(blocks), standard)
         held_out = np.column_stack([self._process.held_out(), normal])
-        parts = ["process", *(name for name in self._names if not name.startswith(_SIGNAL))]
+        names = ["process", *self._names]
         self._stack: Stack = stacked(
-            ["process", *self._names], held_out, standard,
-            dict.fromkeys(parts, 1.0 / len(parts)), seed, truths=truths,
-        )  # fmt: skip
+            names, held_out, standard, _expected(names), seed, truths=truths
+        )
         among = self._process.predict(self._scaler(self._all(opinions)))[1]
         self._usual = float(among.mean())
 
