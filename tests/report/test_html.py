@@ -10,6 +10,7 @@ from assay.architecture import Architecture
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
 from assay.report.html import write_report
+from assay.report.page import group_failures
 from assay.study.store import Study
 from tests.report.fake_study import FakeStudy, finished
 
@@ -237,3 +238,17 @@ def test_a_study_in_a_database_reads_like_the_one_in_memory(tmp_path: Path) -> N
     with Study.read(tmp_path / "out") as study:
         text = write_report(study, tmp_path / "report.html").read_text(encoding="utf-8")
     assert text == written(fake, tmp_path)
+
+
+def test_a_traceback_keeps_the_end_of_each_path_and_no_more() -> None:
+    raised = """Traceback (most recent call last):
+  File "/home/someone/project/src/assay/run/loop.py", line 3, in judge
+    work()
+  File "net.py", line 1, in forward
+  File "C:\\Users\\someone\\nets\\mine\\net.py", line 2, in forward
+ValueError: no"""
+    (group,) = group_failures([{"phase": "score", "trial": 1, "traceback": raised}])
+    assert "someone" not in group["text"]
+    assert 'File "…/assay/run/loop.py", line 3' in group["text"]
+    assert 'File "net.py", line 1' in group["text"]
+    assert "mine\\net.py" in group["text"]

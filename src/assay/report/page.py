@@ -17,6 +17,7 @@ from assay.report.units import amount, compact, keep_together, plain_name
 __all__ = ["group_failures", "set_page", "write_page"]
 
 _TRACEBACK = 4000  # characters of a traceback that are shown, from its end
+_FOLDERS = re.compile(r'(?<=File ")[^"\n]*[/\\](?=(?:[^"/\\\n]+[/\\]){2})')
 
 
 def set_page(template: str, **values: Any) -> str:
@@ -68,11 +69,14 @@ def group_failures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Args:
         rows: Of a study's failures.
     Returns:
-        Mappings with `last`, `text` (the end of the traceback) and `where`, a place for each.
+        Mappings with `last`, `text` (the end of the traceback) and `where`, a place for each. Of
+        a file's path the end is kept: a page is passed on, and where things lie here is nobody's
+        business. The study keeps all of it.
     """
     groups: dict[str, dict[str, Any]] = {}
     for row in rows:
         text = str(row.get("traceback") or row.get("error") or row.get("message") or "").strip()
+        text = _FOLDERS.sub("…/", text)
         last = text.splitlines()[-1] if text else "no message was kept"
         group = groups.setdefault(last, {"last": last, "text": text[-_TRACEBACK:], "where": []})
         phase, trial = row.get("phase"), row.get("trial")
