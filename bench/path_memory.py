@@ -1,30 +1,51 @@
 """Memory and time of searching with N operations in each block: one path, ProxylessNAS, DARTS.
 
-    python -m bench.path_memory
+    python -m bench.path_memory                     # every N
+    python -m bench.path_memory --only 2 6 --pairs 2
 
 In the space `mobile`, at fixed widths and depths, N = kernels x expansions. For each N the bytes
-that autograd keeps for the backward pass, weights not counted, and the time of
+that autograd keeps for the backward pass, each storage once and no weights, and the time of
 
-- a weight step: the network built alone, and the same path of the supernet;
-- an architecture step of `proxyless` on a batch as large, and a weight step on a random path;
-- a step that runs all N operations of each block, as DARTS does.
+- `alone`: a weight step of one network built alone, the same at every N, and `same`: of the same
+  path of the supernet;
+- `path`: a weight step on a random path (bytes: mean of the N paths of one operation throughout);
+- `proxyless`: an architecture step on a validation batch as large (bytes: of `path`, times the mean
+  ratio of 10 steps to the active path of each);
+- `darts`: a weight step that runs all N operations of each block.
 
-`value` is the time of an architecture step ÷ that of a weight step at N = 6, of interleaved pairs.
+Steps of Assay are those of its training loop, batches included. The same is measured of NNI 3.0's
+`RandomOneShot`, `Proxyless` and `DARTS` right after, in an environment of its own (`nni` in --out,
+made on first use: 1.5 GB): the same blocks, batch, optimiser, layout and version of torch, one
+thread; `bench.nni_steps` says what its steps are. Where that cannot be done, `nni` says why. What a
+backward computes and drops again, as NNI's Proxyless does the operations not sampled, is time and
+not bytes.
+
+Ratios are medians of interleaved pairs, `step_ms` of the same calls. `value` is the time of an
+architecture step ÷ that of a weight step at N = `at`: 6, or the largest where that is not measured.
+`slope` is that of DARTS' bytes ÷ those of a path, by least squares over N: paths per operation.
+`holds` checks the targets at every N measured. The figure is `path_memory.svg` in --out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from matplotlib.figure import Figure
+from torch import Tensor
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History
 from assay.cost import derive
 from assay.executors.inline import Inline
+from assay.report.svg import COLOURS, style
 from assay.space.space import Space
 from assay.strategies.learned.proxyless import Proxyless
 from assay.train.loop import Trainer
@@ -33,121 +54,156 @@ from assay.train.task import Task, call_model
 from assay.weights.paths import Uniform
 from assay.weights.supernet import Supernet
 from assay.zoo.mobile import Stage, mobile
-from bench.harness import interval, paired_ratios, report
+from bench.harness import PAIRS, interval, paired_ratios, report
+from bench.nni_steps import Plan, Step, kept_bytes, mib, middle, name_of
 
-SHAPE, BATCH, DRAWS = (1, 28, 28), 64, 5
+SHAPE, CLASSES, BATCH, DRAWS = (1, 28, 28), 10, 64, 10
+IMAGES = 1024
+STEM, HEAD, STAGES = 16, 128, ((24, 2, 1), (40, 2, 2), (64, 2, 2))
+"""Stages are (width, blocks, stride)."""
 OPERATIONS = {2: ((3, 5), (3,)), 4: ((3, 5), (3, 6)), 6: ((3, 5, 7), (3, 6)),
               8: ((3, 5, 7, 9), (3, 6)), 12: ((3, 5, 7, 9), (3, 4, 6))}  # fmt: skip
+"""N -> kernels and expansions."""
+ALONE = (5, 3)
+"""An operation that is there at every N."""
+RECIPE = Recipe(batch_size=BATCH, warmup=0.0, schedule="constant")
+FOREVER = 10**9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", nargs="+", type=int, default=[*OPERATIONS], choices=OPERATIONS)
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-path-memory"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    python = nni_python(given.out / "nni")
+    task = noise()
+    ours: dict[int, Any] = {}
+    theirs: dict[int, Any] = {}
+    ratios: dict[int, list[float]] = {}
+    for num in sorted(given.only):
+        ours[num], ratios[num] = measured(num, task, given.pairs)
+        theirs[num] = nni_measured(python, plan_of(num, given.pairs))
+    told = {num: row for num, row in theirs.items() if not isinstance(row, str)}
+    draw(ours, told, given.out / "path_memory.svg")
+    at = 6 if 6 in ours else max(ours)
+    report(
+        "path_memory", float(np.median(ratios[at])), "ratio", "<= 2.2", interval(ratios[at]),
+        at=at, holds=holds(ours), slope=slope(ours), nni_slope=slope(told), batch=BATCH,
+        shape=list(SHAPE), pairs=given.pairs, torch=torch.__version__, by_operations=ours,
+        nni=theirs if told else theirs[at],
+    )  # fmt: skip
+
+
+# --- Assay ----------------------------------------------------------------------------------------
 
 
 def space_of(num: int) -> Space:
     kernels, expansions = OPERATIONS[num]
-    stages = (Stage((24,), (2, 2)), Stage((40,), (2, 2), stride=2), Stage((64,), (2, 2), stride=2))
     made = mobile(
-        input_shape=SHAPE, stages=stages, stem=16, stem_stride=1, head=128, kernels=kernels,
+        input_shape=SHAPE, stem=STEM, stem_stride=1, head=HEAD, kernels=kernels,
+        stages=[Stage((width,), (n, n), stride=stride) for width, n, stride in STAGES],
         expansions=expansions, skip=False,
     )  # fmt: skip
     assert {len(c.options) for c in made.choices.values()} == {num}
     return made
 
 
-def kept_bytes(model: nn.Module, work: Callable[[], object]) -> int:
-    """Return the bytes that some work leaves for a backward, each storage once, no weights."""
-    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
-    storages: dict[int, tuple[int, Tensor]] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            # The tensor is held, so that no other is given its address.
-            storages[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        work()
-    return sum(nbytes for nbytes, _ in storages.values())
+def noise() -> Task:
+    images = derive(0, "images").integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8)
+    task = Task.from_arrays(images, np.arange(IMAGES) % CLASSES, layout="NCHW")
+    assert len(task.valid) >= BATCH  # or an architecture step would have a smaller batch
+    return task
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    rng = derive(0, "images")
-    images = rng.integers(0, 256, (512, *SHAPE), dtype=np.uint8)
-    task = Task.from_arrays(images, np.arange(512) % 10, layout="NCHW")
-    rows: dict[str, Any] = {}
-    ratios: list[float] = []
-    for num in OPERATIONS:
-        row, arch = measured(num, task)
-        rows[str(num)] = row
-        ratios = arch if num == 6 else ratios
-    report(
-        "path_memory", float(np.median(ratios)), "ratio", "<= 2.2", interval(ratios),
-        batch=BATCH, shape=list(SHAPE), by_operations=rows,
-    )  # fmt: skip
-
-
-def measured(num: int, task: Task) -> tuple[dict[str, Any], list[float]]:
+def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[float]]:
     """Return the figures of one N, and the ratios of an architecture step to a weight step."""
     space = space_of(num)
-    recipe = Recipe(batch_size=BATCH, warmup=0.0, schedule="constant")
-    ctx = Context(space, task, recipe, Inline(), "cpu", 0, History(space))
-    strategy = Proxyless(quantity="", warmup=0.0, every=1, batch=BATCH)
-    gates = strategy.paths
-    gates.begin(ctx, space, 10**9)
-    supernet = Supernet(space, paths=Fixed(space), seed=0)
+    ctx = Context(space, task, RECIPE, Inline(), "cpu", 0, History(space))
+    gates = Proxyless(quantity="", warmup=0.0, every=1, batch=BATCH).paths
+    gates.begin(ctx, space, FOREVER)
+    supernet = Supernet(space, paths=Everywhere(space, name_of(*ALONE)), seed=0)
     supernet.reset()
-    point = Fixed(space).point
-    alone = Trainer(space.build(point), task, recipe, steps=10**9)
-    shared = supernet.trainer(task, recipe, steps=10**9)
-    mixed = Supernet(space, paths=Everything(space), seed=0).trainer(task, recipe, steps=10**9)
-    inputs, _ = next(task.train.train_batches(BATCH, seed=0))
-    step = iter(range(10**9))
-
-    def forward(mix: Any) -> Callable[[], Tensor]:
-        def run() -> Tensor:
-            space.select(mix)
-            return call_model(space.model, inputs)
-
-        return run
+    alone = Trainer(space.build(everywhere(space, name_of(*ALONE))), task, RECIPE, steps=FOREVER)
+    trainers = {
+        "alone": alone,
+        "same": supernet.trainer(task, RECIPE, steps=FOREVER),
+        "path": Supernet(space, paths=Uniform()).trainer(task, RECIPE, steps=FOREVER),
+        "darts": Supernet(space, paths=Everything(space)).trainer(task, RECIPE, steps=FOREVER),
+    }
+    number = iter(range(FOREVER))
 
     def architecture_step() -> None:
-        gates.learn(supernet, task, next(step))
+        gates.learn(supernet, task, next(number))
 
+    inputs: Any = next(task.train.train_batches(BATCH, seed=0))[0]
+    kept, share = kept_by(space, alone, architecture_step, inputs)
+    works: dict[str, Callable[[], object]] = {
+        name: lambda trainer=trainer: trainer.run(1)  # type: ignore[misc]
+        for name, trainer in trainers.items()
+    }
+    steps = {name: Step(w) for name, w in {**works, "proxyless": architecture_step}.items()}
+    same = paired_ratios(steps["same"], steps["alone"], pairs=pairs)
+    arch = paired_ratios(steps["proxyless"], steps["path"], pairs=pairs)
+    darts = paired_ratios(steps["darts"], steps["path"], pairs=pairs)
+    row = {
+        "path_to_alone": round(kept["same"] / kept["alone"], 4),
+        "proxyless_without_second_output_to_path": round(share, 4),
+        "proxyless_to_path": round(kept["proxyless"] / kept["path"], 4),
+        "darts_to_path": round(kept["darts"] / kept["path"], 2),
+        "time_path_to_alone": middle(same),
+        "time_architecture_to_path": middle(arch),
+        "time_darts_to_path": middle(darts),
+        "kept_mib": {name: mib(value) for name, value in kept.items()},
+        "step_ms": {name: step.ms for name, step in steps.items()},
+    }
+    return row, arch
+
+
+def kept_by(
+    space: Space, alone: Trainer, architecture_step: Callable[[], object], inputs: Any
+) -> tuple[dict[str, float], float]:
+    """Return the bytes by kind of step, and those of an architecture step ÷ its active path's.
+
+    The latter is the largest of all draws, the outputs of the second path not counted.
+    """
     space.model.train()
     alone.module.train()
+
+    def on(mix: Any) -> int:
+        space.select(mix)
+        return kept_bytes(space.model, lambda: call_model(space.model, inputs))
+
+    names = next(iter(space.choices.values())).options
     kept = {
-        "alone": kept_bytes(alone.module, lambda: call_model(alone.module, inputs)),
-        "path": kept_bytes(space.model, forward(point)),
-        "darts": kept_bytes(space.model, forward(Everything(space).mix)),
+        "alone": float(kept_bytes(alone.module, lambda: call_model(alone.module, inputs))),
+        "same": float(on(everywhere(space, name_of(*ALONE)))),
+        "path": float(np.mean([on(everywhere(space, str(name))) for name in names])),
     }
-    shares = []
+    ratios, shares = [], []
     for _ in range(DRAWS):
         whole = kept_bytes(space.model, architecture_step)
-        active = Architecture(
-            {k: next(iter(ms[0].mix)) for k, ms in space.structure.modules.items()}
-        )
-        second = sum(outputs_of(space, active, inputs))
-        shares.append((whole - second) / kept_bytes(space.model, forward(active)))
-    path_time = paired_ratios(lambda: shared.run(1), lambda: alone.run(1))
-    drawn = Supernet(space, paths=Uniform(), seed=0).trainer(task, recipe, steps=10**9)
-    arch_time = paired_ratios(architecture_step, lambda: drawn.run(1))
-    darts_time = paired_ratios(lambda: mixed.run(1), lambda: shared.run(1), pairs=5)
-    row = {
-        "kept_mib": {name: round(value / 2**20, 2) for name, value in kept.items()},
-        "path_to_alone": round(kept["path"] / kept["alone"], 4),
-        "proxyless_without_second_output_to_path": round(max(shares), 4),
-        "darts_to_path": round(kept["darts"] / kept["path"], 2),
-        "time_path_to_alone": round(float(np.median(path_time)), 3),
-        "time_architecture_to_path": round(float(np.median(arch_time)), 3),
-        "time_darts_to_path": round(float(np.median(darts_time)), 3),
-    }
-    return row, arch_time
+        mixes = {label: ms[0].mix or {} for label, ms in space.structure.modules.items()}
+        active = Architecture({label: next(iter(mix)) for label, mix in mixes.items()})
+        path = on(active)
+        ratios.append(whole / path)
+        shares.append((whole - sum(outputs_of(space, active, inputs))) / path)
+    kept["proxyless"] = kept["path"] * float(np.mean(ratios))
+    kept["darts"] = float(on(Everything(space).mix))
+    return kept, max(shares)
 
 
-class Fixed:
-    """One path for every step: the middle option of each block."""
+def everywhere(space: Space, name: str) -> Architecture:
+    return space.complete({}, lambda choice: name)
 
-    def __init__(self, space: Space) -> None:
-        self.point = space.complete({}, lambda c: c.options[len(c.options) // 2])
+
+class Everywhere:
+    """One path for every step: the same operation in all blocks."""
+
+    def __init__(self, space: Space, name: str) -> None:
+        self.point = everywhere(space, name)
 
     def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> list[Any]:
         return [self.point]
@@ -169,8 +225,12 @@ class Everything:
 def outputs_of(space: Space, point: Any, inputs: Tensor) -> list[int]:
     """Return the bytes of the output of each block."""
     sizes: list[int] = []
+
+    def note(module: Any, given: Any, out: Tensor) -> None:
+        sizes.append(out.nbytes)
+
     handles = [
-        module.register_forward_hook(lambda m, i, out: sizes.append(out.nbytes))
+        module.register_forward_hook(note)
         for modules in space.structure.modules.values()
         for module in modules
     ]
@@ -180,6 +240,108 @@ def outputs_of(space: Space, point: Any, inputs: Tensor) -> list[int]:
     for handle in handles:
         handle.remove()
     return sizes
+
+
+# --- NNI ------------------------------------------------------------------------------------------
+
+
+def plan_of(num: int, pairs: int) -> Plan:
+    """Return the same blocks and training for `bench.nni_steps`."""
+    kernels, expansions = OPERATIONS[num]
+    return {
+        "input_shape": SHAPE, "classes": CLASSES, "stem": STEM, "stages": STAGES, "head": HEAD,
+        "operations": [(k, e) for k in kernels for e in expansions], "alone": ALONE,
+        "batch": BATCH, "pairs": pairs, "lr": RECIPE.lr, "momentum": RECIPE.momentum,
+        "weight_decay": RECIPE.weight_decay, "clip": RECIPE.clip,
+    }  # fmt: skip
+
+
+def nni_python(folder: Path) -> Path | str:
+    """Return the Python of an environment with NNI, made if need be, or why there is none."""
+    needs = f"torch=={torch.__version__.split('+')[0]}", "nni==3.0", "pytorch-lightning<2"
+    python, made = folder / "bin" / "python", folder / "made.txt"
+    if made.exists() and made.read_text() == " ".join(needs):
+        return python
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    steps: list[list[Any]] = [
+        [sys.executable, "-m", "venv", "--clear", folder],
+        [*install, *needs],
+        # Afterwards: NNI imports what later ones lack, and torch says that it wants a later one.
+        [*install, "setuptools<70"],
+        [python, "-c", "import nni.nas.strategy"],
+    ]
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True)
+        if done.returncode:
+            return f"{' '.join(map(str, step))} failed: {last_line(done.stderr or done.stdout)}"
+    made.write_text(" ".join(needs))
+    return python
+
+
+def nni_measured(python: Path | str, plan: Plan) -> dict[str, Any] | str:
+    """Return the figures of NNI, or why there are none."""
+    if isinstance(python, str):
+        return python
+    command: list[Any] = [python, "-W", "ignore", "-m", "bench.nni_steps", json.dumps(plan)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return f"bench.nni_steps failed: {last_line(done.stderr)}"
+    row: dict[str, Any] = json.loads(last_line(done.stdout))
+    return row
+
+
+def last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
+
+
+# --- what comes of it -----------------------------------------------------------------------------
+
+
+def holds(rows: Mapping[int, Any]) -> dict[str, bool]:
+    """Say which targets are met at every N."""
+    return {
+        "weight_activations": all(0.98 <= r["path_to_alone"] <= 1.02 for r in rows.values()),
+        "weight_time": all(r["time_path_to_alone"] <= 1.05 for r in rows.values()),
+        "architecture_activations": all(
+            r["proxyless_without_second_output_to_path"] <= 1.2 for r in rows.values()
+        ),
+        "architecture_time": all(r["time_architecture_to_path"] <= 2.2 for r in rows.values()),
+    }
+
+
+def slope(rows: Mapping[int, Any]) -> float | None:
+    """Return by how many paths DARTS' bytes grow with an operation; None from fewer than two N."""
+    if len(rows) < 2:
+        return None
+    ratios = [row["kept_mib"]["darts"] / row["kept_mib"]["path"] for row in rows.values()]
+    return round(float(np.polyfit([*rows], ratios, 1)[0]), 3)
+
+
+def draw(ours: Mapping[int, Any], theirs: Mapping[int, Any], file: Path) -> None:
+    """Draw bytes and times against N; of ProxylessNAS those of an architecture step."""
+    kinds = {
+        "path": ("one path", "dot"),
+        "proxyless": ("ProxylessNAS", "band"),
+        "darts": ("DARTS", "winner"),
+    }
+    panels = {"kept_mib": "saved activations, MiB", "step_ms": "time of a step, ms"}
+    sides = {
+        "Assay": (ours, {"marker": "o", "ms": 4}),
+        "NNI 3.0": (theirs, {"marker": "s", "ms": 7, "mfc": "none", "ls": "--"}),
+    }
+    with style("path-memory"):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        for axes, (key, label) in zip(figure.subplots(1, 2), panels.items()):
+            for who, (rows, marks) in sides.items():
+                for kind, (name, colour) in kinds.items() if rows else ():
+                    values = [row[key][kind] for row in rows.values()]
+                    look = {"color": COLOURS[colour], "label": f"{name}, {who}", **marks}
+                    axes.plot([*rows], values, **look)
+            axes.set(xlabel="operations in each block, N", ylabel=label)
+            axes.set(xticks=[*ours], ylim=(0, None))
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=2 if theirs else 3)
+        figure.savefig(file, facecolor="white", metadata={"Date": None})
 
 
 if __name__ == "__main__":
