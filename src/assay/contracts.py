@@ -26,6 +26,7 @@ __all__ = [
     "Executor",
     "History",
     "Job",
+    "Learning",
     "Mix",
     "Paths",
     "Proposal",
@@ -211,6 +212,32 @@ class Context:
     history: History
 
 
+@dataclass(frozen=True)
+class Learning:
+    """What a strategy that learns knows at one moment.
+
+    Attributes:
+        step: Weight steps behind it, or trials where it learns from these.
+        probabilities: Label -> probability of each option, in their order; a decision of which
+            nothing is known is absent.
+        entropy: Share of the largest that is possible, summed over the decisions: 1 knows nothing.
+        quantity: What is in the loop, such as "latency_ms"; "" for nothing.
+        expected: Of that quantity, over what would be proposed now.
+        target: Of that quantity.
+        reward: Moving average; higher is better.
+        stopped: Why it learns no more; "" while it does.
+    """
+
+    step: int
+    probabilities: Mapping[str, Sequence[float]]
+    entropy: float
+    quantity: str = ""
+    expected: float | None = None
+    target: float | None = None
+    reward: float | None = None
+    stopped: str = ""
+
+
 class Strategy(Protocol):
     """Proposes from the history; runs and stores nothing.
 
@@ -220,6 +247,11 @@ class Strategy(Protocol):
     One that learns while a supernet trains has `paths`, which take the place of the estimator's. It
     may also have `check(space)`, which refuses a space before anything is written, and
     `in_the_loop(measure, limits)`, called once the hardware was measured and before training.
+
+    One that shows what it learns has `learned(history)`, which returns a `Learning` for each of at
+    most some hundred moments, by ascending step, the last being now; a function of the history and
+    of the state that was loaded. It may have `advice`, symptom -> what to change; see
+    `assay.strategies.learned.symptoms`.
     """
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:

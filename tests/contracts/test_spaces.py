@@ -42,6 +42,38 @@ class TestCell(SpaceContract):
                 assert least <= whole
 
 
+class TestDarts(SpaceContract):
+    space = "assay.zoo.darts:darts"
+
+    def make(self, **options):
+        """Make it small: the published sizes have tests of their own."""
+        return super().make(channels=4, cells=3, **options)
+
+
+class TestENASMacro(SpaceContract):
+    space = "assay.zoo.enas:macro"
+
+    def make(self, **options):
+        """Make it small: the published sizes have tests of their own."""
+        return super().make(**{"layers": 4, "channels": 4, **options})
+
+
+class TestENASMicro(SpaceContract):
+    space = "assay.zoo.enas:micro"
+
+    def make(self, **options):
+        """Make it small: the published sizes have tests of their own."""
+        return super().make(**{"nodes": 2, "channels": 4, **options})
+
+    def test_a_canonical_form_is_the_same_network(self):
+        """With the same parameters; sides that change places take theirs along."""
+        for space, _ in self.spaces():
+            rng = derive(0, "canonical")
+            for a in (space.sample(rng) for _ in range(6)):
+                one, other = (Counter(_shapes(space.build(b))) for b in (a, space.canonical(a)))
+                assert one == other
+
+
 def _shapes(network):
     return [tuple(p.shape) for p in network.parameters()]
 

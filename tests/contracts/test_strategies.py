@@ -5,9 +5,11 @@ from __future__ import annotations
 from assay.strategies.evolution import Evolution
 from assay.strategies.halving import ASHA, Halving, Hyperband
 from assay.strategies.learned.darts import DARTS
+from assay.strategies.learned.enas import ENAS
 from assay.strategies.learned.proxyless import Proxyless
 from assay.strategies.learned.reinforce import Reinforce
 from assay.strategies.nsga2 import NSGA2
+from assay.strategies.optuna import Optuna
 from assay.strategies.random import Random
 from assay.strategies.smash import Smash
 from assay.testing import StrategyContract
@@ -67,3 +69,19 @@ class TestReinforce(StrategyContract):
 
 class TestDARTS(StrategyContract):
     strategy = DARTS
+
+
+class TestOptuna(StrategyContract):
+    strategy = Optuna
+
+
+class TestOptunaOfGenerations(StrategyContract):
+    strategy = staticmethod(lambda: Optuna("nsga2", {"population_size": 10}))
+
+
+class TestOptunaOfManyObjectives(StrategyContract):
+    strategy = staticmethod(lambda: Optuna("nsga3", {"population_size": 10}))
+
+
+class TestENAS(StrategyContract):
+    strategy = ENAS

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def start(module: str, *arguments: Path) -> subprocess.Popen[str]:
+def start(module: str, *arguments: Path | str) -> subprocess.Popen[str]:
     """Start `python -m tests.e2e.MODULE ARGUMENTS` on one thread."""
     return subprocess.Popen(
         [sys.executable, "-m", f"tests.e2e.{module}", *map(str, arguments)],

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
-from assay.run import finalists, workflow
+from assay.run import finalists, preparing
 from assay.run.events import Event
 from assay.run.face import search
 from assay.run.plan import Finalists
@@ -79,5 +79,5 @@ def told(event: Event) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    workflow._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.05
+    preparing._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.05
     run(Path(sys.argv[1]), Path(sys.argv[2]), on_event=told)

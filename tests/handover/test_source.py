@@ -19,6 +19,8 @@ from assay.zoo import SPACES
 from assay.zoo.blocks import named, residual
 from assay.zoo.cell import cell
 from assay.zoo.conv import conv
+from assay.zoo.darts import darts
+from assay.zoo.enas import macro, micro
 from assay.zoo.memory_bank import memory_bank
 from assay.zoo.mobile import mobile
 from tests.space.spaces import randomise_norms
@@ -50,6 +52,9 @@ _READY = {
     "cell": lambda: (cell(channels=4, cells=1), (2, 3, 32, 32)),
     "conv": lambda: (conv(), (2, 1, 28, 28)),
     "memory-bank": lambda: (memory_bank(), (2, 1, 8, 8)),
+    "darts": lambda: (darts(channels=2, cells=3), (2, 3, 16, 16)),
+    "enas-macro": lambda: (macro(), (2, 1, 8, 8)),
+    "enas-micro": lambda: (micro(), (2, 1, 8, 8)),
 }
 
 

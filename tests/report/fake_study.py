@@ -226,3 +226,38 @@ def _documents(winner: Trial, pairs: list[Any], spent_s: float) -> dict[str, Any
             "choices": {label: ([16, 24, 32] if "width" in label else OPS) for label in point},
         },
     }  # fmt: skip
+
+
+def learned(num_records: int = 60, *, blocks: int = 8, loop: bool = True) -> FakeStudy:
+    """Return a finished study whose strategy has learned: `blocks` choices of operations."""
+    study = finished(60)
+    point = architecture(np.random.default_rng(0), blocks)
+    options = {label: [16, 24, 32] if "width" in label else list(OPS) for label in point}
+    records = [_known(i / num_records, i, options, loop) for i in range(num_records + 1)]
+    study.documents = {
+        **study.documents,
+        "space": {"size": str(7**blocks * 3), "choices": options},
+        "learning": {
+            "unit": "step", "total": 10 * num_records, "records": records,
+            "warnings": {"drifting": "from step 30 to 100 the expected latency_ms grew"},
+        },
+    }  # fmt: skip
+    return study
+
+
+def _known(share: float, number: int, options: Mapping[str, Sequence[Any]], loop: bool) -> Any:
+    """Return a record of learning: each choice leans to an option of its own, some sooner."""
+    probabilities = {}
+    for place, (label, known) in enumerate(options.items()):
+        gain = max(0.0, share - 0.2) * (1 + place % 4) * 2
+        logits = gain * np.array([np.cos(place + i) for i in range(len(known))])
+        p = np.exp(logits) / np.exp(logits).sum()
+        probabilities[label] = [round(float(x), 4) for x in p]
+    nats = sum(-sum(x * np.log(x) for x in p if x) for p in probabilities.values())
+    return {
+        "step": 10 * number, "probabilities": probabilities,
+        "entropy": float(nats / sum(np.log(len(p)) for p in probabilities.values())),
+        "quantity": "latency_ms" if loop else "", "stopped": "",
+        "expected": 0.5 - 0.12 * share if loop else None, "target": LIMIT_MS if loop else None,
+        "reward": -2.1 + share if number > 12 else None,
+    }  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from assay.report.html import write_report
 from tests.report.conftest import fits
-from tests.report.fake_study import FakeStudy, finished
+from tests.report.fake_study import FakeStudy, finished, learned
 
 FIGURES = ["front", "progress", "predicted", "macs", "ledger", "saving"]
 
@@ -23,6 +23,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "long": write_report(finished(20_000), folder / "long.html"),
         "empty": write_report(FakeStudy(), folder / "empty.html"),
         "unbroken": write_report(unbroken(), folder / "unbroken.html"),
+        "learned": write_report(learned(blocks=40), folder / "learned.html"),
     }
 
 
@@ -38,7 +39,7 @@ def unbroken() -> FakeStudy:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["finished", "long", "empty", "unbroken"])
+@pytest.mark.parametrize("name", ["finished", "long", "empty", "unbroken", "learned"])
 def test_the_page_fits_its_width(
     reports: dict[str, Path], opened: Callable[..., Any], name: str, width: int
 ) -> None:
@@ -46,11 +47,12 @@ def test_the_page_fits_its_width(
     fits(page, width)
 
 
+@pytest.mark.parametrize("learns", [False, True])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_figures_are_drawn_and_legible(
-    reports: dict[str, Path], opened: Callable[..., Any], width: int
+    reports: dict[str, Path], opened: Callable[..., Any], width: int, learns: bool
 ) -> None:
-    page = opened(reports["finished"], width)
+    page = opened(reports["learned" if learns else "finished"], width)
     sizes = page.evaluate(
         """[...document.querySelectorAll('svg.figure')].map(svg => {
             const box = svg.getBoundingClientRect();
@@ -58,13 +60,15 @@ def test_the_figures_are_drawn_and_legible(
             return [svg.classList[1], box.width, box.height, text.height];
         })"""
     )
-    assert [name for name, *_ in sizes] == FIGURES
+    more = ["settling", "curves"] if learns else []
+    assert [name for name, *_ in sizes] == [*FIGURES[:2], *more, *FIGURES[2:]]
     for _, wide, high, text in sizes:
         assert wide > 300
         assert high > 60
         assert text >= 8
-    assert page.locator(".chain > li").count() == 10
-    assert page.locator("#fig-front svg .trials use").count() > 100
+    if not learns:
+        assert page.locator(".chain > li").count() == 10
+        assert page.locator("#fig-front svg .trials use").count() > 100
 
 
 def test_night_turns_paper_and_ink_round(

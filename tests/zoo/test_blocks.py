@@ -3,10 +3,18 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
 import torch
 from torch import fx, nn
 
-from assay.zoo.blocks import conv_norm_act, inverted_bottleneck, named, residual
+from assay.zoo.blocks import (
+    conv_norm_act,
+    factorized_reduction,
+    inverted_bottleneck,
+    named,
+    residual,
+    wired,
+)
 
 
 def kinds(block: nn.Sequential) -> list[str]:
@@ -44,3 +52,30 @@ def test_small_parts() -> None:
     assert kinds(nn.Sequential(*conv_norm_act(1, 2))) == ["Conv2d", "BatchNorm2d", "ReLU"]
     assert kinds(nn.Sequential(*conv_norm_act(1, 2, act=False))) == ["Conv2d", "BatchNorm2d"]
     assert list(named(a=nn.ReLU(), b=nn.Tanh())._modules) == ["a", "b"]
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_a_factorized_reduction_reads_two_diagonals(side: int) -> None:
+    block = factorized_reduction(3, 6).eval()
+    x = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    here, there = block.get_parameter("here.weight"), block.get_parameter("there.weight")
+    half = (side + 1) // 2
+    padded = torch.zeros(2, 3, 2 * half + 1, 2 * half + 1)
+    padded[..., :side, :side] = x.clamp_min(0)
+    read = [padded[..., at::2, at::2][..., :half, :half] for at in (0, 1)]
+    expected = [
+        torch.einsum("oc,nchw->nohw", weight[:, :, 0, 0], pixels)
+        for weight, pixels in zip((here, there), read)
+    ]
+    out = block.get_submodule("norm")(torch.cat(expected, 1))
+    assert block(x).shape == (2, 6, half, half)
+    torch.testing.assert_close(block(x), out)
+
+
+def test_a_graph_calls_its_parts_by_name() -> None:
+    def wire(graph: fx.Graph, x: fx.Node, y: fx.Node) -> fx.Node:
+        return graph.call_function(torch.sub, (graph.call_module("twice", (x,)), y))
+
+    made = wired(wire, "x", "y", twice=nn.Hardtanh(-2.0, 2.0))
+    assert made(torch.tensor(5.0), y=torch.tensor(0.5)) == 1.5
+    assert type(made).__module__.startswith("torch.")

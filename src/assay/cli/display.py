@@ -10,10 +10,13 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.progress import TimeRemainingColumn as Remaining
+from rich.table import Column
 
 from assay.run.events import Event
 
 __all__ = ["Bars", "Lines", "Quiet"]
+
+_WIDE = 110  # columns of a terminal
 
 
 class Quiet:
@@ -62,13 +65,20 @@ class Bars(Quiet):
     def __init__(self, steps: Mapping[str, str]) -> None:
         self._titles = dict(steps)
         self._console = Console(file=sys.stderr)
+        # The message has what the others leave of the line, and on a narrow one the bar gives way.
         self._progress = Progress(
             TextColumn("{task.description}", justify="left", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self._console.width >= _WIDE else 8),
             MofNCompleteColumn(),
             TextColumn("{task.fields[cost]}", justify="right"),
             Remaining(compact=True),
-            TextColumn("{task.fields[message]}", style="dim", markup=False),
+            TextColumn(
+                "{task.fields[message]}",
+                style="dim",
+                markup=False,
+                table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+            ),
+            expand=True,
             console=self._console,
             disable=not self._console.is_terminal,
         )

@@ -12,6 +12,9 @@ _TASKS = {
 _SPACES = {
     "cell": "NAS-Bench-201: five operations on six edges of a cell, 15,625 architectures",
     "conv": "a chain of convolutions: 3, 5, separable, skip; width by stage",
+    "darts": "DARTS: two cells; each node picks two inputs and one of seven operations on each",
+    "enas-macro": "ENAS: a chain of layers; each picks one of six operations and whom it reads",
+    "enas-micro": "ENAS: two cells; each node picks two inputs and two of five operations",
     "memory-bank": "SMASH's banks: what is read, written, and by which convolution",
     "mobile": "inverted bottlenecks: kernel 3/5/7 x expansion 3/6, skip, depth and width by stage",
 }

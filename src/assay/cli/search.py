@@ -58,7 +58,7 @@ def search(
         size: Side in pixels that images of --data are resized to.
         estimator: Says what an architecture is worth: one-shot, zero-cost, low-fidelity, ...
         strategy: Proposes: random, evolution, nsga2, halving, hyperband, asha, smash,
-            reinforce, darts or proxyless.
+            reinforce, optuna:tpe, enas, darts or proxyless.
         limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
         objective: What is maximised, "-" in front to minimise; by default score and -latency_ms.
         budget: For everything: "20min", or counts such as "steps=300,trials=50,epochs=4".

@@ -86,6 +86,7 @@ class Content:
         pairs: Pairs of them of equal MACs whose latencies differ most.
         ledger: Cost by step, in the order of the steps, without what was lost.
         lost_s: Seconds lost to processes that were killed.
+        learning: What a strategy that learns knew on its way, or None.
         fidelity: How scores compare with trained networks, or None when that was not asked.
         saving: What finding the winner cost beside training each, or None.
         finalists: Rows, as mappings; without what was trained for comparison.
@@ -111,6 +112,7 @@ class Content:
     pairs: Sequence[Pair]
     ledger: Mapping[str, Cost]
     lost_s: float
+    learning: Mapping[str, Any] | None
     fidelity: Mapping[str, Any] | None
     saving: Mapping[str, Any] | None
     finalists: Sequence[Mapping[str, Any]]
@@ -153,6 +155,7 @@ def read_content(study: Record) -> Content:
         pairs=equal_macs(networks),
         ledger={STEPS.get(phase, phase): ledger[phase] for phase in ordered},
         lost_s=lost.wall_s if lost is not None else 0.0,
+        learning=study.get("learning"),
         fidelity=study.get("fidelity"),
         saving=study.get("saving"),
         finalists=_finalists(study),

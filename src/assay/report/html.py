@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from assay.report import figures, lead, tables
+from assay.report import figures, lead, learning, tables
 from assay.report.audit_tables import ranking
 from assay.report.blocks import blocks, largest_share
 from assay.report.content import Content, Record, read_content
@@ -25,6 +25,7 @@ _SECTIONS = (
     ("winner", "The winner"), ("search", "The search"), ("hardware", "The hardware"),
     ("cost", "The cost"),
 )  # fmt: skip
+_LEARNING = ("learning", "What the search learned")
 
 
 def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
@@ -46,12 +47,13 @@ def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
 def render(content: Content) -> str:
     """Return the page as text."""
     chain = blocks(content.winner)
+    learned = () if content.learning is None else (_LEARNING,)
     return set_page(
         "search.html.j2",
         kind="report",
         of="search",
         tiles_of="The winner and the cost",
-        sections=_SECTIONS,
+        sections=(*_SECTIONS[:2], *learned, *_SECTIONS[2:]),
         content=content,
         title=lead.title(content),
         headline=lead.headline(content),
@@ -96,6 +98,9 @@ def _figures(content: Content) -> dict[str, str]:
             infeasible=[trial.number for trial in content.infeasible],
             failed=[trial.number for trial in content.failed],
         )
+    if content.learning:
+        drawn["settling"] = learning.settling(content.learning, content.space["choices"])
+        drawn["curves"] = learning.curves(content.learning)
     drawn |= _hardware(content)
     if content.ledger:
         drawn["ledger"] = figures.ledger(
@@ -141,6 +146,8 @@ def _tables(content: Content) -> dict[str, tables.Table]:
     if isinstance(content.space.get("choices"), Mapping):
         taken = (content.winner or {}).get("architecture") or {}
         made["decisions"] = tables.decisions(content.space["choices"], taken)
+    if content.learning:
+        made["likeliest"] = learning.likeliest(content.learning, content.space["choices"])
     if content.fidelity:
         made["fidelity"] = ranking(json.loads(content.fidelity["table"]))
     if content.sessions:

@@ -22,8 +22,10 @@ STRATEGIES = {
     "hyperband": "assay.strategies.halving:Hyperband",
     "asha": "assay.strategies.halving:ASHA",
     "smash": "assay.strategies.smash:Smash",
+    "optuna": "assay.strategies.optuna:Optuna",
     "reinforce": "assay.strategies.learned.reinforce:Reinforce",
     "darts": "assay.strategies.learned.darts:DARTS",
+    "enas": "assay.strategies.learned.enas:ENAS",
     "proxyless": "assay.strategies.learned.proxyless:Proxyless",
 }
 """Strategies: name -> "module:class"."""
@@ -43,17 +45,20 @@ EXECUTORS = {
     "processes": "assay.executors.processes:Processes",
 }
 """Executors: name -> "module:class"."""
+_VARIANTS = {"optuna": "sampler"}
+"""Names that may be followed by ":" and the value of a field, such as "optuna:tpe": that field."""
 
 
 def resolve(
     kind: str, known: Mapping[str, str], given: Any, settings: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return the object meant by a name, a "module:attr" or an object.
+    """Return the object meant by a name, a "name:variant", a "module:attr" or an object.
 
     Args:
         kind: What it is called in messages, such as "estimator".
         known: Short name -> "module:attr".
-        given: A short name, "module:attr", or an object that is returned as it is.
+        given: A short name, one with a variant such as "optuna:tpe", "module:attr", or an object
+            that is returned as it is.
         settings: Fields of the class to set; strings are read as the field's type.
     Raises:
         InvalidSetting: an unknown name, field or value; the nearest names are given.
@@ -64,6 +69,9 @@ def resolve(
                 f"settings {sorted(settings)} go with a {kind} given by name, not with {given!r}"
             )
         return given
+    name, _, variant = given.partition(":")
+    if variant and name in known and name in _VARIANTS:
+        given, settings = name, _with_variant(kind, given, _VARIANTS[name], dict(settings or {}))
     if given not in known and ":" not in given:
         raise InvalidSetting(f"unknown {kind} {given!r}; {nearest(given, known)}")
     module, _, attribute = known.get(given, given).partition(":")
@@ -72,6 +80,14 @@ def resolve(
     except (ImportError, AttributeError) as error:
         raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
     return _construct(kind, cls, dict(settings or {}))
+
+
+def _with_variant(kind: str, given: str, field: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if field in settings:
+        raise InvalidSetting(
+            f"{kind} {given!r} names its {field}; leave out {kind}.{field}={settings[field]}"
+        )
+    return {field: given.partition(":")[2], **settings}
 
 
 def describe(thing: Any) -> dict[str, Any]:
@@ -106,6 +122,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
     return describe(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -99,4 +100,6 @@ def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
     names = ("assay", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "sqlalchemy")
     found = {name: metadata.version(name) for name in names}
+    if importlib.util.find_spec("optuna") is not None:
+        found["optuna"] = metadata.version("optuna")
     return {"python": sys.version.split()[0], "system": platform.platform(), **found}

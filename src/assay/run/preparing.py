@@ -8,6 +8,7 @@ from pathlib import Path
 from assay.contracts import Context, Estimator
 from assay.cost import Budget
 from assay.run.steps import Step
+from assay.run.watch import Watch
 from assay.train.files import load_tensors, save_tensors
 
 __all__ = ["prepare"]
@@ -16,7 +17,14 @@ _SAVE_EVERY_S = 5.0
 
 
 def prepare(
-    estimator: Estimator, ctx: Context, step: Step, steps: int, *, out: Path, name: str
+    estimator: Estimator,
+    ctx: Context,
+    step: Step,
+    steps: int,
+    *,
+    out: Path,
+    name: str,
+    watch: Watch | None = None,
 ) -> None:
     """Prepare an estimator for `steps` steps in all, from where an earlier run left it.
 
@@ -27,6 +35,7 @@ def prepare(
         steps: Of training, as `Estimator.prepare` understands them.
         out: Folder of the study.
         name: How files of its state are called.
+        watch: Follows what is learned meanwhile; None where nothing is.
     """
     if step.pointer:
         estimator.load_state_dict(load_tensors(out / step.pointer))
@@ -34,13 +43,20 @@ def prepare(
     for cost in estimator.prepare(ctx, Budget(steps=steps)):
         samples += cost.samples
         step.done = min(steps, step.done + cost.samples // ctx.recipe.batch_size)
+        if watch is not None:
+            watch.look(step)
         step.tell()
         if time.monotonic() - saved >= _SAVE_EVERY_S:
             _save(estimator, ctx, step, samples, out, name)
+            if watch is not None:
+                watch.keep("step", steps)
             saved, samples = time.monotonic(), 0
     if not step.finished:
         step.done = steps
         _save(estimator, ctx, step, samples, out, name)
+    if watch is not None:  # of an earlier run too, which may have been killed just before
+        watch.look(step)
+        watch.keep("step", steps)
 
 
 def _save(

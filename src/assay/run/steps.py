@@ -75,7 +75,7 @@ class Step:
         total: Units in all; 0 while unknown.
         finished: Whether an earlier run finished it.
         pointer: File that an earlier run saved, relative to the study's folder; "" for none.
-        message: What the end of the step says.
+        message: What its line says, while it goes on and at its end.
         data: Figures that go with it.
     """
 
@@ -99,8 +99,10 @@ class Step:
 
     def tell(self, message: str = "") -> None:
         """Report progress; nothing is written."""
-        cost_s = self.cost_s + self._steps.unbooked_s()
-        self._steps.listener(Event("progress", self.name, self.done, self.total, cost_s, message))
+        cost_s, said = self.cost_s + self._steps.unbooked_s(), message or self.message
+        self._steps.listener(
+            Event("progress", self.name, self.done, self.total, cost_s, said, self.data)
+        )
 
     def checkpoint(self, *, pointer: str = "", samples: int = 0, device: str = "") -> None:
         """Book the time since the last booking, the progress and the saved file, all at once."""

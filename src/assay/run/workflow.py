@@ -20,6 +20,7 @@ from assay.run.loop import Searcher
 from assay.run.plan import Plan, versions
 from assay.run.preparing import prepare
 from assay.run.steps import Step, Steps
+from assay.run.watch import Watch
 from assay.space.check import check_paths
 from assay.study.store import Study
 
@@ -56,6 +57,9 @@ class Workflow:
             self.history,
         )  # fmt: skip
         self.measures = Measures(plan.space, plan.target, self.example)
+        self._watch: Watch | None = None
+        if hasattr(plan.strategy, "learned"):
+            self._watch = Watch(plan.strategy, self.history, study, steps)
 
     def run(self) -> None:
         """Run the steps up to the last scored trial; what was done before is not done again."""
@@ -127,10 +131,13 @@ class Workflow:
         with self.steps.step("train") as step:
             counts = self.study.phase("train").counts or self._train_counts()
             step.total = counts["steps"]
+            learns = hasattr(self.plan.strategy, "paths")
             prepare(
-                estimator, self.ctx, step, counts["steps"], out=self.plan.out, name="supernet"
+                estimator, self.ctx, step, counts["steps"], out=self.plan.out, name="supernet",
+                watch=self._watch if learns else None,
             )  # fmt: skip
-            step.message = f"{step.total} steps" if step.total else "nothing to train"
+            done = f"{step.total} steps" if step.total else "nothing to train"
+            step.message = f"{done}, {step.message}" if step.message else done
 
     def _train_counts(self) -> dict[str, Any]:
         plan = self.plan
@@ -217,19 +224,26 @@ class Workflow:
             if searching.finished:
                 return
             scoring.checkpoint(device=plan.train_on)
+            # Who learns with the supernet has done so; who has none learns from the trials.
+            watch = None if hasattr(plan.strategy, "paths") else self._watch
 
             def progress(judged: int, searched: Cost, scored: Cost) -> None:
                 searching.done = scoring.done = judged
                 searching.cost_s += searched.wall_s
                 scoring.cost_s += scored.wall_s
                 self.steps.lap()
+                if watch is not None:
+                    watch.look(searching)
+                    watch.keep("trial", counts["trials"])
+                    self.study.book("search", Cost(searching.lap()))
                 searching.tell()
                 scoring.tell()
 
             searcher.run(counts["trials"], progress)
             judged = [t for t in self.history if t.state != "infeasible"]
             infeasible = len(self.history) - len(judged)
-            searching.message = f"{len(judged)} within the limits, {infeasible} over"
+            learned = f", {searching.message}" if searching.message else ""
+            searching.message = f"{len(judged)} within the limits, {infeasible} over{learned}"
             failed = sum(t.state == "failed" for t in judged)
             scoring.message = f"{len(judged) - failed} scored" + (
                 f", {failed} failed" * bool(failed)

@@ -18,6 +18,7 @@ from assay.space.canonical import Canonical
 from assay.space.sizes import OpenSize
 from assay.space.slicing import OpenLayer
 from assay.space.structure import Choice, Condition, Lattice, State, explore, meets
+from assay.space.suggest import Suggests, suggest
 
 __all__ = ["Space"]
 
@@ -206,6 +207,16 @@ class Space:
             if choice.active(options):
                 options[label] = wanted[label] if label in wanted else default(choice)
         return Architecture(options)
+
+    def suggest(self, trial: Suggests) -> Architecture:
+        """Let an Optuna trial decide, for an objective of your own.
+
+        Each active decision is a categorical parameter named by its label.
+
+        Args:
+            trial: An `optuna.Trial`, a finished one of a study, or an `optuna.trial.FixedTrial`.
+        """
+        return suggest(self.choices, trial)
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one active decision; decisions that this opens are drawn uniformly."""

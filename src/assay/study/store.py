@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, insert, select, update
 
 from assay.contracts import Trial
 from assay.cost import Cost
 from assay.study import opening, schema, sessions
+from assay.study.optuna import to_optuna
 from assay.study.records import Records
 from assay.study.rows import estimate_row, failure_rows, to_json, trial_of, trial_row
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import BaseStorage
 
 __all__ = ["Phase", "Study"]
 
@@ -269,3 +274,21 @@ class Study(Records):
             e, t.c.number == e.c.trial, isouter=True
         )
         return [trial_of(row) for row in self._all(both.order_by(t.c.number))]
+
+    def to_optuna(
+        self, storage: str | BaseStorage | None = None, *, name: str | None = None
+    ) -> optuna.Study:
+        """Return a copy as a study of Optuna, with all trials that have ended.
+
+        A scored trial is complete, one over a limit is pruned with its violation as a constraint, a
+        failed one has failed; decisions are its parameters, everything else its user attributes.
+
+        Args:
+            storage: Where Optuna keeps it, such as "sqlite:///optuna.db"; None for in memory.
+            name: Of the study there; None for one that Optuna makes up.
+        Raises:
+            InvalidSetting: Optuna is not installed.
+        """
+        objectives = self.identity.get("objectives", [])
+        about = {"identity": self.identity, "settings": self.settings}
+        return to_optuna(self.trials(), objectives, attributes=about, storage=storage, name=name)

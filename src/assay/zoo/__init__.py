@@ -23,7 +23,10 @@ SPACES: Mapping[str, str] = {
     "mobile": "assay.zoo.mobile:mobile",
     "cell": "assay.zoo.cell:cell",
     "conv": "assay.zoo.conv:conv",
+    "darts": "assay.zoo.darts:darts",
     "memory-bank": "assay.zoo.memory_bank:memory_bank",
+    "enas-macro": "assay.zoo.enas:macro",
+    "enas-micro": "assay.zoo.enas:micro",
 }
 """Name -> "module:function"; it takes `input_shape=` and `num_classes=` beside its own options."""
 

@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import fx, nn
 
-__all__ = ["conv_norm_act", "inverted_bottleneck", "named", "residual"]
+__all__ = [
+    "act_conv_norm",
+    "conv_norm_act",
+    "factorized_reduction",
+    "inverted_bottleneck",
+    "named",
+    "residual",
+    "wired",
+]
 
 
 def named(**modules: nn.Module) -> nn.Sequential:
@@ -76,3 +87,62 @@ def inverted_bottleneck(
         *conv_norm_act(hidden, hidden, kernel, stride=stride, groups=hidden),
         *conv_norm_act(hidden, out, act=False),
     )
+
+
+def act_conv_norm(channels: int, out: int, kernel: int = 1) -> list[nn.Module]:
+    """Return ReLU, convolution and batch norm, the order of cells.
+
+    Args:
+        channels: Input channels, open or plain.
+        out: Output channels, open or plain.
+        kernel: Its side, odd; the padding keeps the size.
+    """
+    return [nn.ReLU(), *conv_norm_act(channels, out, kernel, act=False)]
+
+
+def factorized_reduction(channels: int, out: int) -> fx.GraphModule:
+    """Return the module that halves the side by two 1x1 convolutions, one a pixel further on.
+
+    Together they see every pixel of a diagonal, where one of stride 2 would see every other. An odd
+    side is rounded up.
+
+    Source: Pham et al. 2018, "Efficient Neural Architecture Search via Parameter Sharing",
+    arXiv:1802.03268, released code.
+
+    Args:
+        channels: Input channels.
+        out: Output channels, 2 or more; half of them from each convolution.
+    """
+
+    def wire(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        y = graph.call_module("act", (x,))
+        shifted = graph.call_module("shift", (y,))
+        halves = [graph.call_module("here", (y,)), graph.call_module("there", (shifted,))]
+        return graph.call_module("norm", (graph.call_function(torch.cat, (halves, 1)),))
+
+    return wired(
+        wire,
+        "x",
+        act=nn.ReLU(),
+        shift=nn.ZeroPad2d((-1, 1, -1, 1)),  # zeros come in at the far end, so odd sides fit
+        here=nn.Conv2d(channels, out // 2, 1, stride=2, bias=False),
+        there=nn.Conv2d(channels, out - out // 2, 1, stride=2, bias=False),
+        norm=nn.BatchNorm2d(out),
+    )
+
+
+def wired(wire: Callable[..., Any], *inputs: str, **parts: nn.Module) -> fx.GraphModule:
+    """Return the module whose forward is a graph.
+
+    Args:
+        wire: Called with the graph and a placeholder for each input; writes the graph down and
+            returns its output.
+        inputs: Names of the inputs.
+        parts: The submodules that the graph calls, by name.
+    """
+    root = nn.Module()
+    for name, part in parts.items():
+        root.add_module(name, part)
+    graph = fx.Graph()
+    graph.output(wire(graph, *[graph.placeholder(name) for name in inputs]))
+    return fx.GraphModule(root, graph)

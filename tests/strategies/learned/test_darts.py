@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -13,10 +14,20 @@ from assay.contracts import History
 from assay.cost import Budget
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.estimators.one_shot import OneShot
+from assay.space.choices import Inputs
+from assay.space.space import Space
 from assay.strategies.learned.darts import DARTS
 from assay.weights.supernet import Supernet
+from assay.zoo.darts import darts
+from assay.zoo.darts_genotype import OPERATIONS, to_genotype
 from tests.e2e import tiny
-from tests.strategies.learned.toys import context, of_everything, of_operations, of_two
+from tests.strategies.learned.toys import (
+    context,
+    of_everything,
+    of_operations,
+    of_two,
+    operation,
+)
 
 
 def begun(**settings):
@@ -154,10 +165,10 @@ def test_learning_stops_where_too_many_prefer_what_has_no_parameters():
     paths.begin(ctx, ctx.space, 100)
     for label, (see, costly) in {"one": (1.0, 0.0), "two": (0.0, 1.0)}.items():
         paths.known.logits[label] = torch.tensor([see, 0.0, costly], dtype=torch.float64)
-    paths._watch(ctx.space)
+    paths._watch()
     assert paths.stopped == ""
     paths.known.logits["two"] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    paths._watch(ctx.space)
+    paths._watch()
     assert "2 of 2 choices prefer an option without parameters" in paths.stopped
     before = paths.known.state_dict()
     paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 99)
@@ -191,3 +202,49 @@ def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
 def test_settings_that_cannot_be(settings):
     with pytest.raises(InvalidSetting, match=r"strategy\."):
         DARTS(**settings)
+
+
+# --- where a node chooses its inputs --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relax", ["softmax", "sigmoid"])
+def test_of_every_node_the_two_strongest_inputs_are_kept(relax):
+    """The strength of an input is its largest weight but that of `none`, here the poolings'."""
+    ctx = context(lambda: darts(channels=1, cells=3, nodes=3).model)
+    excluded = ("max_pool_3x3", "avg_pool_3x3")
+    strategy = DARTS(relax=relax, exclude=excluded)
+    strategy.paths.begin(ctx, ctx.space, 100)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        drawn = {k: rng.normal(size=len(c.options)) for k, c in ctx.space.choices.items()}
+        strategy.paths.known.logits = {k: torch.from_numpy(v) for k, v in drawn.items()}
+        strategy.paths._adam({})
+        (asked,) = strategy.ask(History(ctx.space), 1, rng=rng)
+        found = to_genotype(asked.architecture)
+        for kind, genes in (("normal", found.normal), ("reduce", found.reduce)):
+            for node in (2, 3, 4):
+                strength, best = {}, {}
+                for i in range(node):
+                    alpha = drawn[f"{kind}.node{node}.from{i}"]
+                    w = np.exp(alpha) / np.exp(alpha).sum()
+                    w = 1 / (1 + np.exp(-alpha)) if relax == "sigmoid" else w
+                    strength[i], best[i] = w[2:].max(), OPERATIONS[2 + int(w[2:].argmax())]
+                kept = sorted(sorted(strength, key=strength.__getitem__)[-2:])
+                assert list(genes[2 * node - 4 : 2 * node - 2]) == [(best[i], i) for i in kept]
+
+
+def test_all_inputs_count_once_while_alpha_is_learned():
+    ctx = context(lambda: darts(channels=1, cells=3, nodes=3).model)
+    paths = DARTS().paths
+    paths.begin(ctx, ctx.space, 100)
+    assert not [label for label in paths._leaves() if label.endswith("inputs")]
+    (mix,) = paths.passes(ctx.space, 0, rng=np.random.default_rng(0))
+    pairs = mix["normal.node4.inputs"]
+    for i in "0123":
+        assert sum(w for pair, w in pairs.items() if i in pair.split("_")) == pytest.approx(1.0)
+
+
+def test_inputs_without_operations_are_refused_by_name():
+    pick = Space(nn.ModuleDict({"pick": Inputs(3, keep=2), "op": operation()}))
+    with pytest.raises(UnsupportedMix, match="darts needs choices of operations; pick is a"):
+        DARTS().check(pick)

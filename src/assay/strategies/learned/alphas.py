@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,6 +80,18 @@ class Alphas:
             p = self.probabilities(label).detach()
             found[label] = float(-(p * torch.log(p.clamp_min(1e-300))).sum())
         return found
+
+    def entropy_share(self) -> float:
+        """Return the sum of the entropies as a share of the largest possible; 1 at first."""
+        largest = sum(math.log(len(choice.options)) for choice in self.space.choices.values())
+        return sum(self.entropies().values()) / largest if largest else 0.0
+
+    def table(self) -> dict[str, list[float]]:
+        """Return the probabilities of each decision's options by label, to four decimals."""
+        return {
+            label: [round(p, 4) for p in self.probabilities(label).detach().tolist()]
+            for label in self.logits
+        }
 
     def reached(self, label: str) -> Tensor:
         """Return the probability that a decision is taken at all; differentiable in the logits.

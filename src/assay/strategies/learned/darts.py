@@ -13,15 +13,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from assay.architecture import Architecture
-from assay.contracts import Context, History, Mix, Proposal
+from assay.architecture import Architecture, Option
+from assay.contracts import Context, History, Learning, Mix, Proposal
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.space.space import Space
+from assay.space.structure import Choice
+from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
+from assay.strategies.learned.symptoms import idle_options
 from assay.train.files import under
 from assay.train.splits import Batch, Stream
 from assay.train.task import Task, call_model
@@ -50,7 +53,9 @@ class DARTS:
     arXiv:1806.09055, sections 2.2 and 2.3; Chu et al. 2020, "Fair DARTS", arXiv:1911.12126,
     sections 4.1 and 4.2; Dong, Yang 2019, "Searching for A Robust Neural Architecture in Four GPU
     Hours", arXiv:1910.04465, section 3.2; differs: the inner step has no momentum, and any choices
-    of operations are weighed, not only the edges of a cell.
+    of operations are weighed, not only the edges of a cell. Where a node of a cell chooses its
+    inputs too, as in the space `darts`, all of them count while alpha is learned, and the strongest
+    are kept; "gumbel" trains the operations on inputs drawn by their strength.
 
     Args:
         relax: "softmax", "sigmoid" (FairDARTS) or "gumbel" (GDAS, one operation computes).
@@ -102,10 +107,12 @@ class DARTS:
         """Refuse a space before anything is trained on it.
 
         Raises:
-            UnsupportedMix: a decision is no choice of operations.
+            UnsupportedMix: a decision is no choice of operations, or of inputs that each go
+                through one.
         """
+        inputs = _inputs(space)
         for label, choice in space.choices.items():
-            if choice.kind != "OneOf":
+            if choice.kind != "OneOf" and not all(inputs.get(label, [[]])):
                 raise UnsupportedMix(
                     f"darts needs choices of operations; {label} is a {choice.kind}; fix it, or "
                     "use the strategy 'proxyless'"
@@ -115,13 +122,31 @@ class DARTS:
         """Return the strongest architecture once, and draws by the weights."""
         alphas = self.paths.over(history.space)
         for label, choice in history.space.choices.items():
-            barred = [i for i, o in enumerate(choice.options) if o in self.exclude]
-            if len(barred) < len(choice.options):
-                alphas.logits[label][barred] = -torch.inf
+            barred = sorted(set(range(len(choice.options))) - set(self._open(choice)))
+            alphas.logits[label][barred] = -torch.inf
         return alphas.propose(history, n, rng)
 
+    def _open(self, choice: Choice) -> list[int]:
+        """Return the positions of the options that may be proposed; all, where none would be."""
+        found = [i for i, option in enumerate(choice.options) if option not in self.exclude]
+        return found or list(range(len(choice.options)))
 
-class Weights(Learner):
+    def learned(self, history: History) -> Sequence[Learning]:
+        """Return what was known as the supernet trained; see `Strategy`."""
+        return self.paths.learned()
+
+    @property
+    def advice(self) -> Mapping[str, str]:
+        """What to change at a symptom."""
+        longer = f"raise strategy.warmup ({self.warmup:g})"
+        return {
+            "stopped": f"{longer}, or allow more by strategy.most_skips ({self.most_skips})",
+            "collapsed": f"lower strategy.lr ({self.lr:g}) or {longer}",
+            "idle": f"set strategy.relax=sigmoid or strategy.most_skips, or {longer}",
+        }
+
+
+class Weights(Learner[Alphas]):
     """All operations of every choice, weighed; the weights learn as the operations train.
 
     Args:
@@ -129,7 +154,8 @@ class Weights(Learner):
     """
 
     def __init__(self, settings: DARTS) -> None:
-        super().__init__(warmup=settings.warmup, every=settings.every, batch=settings.batch)
+        own = settings
+        super().__init__(Alphas, warmup=own.warmup, every=own.every, batch=own.batch)
         self.settings = settings
         self.stopped = ""
         self._steps = 1
@@ -154,7 +180,7 @@ class Weights(Learner):
     ) -> Sequence[Architecture | Mix]:
         """Return one mix of all operations; for "gumbel" one architecture."""
         if self.settings.relax == "gumbel":
-            return [self.known.sample(rng) if self._alphas else space.sample(rng, over="decisions")]
+            return [self.known.sample(rng) if self._known else space.sample(rng, over="decisions")]
         return [self._mix(space, {k: w.detach() for k, w in self._weights(self._leaves()).items()})]
 
     # --- one architecture step ----------------------------------------------------------------
@@ -162,6 +188,15 @@ class Weights(Learner):
     def _settle(self, ctx: Context, space: Space) -> None:
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
         self._moments = EntryAdam(sizes, self.settings.lr, betas=(0.5, 0.999))
+        self._idle = idle_options(space)
+        self._inputs = _inputs(space)
+        self._shares = {
+            label: dict.fromkeys(space.choices[label].options, 1 / sum(led[0][0] in e for e in led))
+            for label, led in self._inputs.items()
+        }
+
+    def _figures(self) -> dict[str, Any]:
+        return {"stopped": self.stopped}
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -179,17 +214,18 @@ class Weights(Learner):
                     number, task.train, self._batch, seed, supernet.device
                 )  # fmt: skip
                 self._adam(self._second_order(space, task, train, (inputs, targets), leaves))
-                self._watch(space)
+                self._watch()
                 return
             else:
                 loss = self._loss(space, task, (inputs, targets), self._weights(leaves), None)
         total = loss.double() + self._regular(leaves)
         found = torch.autograd.grad(total, list(leaves.values()))
         self._adam(dict(zip(leaves, found)))
-        self._watch(space)
+        self._watch()
 
     def _leaves(self) -> dict[str, Tensor]:
-        return {k: v.clone().requires_grad_() for k, v in self.known.logits.items()}
+        learned = {k: v for k, v in self.known.logits.items() if k not in self._inputs}
+        return {k: v.clone().requires_grad_() for k, v in learned.items()}
 
     def _weights(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self.settings.relax == "sigmoid":
@@ -203,14 +239,14 @@ class Weights(Learner):
         gates = torch.cat([torch.sigmoid(alpha) for alpha in leaves.values()])
         return -self.settings.zero_one * ((gates - 0.5) ** 2).mean()
 
-    @staticmethod
-    def _mix(space: Space, weights: Mapping[str, Tensor]) -> Mix:
-        dtype = next(space.model.parameters()).dtype
-        device = next(space.model.parameters()).device
-        return {
-            label: dict(zip(choice.options, weights[label].to(device, dtype)))
-            for label, choice in space.choices.items()
+    def _mix(self, space: Space, weights: Mapping[str, Tensor]) -> Mix:
+        """Return the operations by their weights, and every input that a node may read once."""
+        like = next(space.model.parameters())
+        operations = {
+            label: dict(zip(space.choices[label].options, weight.to(like.device, like.dtype)))
+            for label, weight in weights.items()
         }
+        return {**operations, **self._shares}
 
     def _loss(
         self,
@@ -276,39 +312,44 @@ class Weights(Learner):
         """
         start, end = self.settings.temperature
         tau = start + (end - start) * min(1.0, step / max(1, self._steps))
-        rng, mix = self._draws(step), dict[str, dict[Any, Any]]()
+        rng, mix = self._draws(step), dict[str, dict[Any, Any]](self._shares)
         like = next(space.model.parameters())
-        for label, choice in space.choices.items():
-            gumbel = torch.from_numpy(rng.gumbel(size=len(choice.options)))
-            soft = torch.softmax((torch.log_softmax(leaves[label], 0) + gumbel) / tau, 0)
+        for label, alpha in leaves.items():
+            gumbel = torch.from_numpy(rng.gumbel(size=len(alpha)))
+            soft = torch.softmax((torch.log_softmax(alpha, 0) + gumbel) / tau, 0)
             at = int(soft.argmax())
             weight = 1.0 + soft[at] - soft[at].detach()
-            mix[label] = {choice.options[at]: weight.to(like.device, like.dtype)}
+            mix[label] = {space.choices[label].options[at]: weight.to(like.device, like.dtype)}
         inputs, targets = batch
         space.select(mix)
         return task.training_loss(call_model(space.model, inputs), targets, 0.0)
 
     def _adam(self, gradients: Mapping[str, Tensor]) -> None:
-        """Move alpha, decayed, by Adam."""
+        """Move alpha, decayed, by Adam; then say how strong each way to read inputs is.
+
+        The strength of an input is the largest weight on it, those excluded left aside; of several
+        inputs it is the product, which is largest for the strongest.
+        """
         for label, gradient in gradients.items():
             alpha = self.known.logits[label]
             whole = gradient.double() + self.settings.decay * alpha
             move = self._moments.step(label, list(range(len(alpha))), whole)
             self.known.logits[label] = alpha + move
+        choices, weights = self.known.space.choices, self._weights(self.known.logits)
+        for label, led in self._inputs.items():
+            best = [[weights[e][self.settings._open(choices[e])].max() for e in es] for es in led]
+            self.known.logits[label] = torch.stack([torch.stack(es).log().sum() for es in best])
 
-    def _watch(self, space: Space) -> None:
+    def _watch(self) -> None:
         """Stop where too many choices prefer an option without parameters."""
         most = self.settings.most_skips
         if not most:
             return
-        idle = 0
-        for label, choice in space.choices.items():
-            best = str(choice.options[int(self.known.logits[label].argmax())])
-            sites: list[nn.Module] = [m.get_submodule(best) for m in space.structure.modules[label]]
-            idle += not any(True for site in sites for _ in site.parameters())
+        best = {label: int(self.known.logits[label].argmax()) for label in self._idle}
+        idle = sum(best[label] in options for label, options in self._idle.items())
         if idle > most:
             self.stopped = (
-                f"{idle} of {len(space.choices)} choices prefer an option without parameters, more "
+                f"{idle} of {len(best)} choices prefer an option without parameters, more "
                 f"than most_skips={most}: alpha is left as it is"
             )
 
@@ -321,3 +362,17 @@ class Weights(Learner):
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._moments.load_state_dict(under("moments.", state))
         self.stopped = str(state["stopped"])
+
+
+def _inputs(space: Space) -> dict[str, list[list[str]]]:
+    """Return for each choice of inputs the choices of operations that its options lead to."""
+
+    def led(label: str, option: Option) -> list[str]:
+        way = (label, frozenset([option]))
+        return [k for k, c in space.choices.items() if any(w[-1:] == (way,) for w in c.conditions)]
+
+    return {
+        label: [led(label, option) for option in choice.options]
+        for label, choice in space.choices.items()
+        if choice.kind == "Inputs"
+    }

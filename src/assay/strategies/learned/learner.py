@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from assay.architecture import Architecture
-from assay.contracts import Context, Mix
+from assay.contracts import Context, Learning, Mix
 from assay.cost import derive
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite
 from assay.space.space import Space
-from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.trace import Trace
 from assay.train.files import under
 from assay.train.splits import Stream
-from assay.train.task import Task
+from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
 
-__all__ = ["Learner"]
+__all__ = ["Distribution", "Learner", "reward"]
 
 
-class Learner(ABC):
+class Distribution(Protocol):
+    """What is learned: chances over the architectures of a space."""
+
+    def sample(self, rng: np.random.Generator, /) -> Architecture:
+        """Draw an architecture."""
+        ...
+
+    def table(self) -> dict[str, list[float]]:
+        """Return the probabilities of each decision's options by label."""
+        ...
+
+    def entropy_share(self) -> float:
+        """Return the entropy as a share of the largest possible."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return all it knows: name -> tensor."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        """Take up what `state_dict` returned."""
+        ...
+
+
+Known = TypeVar("Known", bound=Distribution)
+
+
+class Learner(ABC, Generic[Known]):
     """Paths that come from a distribution over architectures, which moves while they train.
 
     A supernet's estimator calls `begin` before it trains, and the supernet `learn` before each of
@@ -32,20 +60,34 @@ class Learner(ABC):
     samples moves the distribution (`_move`).
 
     Args:
+        fresh: Makes the distribution over a space that knows nothing yet.
         warmup: Share of the steps before the distribution is moved for the first time.
-        every: Weight steps for each move.
+        every: Weight steps from one turn of the distribution to the next.
         batch: Validation samples of a move.
+        moves: At each turn, each on a batch of its own.
     """
 
-    def __init__(self, *, warmup: float, every: int, batch: int) -> None:
+    def __init__(
+        self,
+        fresh: Callable[[Space], Known],
+        *,
+        warmup: float,
+        every: int,
+        batch: int,
+        moves: int = 1,
+    ) -> None:
+        self._fresh = fresh
         self._warmup = warmup
         self._every = every
         self._batch = batch
-        self._alphas: Alphas | None = None
+        self._moves = moves
+        self._known: Known | None = None
         self._loaded: Mapping[str, Any] = {}
         self._valid = Stream()
         self._seed = 0
         self._first = 0
+        self._trace = Trace()
+        self._done = 0
 
     # --- what a supernet asks -----------------------------------------------------------------
 
@@ -60,7 +102,8 @@ class Learner(ABC):
         self._seed = ctx.seed
         self._first = math.ceil(self._warmup * steps)
         self._valid = Stream()
-        self._alphas = Alphas(space)
+        self._known = self._fresh(space)
+        self._trace, self._done = Trace(steps), 0
         self._settle(ctx, space)
         if self._loaded:
             self.load_state_dict(self._loaded)
@@ -71,16 +114,30 @@ class Learner(ABC):
 
     def warming(self, step: int) -> bool:
         """Whether a step comes before the distribution counts."""
-        return self._alphas is None or step < self._first
+        return self._known is None or step < self._first
 
     def learn(self, supernet: Supernet, task: Task, step: int) -> None:
-        """Move the distribution, if that is due before this weight step."""
+        """Move the distribution, if that is due before this weight step.
+
+        Raises:
+            NotFinite: it was moved to where there is none.
+        """
+        if self._trace.due(step):
+            self._trace.keep(self._known_at(step))
+        self._done = step + 1
         if step < self._first or (step - self._first) % self._every:
             return
-        number = (step - self._first) // self._every
-        batches = self._valid
-        inputs, targets = batches.at(number, task.valid, self._batch, self._seed, supernet.device)
-        self._move(supernet, task, inputs, targets, step)
+        turn, batches, device = (step - self._first) // self._every, self._valid, supernet.device
+        for number in range(turn * self._moves, (turn + 1) * self._moves):
+            inputs, targets = batches.at(number, task.valid, self._batch, self._seed, device)
+            self._move(supernet, task, inputs, targets, step)
+        for name, value in self.known.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise NotFinite(
+                    f"what is learned of {name} is not finite after the architecture step before "
+                    f"weight step {step}: the validation loss or its gradient was not; lower "
+                    "recipe.lr or strategy.lr"
+                )
 
     def _draws(self, step: int) -> np.random.Generator:
         return derive(self._seed, "learned", step)
@@ -95,17 +152,17 @@ class Learner(ABC):
 
     @abstractmethod
     def _settle(self, ctx: Context, space: Space) -> None:
-        """Make what is kept beside the logits."""
+        """Make what is kept beside the distribution."""
 
     @abstractmethod
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
     ) -> None:
-        """Move the logits."""
+        """Move the distribution."""
 
     @abstractmethod
     def _more_state(self) -> dict[str, Any]:
-        """Return what is kept beside the logits: name -> tensor or JSON value."""
+        """Return what is kept beside the distribution: name -> tensor or JSON value."""
 
     @abstractmethod
     def _take_up(self, state: Mapping[str, Any]) -> None:
@@ -114,38 +171,71 @@ class Learner(ABC):
     # --- what is known ------------------------------------------------------------------------
 
     @property
-    def known(self) -> Alphas:
+    def known(self) -> Known:
         """The distribution as it is.
 
         Raises:
             InvalidSetting: no supernet has begun to train.
         """
-        if self._alphas is None:
+        if self._known is None:
             raise InvalidSetting(
                 "nothing was learned yet: this strategy needs an estimator that trains a supernet, "
                 "such as 'one-shot'"
             )
-        return self._alphas
+        return self._known
 
-    def over(self, space: Space) -> Alphas:
+    def learned(self) -> Sequence[Learning]:
+        """Return what was known at some steps, and what is known now; see `Strategy`."""
+        return [] if self._known is None else self._trace.up_to(self._known_at(self._done))
+
+    def _known_at(self, step: int) -> Learning:
+        known = self.known
+        return Learning(step, known.table(), known.entropy_share(), **self._figures())
+
+    def _figures(self) -> dict[str, Any]:
+        """Return what more a `Learning` tells."""
+        return {}
+
+    def over(self, space: Space) -> Known:
         """Return the distribution over a space with the decisions that it was learned on."""
-        found = Alphas(space)
-        if self._alphas is not None:
-            found.load_state_dict(self._alphas.state_dict())
+        found = self._fresh(space)
+        if self._known is not None:
+            found.load_state_dict(self._known.state_dict())
         elif self._loaded:
-            found.load_state_dict(under("logits.", self._loaded))
+            found.load_state_dict(under("known.", self._loaded))
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the logits, and what is kept beside them."""
-        if self._alphas is None:
+        """Return what is known, what is kept beside it, and what was known on the way."""
+        if self._known is None:
             return dict(self._loaded)
-        logits = {f"logits.{label}": v for label, v in self._alphas.state_dict().items()}
-        return {**logits, **{f"more.{name}": v for name, v in self._more_state().items()}}
+        known = {f"known.{name}": v for name, v in self._known.state_dict().items()}
+        more = {f"more.{name}": v for name, v in self._more_state().items()}
+        return {**known, **more, "trace": self._trace.to_json(), "done": self._done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
         self._loaded = dict(state)
-        if self._alphas is not None and state:
-            self._alphas.load_state_dict(under("logits.", state))
+        if self._known is not None and state:
+            self._known.load_state_dict(under("known.", state))
             self._take_up(under("more.", state))
+            self._trace.load(state["trace"])
+            self._done = int(state["done"])
+
+
+def reward(space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture) -> float:
+    """Return what a path is worth on a batch: its accuracy; exp(-loss) where there are no classes.
+
+    Args:
+        space: Of the supernet; the path stays selected.
+        task: Names the loss.
+        inputs: `[N, ...]`, or a tuple or dict of such.
+        targets: `[N, ...]`.
+        point: The path.
+    """
+    space.select(point)
+    with torch.no_grad():
+        output = call_model(space.model, inputs)
+        if task.classes:
+            return float((output.argmax(1) == targets).double().mean())
+        return math.exp(-float(task.training_loss(output, targets, 0.0)))

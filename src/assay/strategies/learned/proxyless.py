@@ -7,7 +7,6 @@ scores rest on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -17,14 +16,16 @@ import torch
 from torch import Tensor
 
 from assay.architecture import Architecture, Option
-from assay.contracts import Context, History, Mix, Proposal
-from assay.errors import InvalidSetting
+from assay.contracts import Context, History, Learning, Mix, Proposal
+from assay.cost import derive
+from assay.errors import InvalidSetting, SpaceExhausted
 from assay.space.choices import Held
 from assay.space.space import Space
 from assay.space.structure import meets
+from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.expected import Expected
 from assay.strategies.learned.gates import EntryAdam, draw_two, gate_gradient, kept_apart
-from assay.strategies.learned.learner import Learner
+from assay.strategies.learned.learner import Learner, reward
 from assay.train.files import under
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
@@ -33,6 +34,8 @@ from assay.weights.supernet import Supernet
 __all__ = ["Gates", "Proxyless"]
 
 Measure: TypeAlias = Callable[[str, Architecture], float]
+
+_SURVEYED = 64  # architectures that a refusal speaks of
 
 
 @dataclass
@@ -116,8 +119,22 @@ class Proxyless:
         """Return the likeliest architecture once, and draws from the distribution."""
         return self.paths.over(history.space).propose(history, n, rng)
 
+    def learned(self, history: History) -> Sequence[Learning]:
+        """Return what was known as the supernet trained; see `Strategy`."""
+        return self.paths.learned()
 
-class Gates(Learner):
+    @property
+    def advice(self) -> Mapping[str, str]:
+        """What to change at a symptom."""
+        longer = f"raise strategy.warmup ({self.warmup:g})"
+        return {
+            "collapsed": f"lower strategy.lr ({self.lr:g}) or {longer}",
+            "idle": f"{longer} or give a larger budget",
+            "drifting": f"raise strategy.weight ({self.weight:g})",
+        }
+
+
+class Gates(Learner[Alphas]):
     """Paths drawn from a distribution over architectures, which learns as they train.
 
     Args:
@@ -125,7 +142,8 @@ class Gates(Learner):
     """
 
     def __init__(self, settings: Proxyless) -> None:
-        super().__init__(warmup=settings.warmup, every=settings.every, batch=settings.batch)
+        own = settings
+        super().__init__(Alphas, warmup=own.warmup, every=own.every, batch=own.batch)
         self.settings = settings
         self.measure: Measure | None = None
         self.target = 0.0
@@ -155,6 +173,33 @@ class Gates(Learner):
                 self._fitted = (measure, fitted)
             self._expected = self._fitted[1]
             self._target = self.target or float(self._expected(self.known))
+            self._refuse_target(space, measure, ctx.seed)
+
+    def _refuse_target(self, space: Space, measure: Measure, seed: int) -> None:
+        """Refuse a target that what costs least does not meet, by more than the sum is wrong."""
+        assert self._expected is not None
+        own, costs = self.settings, self._expected.costs
+        cheapest = space.complete({}, lambda c: c.options[int(costs[c.label].argmin())])
+        least = measure(own.quantity, cheapest)
+        if least <= (1 + self._expected.error) * self._target:
+            return
+        rng = derive(seed, "target")
+        drawn = [measure(own.quantity, space.sample(rng)) for _ in range(_SURVEYED)]
+        raise SpaceExhausted(
+            f"no architecture can meet the target {own.quantity} = {self._target:g}: the space has "
+            f"min {min(least, *drawn):.4g}, median {np.median(drawn):.4g}, max {max(drawn):.4g}; "
+            "raise the limit or strategy.target, or widen the space"
+        )
+
+    def _figures(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self._expected is not None:
+            found = {
+                "quantity": self.settings.quantity,
+                "expected": float(self._expected(self.known)),
+                "target": self._target,
+            }
+        return found if self._baseline is None else {**found, "reward": -self._baseline}
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -251,15 +296,10 @@ class Gates(Learner):
         drawn = []
         for _ in range(self.settings.paths_each):
             point = self.known.sample(rng)
-            space.select(point)
-            with torch.no_grad():
-                output = call_model(space.model, inputs)
-                loss = float(task.training_loss(output, targets, 0.0))
-            right = (output.argmax(1) == targets).double().mean() if task.classes else None
-            reward = math.exp(-loss) if right is None else float(right)
+            worth = reward(space, task, inputs, targets, point)
             if self._expected is not None:
-                reward *= (self._expected.of(point) / self._target) ** -self.settings.weight
-            drawn.append((dict(point), -reward))
+                worth *= (self._expected.of(point) / self._target) ** -self.settings.weight
+            drawn.append((dict(point), -worth))
         self._reinforce(drawn, 0.0)
 
     def _reinforce(

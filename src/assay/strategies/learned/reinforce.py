@@ -6,18 +6,19 @@ and published gains over random search are small at equal cost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from assay.architecture import Architecture
-from assay.contracts import History, Proposal, Trial
+from assay.contracts import History, Learning, Proposal, Trial
 from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.trace import Trace
 
 __all__ = ["Reinforce"]
 
@@ -81,13 +82,31 @@ class Reinforce:
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n draws from the controller as the history has trained it."""
+        controller = self._taught(history).controller
+        return [Proposal(controller.sample(rng)) for _ in range(n)]
+
+    def learned(self, history: History) -> Sequence[Learning]:
+        """Return what was known after some of the batches, and after the last; see `Strategy`."""
+        taught = self._taught(history)
+        return taught.trace.up_to(taught.known()) if taught.batch else []
+
+    @property
+    def advice(self) -> Mapping[str, str]:
+        """What to change at a symptom."""
+        sure = f"raise strategy.entropy ({self.entropy:g}) or lower strategy.lr ({self.lr:g})"
+        return {"collapsed": sure, "idle": sure}
+
+    def _taught(self, history: History) -> _Learned:
+        """Return what has learned from all whole batches of the history."""
         ended = history.ended()
         if self._learned is None or not self._learned.is_of(history):
             self._learned = _Learned(history.space, self)
         learned = self._learned
         while len(ended) - learned.done >= self.batch:
             learned.update(ended[learned.done : learned.done + self.batch])
-        return [Proposal(learned.controller.sample(rng)) for _ in range(n)]
+            if learned.trace.due(learned.done):
+                learned.trace.keep(learned.known())
+        return learned
 
 
 class _Learned:
@@ -97,24 +116,26 @@ class _Learned:
         own = settings
         self.controller = Controller(space, hidden=own.hidden, layers=own.layers, seed=own.seed)
         self.done = 0
+        self.batch: Sequence[Trial] = ()
+        self.trace = Trace()
         self._own = own
         self._space = space
-        self._last: Architecture | None = None
         self._optimizer = torch.optim.Adam(self.controller.parameters(), lr=own.lr)
         self._rewards: list[float] = []
         self._baseline: float | None = None
+        self._average: float | None = None  # of the scores themselves, for who watches
 
     def is_of(self, history: History) -> bool:
         """Whether it learned from the beginning of this history."""
         if history.space is not self._space or len(history) < self.done:
             return False
-        return self.done == 0 or history[self.done - 1].architecture == self._last
+        return self.done == 0 or history[self.done - 1].architecture == self.batch[-1].architecture
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Take the steps of one batch."""
         rewards = self._standard(trials)
         self.done += len(trials)
-        self._last = trials[-1].architecture
+        self.batch = trials
         if rewards is None:
             return
         mean = float(np.mean(rewards))
@@ -134,6 +155,24 @@ class _Learned:
             nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
             self._optimizer.step()
 
+    def known(self) -> Learning:
+        """Return what the controller knows: probabilities on the way to the last batch's trials."""
+        steps: dict[str, list[torch.Tensor]] = {label: [] for label in self._space.choices}
+        for trial in self.batch:
+            for label, p in self.controller.taken_in(trial.architecture).items():
+                steps[label].append(p)
+        mean = {label: torch.stack(ps).mean(0) for label, ps in steps.items() if ps}
+        nats = sum(
+            float(-(p * p.clamp_min(1e-300).log()).sum()) for ps in steps.values() for p in ps
+        )
+        most = sum(len(ps) * math.log(len(ps[0])) for ps in steps.values() if ps)
+        return Learning(
+            self.done,
+            {label: [round(x, 4) for x in p.tolist()] for label, p in mean.items()},
+            nats / most if most else 0.0,
+            reward=self._average,
+        )
+
     def _surrogate(
         self, logs: torch.Tensor, before: torch.Tensor, gains: torch.Tensor
     ) -> torch.Tensor:
@@ -148,6 +187,10 @@ class _Learned:
         """Return rewards in deviations of all so far; None where none was ever scored."""
         scored = [t.objectives[0] for t in trials if t.state == "scored"]
         self._rewards += scored
+        if scored:
+            mean = float(np.mean(scored))
+            before = mean if self._average is None else self._average
+            self._average = before + (1 - self._own.baseline) * (mean - before)
         if not self._rewards:
             return None
         location, scale = float(np.mean(self._rewards)), float(np.std(self._rewards)) or 1.0

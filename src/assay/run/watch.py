@@ -1,0 +1,89 @@
+"""What a strategy learns as the run goes on: shown live, kept in the study, warned of once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from assay.contracts import History, Learning
+from assay.report.units import amount, plain_name
+from assay.run.steps import Step, Steps
+from assay.strategies.learned.symptoms import idle_options, symptoms
+from assay.study.store import Study
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Follows a strategy that has `learned`; see `Strategy`.
+
+    What it keeps is a document that is written anew each time, so a kill leaves no moment twice.
+
+    Args:
+        strategy: Which learns.
+        history: Of the search.
+        study: Where "learning" is kept: unit, total, records, warnings.
+        steps: Tells warnings.
+    """
+
+    def __init__(self, strategy: Any, history: History, study: Study, steps: Steps) -> None:
+        self._strategy = strategy
+        self._history = history
+        self._study = study
+        self._steps = steps
+        self._idle = idle_options(history.space)
+
+    def look(self, step: Step) -> None:
+        """Put what is known now on the line of a step under way."""
+        trace = self._strategy.learned(self._history)
+        if trace:
+            step.message, step.data = _said(trace[-1]), _figures(trace[-1])
+
+    def keep(self, unit: str, total: int) -> None:
+        """Write what was learned so far to the study, and tell what is newly wrong with it.
+
+        Args:
+            unit: Of the steps of the learning: "step" or "trial".
+            total: How many there are to be.
+        """
+        trace = self._strategy.learned(self._history)
+        if not trace:
+            return
+        before: Mapping[str, str] = (self._study.get("learning") or {}).get("warnings", {})
+        # What is known now is kept for good at the end only; when this is asked is chance before.
+        settled = trace if trace[-1].step >= total else trace[:-1]
+        seen = symptoms(settled, total=total, idle=self._idle)
+        warnings = {**{sign: self._advised(sign, text) for sign, text in seen.items()}, **before}
+        records = [asdict(known) for known in trace]
+        document = {"unit": unit, "total": total, "records": records, "warnings": warnings}
+        self._study.put("learning", document)
+        for sign, text in warnings.items():
+            if sign not in before:
+                self._steps.note(text, symptom=sign)
+
+    def _advised(self, sign: str, text: str) -> str:
+        advice: str | None = getattr(self._strategy, "advice", {}).get(sign)
+        return text if advice is None else f"{text}; {advice}"
+
+
+def _said(now: Learning) -> str:
+    parts = []
+    if now.expected is not None:
+        parts.append(f"{plain_name(now.quantity)} {amount(now.quantity, now.expected)}")
+        if now.target is not None:
+            parts[0] += f" of {amount(now.quantity, now.target)}"
+    parts.append(f"entropy {100 * now.entropy:.0f} %")
+    if now.reward is not None:
+        parts.append(f"reward {now.reward:.3g}")
+    return ", ".join(parts)
+
+
+def _figures(now: Learning) -> dict[str, float]:
+    figures = {
+        "entropy": now.entropy,
+        f"expected_{now.quantity}": now.expected,
+        f"target_{now.quantity}": now.target,
+        "reward": now.reward,
+    }
+    return {name: value for name, value in figures.items() if value is not None}

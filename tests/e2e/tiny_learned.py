@@ -1,0 +1,64 @@
+"""A small search that learns: `python -m tests.e2e.tiny_learned STRATEGY OUT TABLE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.hardware.device import Device
+from assay.hardware.table import LatencyTable
+from assay.run import finalists, preparing
+from assay.run.face import search
+from assay.run.plan import Finalists
+from assay.run.result import Result
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from tests.e2e import tiny
+
+BUDGET = "steps=90,trials=20,epochs=1"
+
+
+class Operations(nn.Module):
+    """Choices of operations only, which is all that DARTS can weigh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.body = nn.Sequential(
+            OneOf(conv3=tiny.conv(8, 3), conv5=tiny.conv(8, 5), skip=nn.Identity()),
+            OneOf(conv3=tiny.conv(8, 3), skip=nn.Identity()),
+            OneOf(conv3=tiny.conv(8, 3), conv5=tiny.conv(8, 5), skip=nn.Identity()),
+            OneOf(pool=nn.AvgPool2d(3, 1, 1), conv3=tiny.conv(8, 3)),
+        )
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.stem(x)).mean((2, 3)))
+
+
+MODELS = {"proxyless": tiny.Net, "darts": Operations}
+SETTINGS = {"proxyless": {"batch": 32, "lr": 0.1}, "darts": {"batch": 32, "lr": 0.1}}
+
+
+def save_table(strategy: str, path: Path) -> None:
+    example = tiny.task().example(1)
+    LatencyTable.build(Space(MODELS[strategy]), Device(), example=example).save(path)
+
+
+def run(strategy: str, out: Path, table: Path, **changes: Any) -> Result:
+    given: dict[str, Any] = {
+        "strategy": strategy, "settings": {"strategy": SETTINGS[strategy]}, "budget": BUDGET,
+        "out": out, "seed": 3, "recipe": tiny.RECIPE, "table": table,
+        "finalists": Finalists(k=1, compare=False), **changes,
+    }  # fmt: skip
+    return search(Space(MODELS[strategy]), tiny.task(300), **given)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    preparing._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.0
+    run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), on_event=tiny.told)

@@ -1,0 +1,100 @@
+"""Each sign is seen where it is, once, and not where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from torch import nn
+
+from assay.contracts import Learning
+from assay.space.choices import OneOf
+from assay.space.sizes import Width
+from assay.space.space import Space
+from assay.strategies.learned.symptoms import idle_options, symptoms
+
+LABELS = tuple("abcd")
+IDLE = {label: frozenset({1}) for label in LABELS}
+
+
+def known(step: int, *, skip: float = 0.3, entropy: float = 0.5, **more) -> Learning:
+    return Learning(step, {label: [1 - skip, skip] for label in LABELS}, entropy, **more)
+
+
+def trace(change: Callable[[int], dict], total: int = 200, every: int = 10) -> list[Learning]:
+    return [known(step, **change(step)) for step in range(0, total + 1, every)]
+
+
+def found(change: Callable[[int], dict]) -> dict[str, str]:
+    return symptoms(trace(change), total=200, idle=IDLE)
+
+
+def test_a_learning_that_goes_well_shows_nothing():
+    assert symptoms([], total=200, idle=IDLE) == {}
+    assert found(lambda step: {}) == {}
+    well = {"quantity": "latency_ms", "target": 0.4}
+    assert found(lambda step: {**well, "expected": 0.9 - step / 1000}) == {}  # over, and falling
+    assert found(lambda step: {**well, "expected": 0.1 + step / 1000}) == {}  # growing, and under
+    assert found(lambda step: {**well, "expected": 0.5}) == {}
+
+
+@pytest.mark.parametrize(("step", "seen"), [(70, True), (90, True), (100, False), (190, False)])
+def test_entropy_that_is_gone_before_half_of_the_steps_is_a_collapse(step, seen):
+    signs = found(lambda now: {"entropy": 0.009 if now >= step else 0.4})
+    assert signs.keys() == ({"collapsed"} if seen else set())
+    if seen:
+        assert signs["collapsed"].startswith(f"at step {step} the entropy was down to 0.9 %")
+
+
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_idle_options_are_told_of_in_the_second_half_where_nearly_all_prefer_them(share):
+    def one(step: int) -> Learning:
+        p = {label: [0.2, 0.8] for label in LABELS}
+        return Learning(step, p if share == 1.0 else {**p, "a": [0.8, 0.2]}, 0.5)
+
+    signs = symptoms([one(s) for s in (0, 50, 100, 150)], total=200, idle=IDLE)
+    assert signs.keys() == ({"idle"} if share == 1.0 else set())
+    if signs:
+        assert "at step 100, 4 of 4 choices prefer an option without parameters" in signs["idle"]
+    assert symptoms([one(0), one(90)], total=200, idle=IDLE) == {}
+    few = {label: IDLE[label] for label in "ab"}
+    assert symptoms([one(150)], total=200, idle=few) == {}  # two may well be right
+
+
+def test_a_slight_preference_is_none():
+    assert found(lambda step: {"skip": 0.55}) == {}
+    assert found(lambda step: {"skip": 0.65}).keys() == {"idle"}
+
+
+def test_drifting_is_over_the_target_and_growing_over_eight_records():
+    def drifts(step: int) -> dict:
+        expected = 0.3 if step < 100 else 0.41 + (step - 100) / 1000
+        return {"quantity": "latency_ms", "target": 0.4, "expected": expected}
+
+    signs = found(drifts)
+    assert signs["drifting"] == (
+        "from step 100 to 170 the expected latency_ms grew from 0.41 to 0.48, and its target is 0.4"
+    )
+    short = symptoms(trace(drifts)[:17], total=200, idle=IDLE)
+    assert short == {}
+
+
+def test_what_stopped_it_is_told_as_it_is():
+    signs = found(lambda step: {"stopped": "enough" if step > 100 else ""})
+    assert signs == {"stopped": "enough"}
+
+
+def test_each_sign_is_told_as_it_was_when_it_first_showed():
+    records = trace(lambda step: {"entropy": 0.005 if 40 <= step < 60 else 0.5})
+    assert symptoms(records, total=200, idle=IDLE) == symptoms(records[:5], total=200, idle=IDLE)
+
+
+def test_idle_options_are_those_without_parameters_beside_others():
+    def model() -> nn.Module:
+        w = Width(4, 8, label="w")
+        mixed = OneOf(linear=nn.Linear(8, 8), skip=nn.Identity(), relu=nn.ReLU(), label="mixed")
+        weighty = OneOf(one=nn.Linear(8, 8), two=nn.Linear(8, 8), label="weighty")
+        light = OneOf(relu=nn.ReLU(), tanh=nn.Tanh(), label="light")
+        return nn.Sequential(nn.Linear(8, w), nn.Linear(w, 8), mixed, weighty, light)
+
+    assert idle_options(Space(model)) == {"mixed": frozenset({1, 2})}
