@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from assay.space.space import Space
 
 __all__ = ["call", "extreme"]
+
+_Count: TypeAlias = Callable[[Architecture], int]
 
 
 def extreme(space: Space, sign: int, example: Any) -> Architecture:
@@ -28,61 +31,64 @@ def extreme(space: Space, sign: int, example: Any) -> Architecture:
         sign: +1 or -1.
         example: Input `[N, ...]`; None counts every layer at one position.
     """
-    count = _at_one_position(space) if example is None else _on_example(space, example)
 
     def default(choice: Choice) -> Option:
         if choice.kind in ("OneOf", "Inputs"):
             return choice.options[0]
         return max(choice.options) if sign > 0 else min(choice.options)
 
-    best = space.complete({}, default)
-    most = sign * count(best)
-    improved = True
-    while improved:
-        improved = False
-        for label in list(space.choices):
-            for option in space.choices[label].options if label in best else ():
-                rival = space.complete({**best, label: option}, default)
-                value = sign * count(rival)
-                if value > most:
-                    best, most, improved = rival, value, True
+    with _at_one_position(space) if example is None else _on_example(space, example) as count:
+        best = space.complete({}, default)
+        most = sign * count(best)
+        improved = True
+        while improved:
+            improved = False
+            for label in list(space.choices):
+                for option in space.choices[label].options if label in best else ():
+                    rival = space.complete({**best, label: option}, default)
+                    value = most if rival == best else sign * count(rival)
+                    if value > most:
+                        best, most, improved = rival, value, True
     return best
 
 
-def _at_one_position(space: Space) -> Callable[[Architecture], int]:
+@contextmanager
+def _at_one_position(space: Space) -> Iterator[_Count]:
     """Count the weights of all convolutions and linear layers that an architecture keeps."""
 
     def count(architecture: Architecture) -> int:
         layers = [m for m in space.build(architecture).modules() if _multiplies(m)]
         return sum(getattr(m, "weight").numel() for m in layers)  # noqa: B009 - any layer's
 
-    return count
+    yield count
 
 
-def _on_example(space: Space, example: Any) -> Callable[[Architecture], int]:
+@contextmanager
+def _on_example(space: Space, example: Any) -> Iterator[_Count]:
+    """Count while the supernet runs; it is made ready once, for the hundreds of runs of a walk."""
+    total, mode = 0, space.model.training
+
+    def add(layer: Any, _args: Any, out: torch.Tensor) -> None:
+        nonlocal total
+        total += out.numel() * layer.weight[0].numel()
+
     def count(architecture: Architecture) -> int:
+        nonlocal total
         total = 0
-
-        def add(layer: Any, _args: Any, out: torch.Tensor) -> None:
-            nonlocal total
-            total += out.numel() * layer.weight[0].numel()
-
-        layers = [m for m in space.model.modules() if _multiplies(m)]
-        hooks = [m.register_forward_hook(add) for m in layers]
-        mode = space.model.training
-        try:
-            space.model.eval()
-            space.select(architecture)
-            with torch.no_grad():
-                call(space.model, example)
-        finally:
-            space.select(None)
-            space.model.train(mode)
-            for hook in hooks:
-                hook.remove()
+        space.select(architecture)
+        with torch.no_grad():
+            call(space.model, example)
         return total
 
-    return count
+    hooks = [m.register_forward_hook(add) for m in space.model.modules() if _multiplies(m)]
+    space.model.eval()
+    try:
+        yield count
+    finally:
+        space.select(None)
+        space.model.train(mode)
+        for hook in hooks:
+            hook.remove()
 
 
 def _multiplies(module: nn.Module) -> bool:
