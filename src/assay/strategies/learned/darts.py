@@ -153,16 +153,13 @@ class Weights(Learner[Alphas]):
         settings: What the user chose.
     """
 
+    settings: DARTS
+
     def __init__(self, settings: DARTS) -> None:
-        own = settings
-        super().__init__(Alphas, warmup=own.warmup, every=own.every, batch=own.batch)
-        self.settings = settings
+        super().__init__(settings, Alphas)
         self.stopped = ""
         self._steps = 1
         self._training = Stream()
-
-    def __repr__(self) -> str:
-        return f"Weights({self.settings!r})"
 
     def begin(self, ctx: Context, space: Space, steps: int) -> None:
         """See `Learner.begin`.
@@ -209,9 +206,9 @@ class Weights(Learner[Alphas]):
             if own.relax == "gumbel":
                 loss = self._drawn_loss(space, task, (inputs, targets), leaves, step)
             elif own.second_order:
-                number, seed = (step - self._first) // self._every, self._seed + 1
+                number, seed = (step - self._first) // own.every, self._seed + 1
                 train = self._training.at(
-                    number, task.train, self._batch, seed, supernet.device
+                    number, task.train, own.batch, seed, supernet.device
                 )  # fmt: skip
                 self._adam(self._second_order(space, task, train, (inputs, targets), leaves))
                 self._watch()

@@ -147,20 +147,14 @@ class Children(Learner[Controller]):
         settings: What the user chose.
     """
 
+    settings: ENAS
+
     def __init__(self, settings: ENAS) -> None:
-        own = settings
-        super().__init__(
-            self._controller,
-            warmup=own.warmup, every=own.every, batch=own.batch, moves=own.updates,
-        )  # fmt: skip
-        self.settings = settings
+        super().__init__(settings, self._controller, moves=settings.updates)
         self.measure: Measure | None = None
         self.limits: Mapping[Any, float] = {}
         self._baseline: float | None = None
         self._updates = 0
-
-    def __repr__(self) -> str:
-        return f"Children({self.settings!r})"
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator

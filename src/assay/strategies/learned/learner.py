@@ -22,7 +22,7 @@ from assay.train.splits import Stream
 from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
 
-__all__ = ["Distribution", "Learner", "reward"]
+__all__ = ["Distribution", "Learner", "Settings", "reward"]
 
 
 class Distribution(Protocol):
@@ -52,6 +52,20 @@ class Distribution(Protocol):
 Known = TypeVar("Known", bound=Distribution)
 
 
+class Settings(Protocol):
+    """What a strategy that learns as a supernet trains lets its user choose.
+
+    Attributes:
+        warmup: Share of the steps before the distribution is moved for the first time.
+        every: Weight steps from one turn of the distribution to the next.
+        batch: Validation samples of a move.
+    """
+
+    warmup: float
+    every: int
+    batch: int
+
+
 class Learner(ABC, Generic[Known]):
     """Paths that come from a distribution over architectures, which moves while they train.
 
@@ -60,26 +74,16 @@ class Learner(ABC, Generic[Known]):
     samples moves the distribution (`_move`).
 
     Args:
+        settings: What the user chose.
         fresh: Makes the distribution over a space that knows nothing yet.
-        warmup: Share of the steps before the distribution is moved for the first time.
-        every: Weight steps from one turn of the distribution to the next.
-        batch: Validation samples of a move.
         moves: At each turn, each on a batch of its own.
     """
 
     def __init__(
-        self,
-        fresh: Callable[[Space], Known],
-        *,
-        warmup: float,
-        every: int,
-        batch: int,
-        moves: int = 1,
+        self, settings: Settings, fresh: Callable[[Space], Known], *, moves: int = 1
     ) -> None:
+        self.settings = settings
         self._fresh = fresh
-        self._warmup = warmup
-        self._every = every
-        self._batch = batch
         self._moves = moves
         self._known: Known | None = None
         self._loaded: Mapping[str, Any] = {}
@@ -88,6 +92,9 @@ class Learner(ABC, Generic[Known]):
         self._first = 0
         self._trace = Trace()
         self._done = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings!r})"
 
     # --- what a supernet asks -----------------------------------------------------------------
 
@@ -100,7 +107,7 @@ class Learner(ABC, Generic[Known]):
             steps: Weight steps in all.
         """
         self._seed = ctx.seed
-        self._first = math.ceil(self._warmup * steps)
+        self._first = math.ceil(self.settings.warmup * steps)
         self._valid = Stream()
         self._known = self._fresh(space)
         self._trace, self._done = Trace(steps), 0
@@ -125,11 +132,12 @@ class Learner(ABC, Generic[Known]):
         if self._trace.due(step):
             self._trace.keep(self._known_at(step))
         self._done = step + 1
-        if step < self._first or (step - self._first) % self._every:
+        turn, early = divmod(step - self._first, self.settings.every)
+        if step < self._first or early:
             return
-        turn, batches, device = (step - self._first) // self._every, self._valid, supernet.device
+        batches, device, size = self._valid, supernet.device, self.settings.batch
         for number in range(turn * self._moves, (turn + 1) * self._moves):
-            inputs, targets = batches.at(number, task.valid, self._batch, self._seed, device)
+            inputs, targets = batches.at(number, task.valid, size, self._seed, device)
             self._move(supernet, task, inputs, targets, step)
         for name, value in self.known.state_dict().items():
             if not bool(torch.isfinite(value).all()):

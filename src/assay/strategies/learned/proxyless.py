@@ -141,17 +141,14 @@ class Gates(Learner[Alphas]):
         settings: What the user chose.
     """
 
+    settings: Proxyless
+
     def __init__(self, settings: Proxyless) -> None:
-        own = settings
-        super().__init__(Alphas, warmup=own.warmup, every=own.every, batch=own.batch)
-        self.settings = settings
+        super().__init__(settings, Alphas)
         self.measure: Measure | None = None
         self.target = 0.0
         self._fitted: tuple[Measure, Expected] | None = None
         self._baseline: float | None = None
-
-    def __repr__(self) -> str:
-        return f"Gates({self.settings!r})"
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator
