@@ -13,7 +13,7 @@ from assay.errors import InvalidSetting, NotFinite
 from assay.estimators import zero_cost
 from assay.estimators.zero_cost import ZeroCost
 from assay.executors.inline import Inline
-from assay.signals import measure
+from assay.signals import SIZES, measure
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing import tiny_context, tiny_task
@@ -75,6 +75,29 @@ def test_signals_are_those_of_fresh_networks_on_one_training_batch() -> None:
         network = ctx.space.fresh(ctx.space.canonical(proposal.architecture), seed)
         assert dict(e.metrics) == measure(network, ["snip"], batch=batch, task=ctx.task, seed=seed)
         assert e.cost.samples == 16
+
+
+def test_sizes_are_those_of_fresh_networks_and_draw_no_weights() -> None:
+    made: list[nn.Module] = []
+
+    def factory() -> nn.Module:
+        wide = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 4))
+        made.append(nn.Sequential(nn.Linear(6, 4), OneOf(a=nn.Tanh(), b=wide), nn.Linear(4, 3)))
+        return made[-1]
+
+    space, names = Space(factory), sorted(SIZES)
+    ctx = Context(space, tiny_task(), Recipe(), Inline(), "cpu", 0, History(space))
+    batch = next(ctx.task.train.train_batches(8, seed=ctx.seed))
+    want = [
+        measure(space.fresh(a, 1), names, batch=batch, task=ctx.task) for a in space.all()
+    ]  # fmt: skip
+    made.clear()
+    estimator = ZeroCost(tuple(names), reference=2, batch=8)
+    list(estimator.prepare(ctx, Budget()))
+    found = estimator.estimate(ctx, [Proposal(a) for a in space.all()])
+    assert [dict(e.metrics) for e in found] == want
+    assert len(want) == 2 and want[0] != want[1]
+    assert made == []
 
 
 def test_the_reference_sample_is_distinct_and_bounded_by_space_and_budget() -> None:

@@ -21,7 +21,7 @@ from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
 from assay.estimators.proxies import proxies
-from assay.signals import SIGNALS, attempt
+from assay.signals import SIGNALS, SIZES, attempt
 from assay.space.space import Space
 from assay.train.splits import map_tensors
 from assay.train.task import Batch, Task
@@ -185,9 +185,10 @@ class ZeroCost:
         jobs = []
         space, task = self._proxies(ctx)
         task = task.on(batch)  # a job is sent what it needs, not all the data
+        any_weights = SIZES.issuperset(self.signals)  # new ones are dear
         for point in points:
-            network = space.fresh(point, seed).to(ctx.device)
-            measuring = _Measuring(network, self.signals, batch, task, seed)
+            network = space.build(point) if any_weights else space.fresh(point, seed)
+            measuring = _Measuring(network.to(ctx.device), self.signals, batch, task, seed)
             jobs.append(ctx.executor.submit(measuring))
         try:
             for job in ctx.executor.gather(jobs):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from assay.signals.probe import Probe
     from assay.train.task import Task
 
-__all__ = ["SIGNALS", "attempt", "measure"]
+__all__ = ["SIGNALS", "SIZES", "attempt", "measure"]
 
 SIGNALS: Mapping[str, str] = {
     "params": "assay.signals.size:params",
@@ -36,6 +36,9 @@ SIGNALS: Mapping[str, str] = {
 }
 """Name -> "module:function". Higher is better, as each paper claims it; AZ-NAS's complexity is
 `macs`."""
+
+SIZES = frozenset({"params", "macs", "depth"})
+"""The signals that are the same whatever the weights."""
 
 
 def measure(
