@@ -60,6 +60,14 @@ def test_counts(text, budget):
     assert Budget.parse(budget) is budget
 
 
+@pytest.mark.parametrize("text", ["20min,trials=500", "trials=500, 1200", " 20 min,trials=500,"])
+def test_a_time_bounded_by_counts(text):
+    budget = Budget.parse(text)
+    assert budget == Budget(seconds=1200.0, trials=500)
+    assert not budget.in_counts
+    assert Budget.parse(str(budget)) == budget
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -72,6 +80,8 @@ def test_counts(text, budget):
         (math.inf, "budget inf must be positive"),
         (math.nan, "budget nan must be positive"),
         ("trails=5", "unknown count 'trails' in the budget; did you mean 'trials'?"),
+        ("5s,90s", "budget '5s,90s' has the times ['5s', '90s']; give one"),
+        ("5s,soon=1", "unknown count 'soon' in the budget"),
         ("steps=0", "budget count steps='0' must be a whole number of at least 1"),
         ("steps=1.5", "budget count steps='1.5' must be a whole number"),
         ("steps=", "budget count steps='' must be a whole number"),

@@ -48,10 +48,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much all six steps together may spend: seconds, or counts.
+    """How much all six steps together may spend: seconds, counts, or seconds and no more than such
+    counts.
 
     Attributes:
-        seconds: Wall clock of the whole run; None where counts are given.
+        seconds: Wall clock of the whole run; None where only counts are given.
         steps: Optimiser steps of the supernet (or of whatever the estimator prepares).
         trials: Architectures that are scored.
         epochs: Epochs of each finalist's training.
@@ -64,7 +65,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
-        """Read "90s", "20min", "1.5h", a number of seconds, or "steps=300,trials=50,epochs=4".
+        """Read "90s", "20min", a number of seconds, "steps=300,trials=50", or "20min,trials=500".
 
         Raises:
             InvalidSetting: it is neither, a count is unknown, or a value is not positive.
@@ -76,26 +77,34 @@ class Budget:
             return text
         if not isinstance(text, str):
             return cls(seconds=_positive(float(text), text))
-        if "=" in text:
-            return cls(**dict(_count(part) for part in text.split(",") if part.strip()))
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-        if match is None or (match[2] or "s") not in _UNITS:
-            raise InvalidSetting(
-                f"budget {text!r} is neither a time nor counts; "
-                'write "90s", "20min", "2h" or "steps=300,trials=50"'
-            )
-        return cls(seconds=_positive(float(match[1]) * _UNITS[match[2] or "s"], text))
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        counts = dict(_count(part) for part in parts if "=" in part)
+        times = [part for part in parts if "=" not in part]
+        if len(times) == 1 or not parts:
+            return cls(_seconds("".join(times), text), **counts)
+        if times:
+            raise InvalidSetting(f"budget {text!r} has the times {times}; give one")
+        return cls(**counts)
 
     @property
     def in_counts(self) -> bool:
-        """Whether the run is bounded by counts, and therefore repeats bit for bit."""
+        """Whether the run is bounded by counts alone, and therefore repeats bit for bit."""
         return self.seconds is None
 
     def __str__(self) -> str:
-        if self.seconds is not None:
-            return f"{self.seconds:g}s"
+        time = [] if self.seconds is None else [f"{self.seconds:g}s"]
         given = {name: getattr(self, name) for name in _COUNTS}
-        return ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        return ",".join(time + [f"{name}={value}" for name, value in given.items() if value])
+
+
+def _seconds(time: str, text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", time)
+    if match is None or (match[2] or "s") not in _UNITS:
+        raise InvalidSetting(
+            f"budget {text!r} is neither a time nor counts; "
+            'write "90s", "20min", "steps=300,trials=50" or "20min,trials=500"'
+        )
+    return _positive(float(match[1]) * _UNITS[match[2] or "s"], text)
 
 
 def _positive(value: float, text: object) -> float:

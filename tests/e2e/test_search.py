@@ -200,6 +200,16 @@ def test_a_budget_in_seconds_becomes_counts_that_are_kept(table: Path, tmp_path:
         assert {f["steps"] for f in finals} == {study.phase("finalists").counts["steps"]}
 
 
+def test_counts_bound_a_budget_in_seconds(table: Path, tmp_path: Path) -> None:
+    result = tiny.run(tmp_path / "bounded", table, budget="60s,steps=5,trials=3,epochs=1")
+    with Study.read(result.out) as study:
+        assert study.phase("train").counts["steps"] == study.phase("train").done == 5
+        assert study.phase("search").counts["trials"] == 3
+        assert sum(t.state == "scored" for t in study.trials()) == 3
+        epoch = tiny.task().steps_per_epoch(tiny.RECIPE.batch_size)
+        assert study.phase("finalists").counts["steps"] == epoch
+
+
 @pytest.mark.parametrize(
     ("estimator", "strategy"),
     [

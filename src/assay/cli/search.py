@@ -61,7 +61,7 @@ def search(
             reinforce, optuna:tpe, enas, darts or proxyless.
         limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
         objective: What is maximised, "-" in front to minimise; by default score and -latency_ms.
-        budget: For everything: "20min", or counts such as "steps=300,trials=50,epochs=4".
+        budget: For everything: "20min", counts such as "steps=300,trials=50,epochs=4", or both.
         out: Folder of the study; the same command on the same folder continues.
         seed: Names every random draw.
         train_on: auto, cpu or cuda.

@@ -258,6 +258,7 @@ class Auditing:
             part_s = (plan.budget.seconds - self.steps.spent_s()) / left
             part_s -= 0.0 if told is None else num * told(self.ctx)
             steps = int(part_s / step_s) if step_s > 0 else 0
+            steps = min(steps, plan.budget.steps or steps)
             if step_s > 0 and steps < 1:
                 raise InvalidSetting(
                     f"{max(0.0, part_s):.3g} s of {plan.budget} are left to {step.name}, where one "

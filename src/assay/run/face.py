@@ -68,8 +68,9 @@ def search(
             f(module) -> float.
         objectives: What is maximised; a leading "-" minimises. `result.front()` is of these; the
             finalists are the best by score.
-        budget: For all steps together: a time ("20min") or counts ("steps=300,trials=50,epochs=4").
-            With counts, a saved table and one thread count, the same seed gives the same bits.
+        budget: For all steps together: a time ("20min"), counts ("steps=300,trials=50,epochs=4"),
+            or a time and no more than such counts ("20min,trials=500"). With counts alone, a saved
+            table and one thread count, the same seed gives the same bits.
         out: Folder of the study; None for a new one under `runs/`.
         seed: Names every random draw.
         target: Where the network will run; by default ONNX Runtime, one thread, batch 1.

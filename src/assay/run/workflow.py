@@ -29,6 +29,7 @@ __all__ = ["Workflow"]
 _CHECKED_PATHS = 3
 _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
+_TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _FEWEST_TRIALS = 10
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _VALIDATED = 8
@@ -147,7 +148,7 @@ class Workflow:
         unit_s = plan.estimator.step_seconds(self.ctx)
         if unit_s == 0:
             return self.study.plan("train", {"steps": 0})
-        most = _MOST_PASSES * whole
+        most = min(_MOST_PASSES * whole, plan.budget.steps or _MOST_PASSES * whole)
         count = count_for("train", "training step", self.left_s(), unit_s, most=most)
         return self.study.plan("train", {"steps": count})
 
@@ -251,9 +252,10 @@ class Workflow:
 
     def _search_counts(self) -> dict[str, Any]:
         plan = self.plan
-        most = min(_MOST_TRIALS, plan.space.size)
+        most = min(plan.budget.trials or _MOST_TRIALS, plan.space.size)
         if plan.budget.in_counts:
-            return self.study.plan("search", {"trials": min(most, plan.budget.trials or 200)})
+            trials = plan.budget.trials or _TRIALS_UNTOLD
+            return self.study.plan("search", {"trials": min(most, trials)})
         unit_s = self._estimate_seconds()
         try:
             count = count_for("search", "score", self.left_s(), unit_s, most=most)
