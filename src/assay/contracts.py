@@ -299,9 +299,9 @@ class Paths(Protocol):
     """Says which path or mix each pass of a supernet step activates.
 
     One that learns, such as `assay.strategies.learned.learner.Learner`, also has
-    `begin(ctx, space, steps)`, called before the supernet trains; `learn(supernet, task, step)`,
-    before each of its steps; `hasten()`, for whoever times these; `state_dict` and
-    `load_state_dict`.
+    `begin(ctx, space, steps)`, called before the supernet trains; `divide(task)`, which returns the
+    task that weights train on and that `learn` is given; `learn(supernet, task, step)`, before each
+    step; `hasten()`, for whoever times these; `state_dict` and `load_state_dict`.
     """
 
     def passes(

@@ -216,6 +216,7 @@ def test_counts_bound_a_budget_in_seconds(table: Path, tmp_path: Path) -> None:
         ({"paths": "fair"}, "nsga2"),
         ({"paths": "sandwich", "norms": "batch"}, "random"),
         ({"score": "metric", "shared": "false"}, "evolution"),
+        ({"states": "1"}, "optuna:tpe"),
     ],
 )
 def test_ways_to_search(

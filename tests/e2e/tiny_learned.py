@@ -40,8 +40,15 @@ class Operations(nn.Module):
         return self.head(self.body(self.stem(x)).mean((2, 3)))
 
 
-MODELS = {"proxyless": tiny.Net, "darts": Operations}
-SETTINGS = {"proxyless": {"batch": 32, "lr": 0.1}, "darts": {"batch": 32, "lr": 0.1}}
+MODELS = {
+    "proxyless": tiny.Net, "darts": Operations, "enas": tiny.Net, "reinforce": tiny.Net,
+}  # fmt: skip
+SETTINGS = {
+    "proxyless": {"batch": 32, "lr": 0.1},
+    "darts": {"batch": 32, "lr": 0.1},
+    "enas": {"batch": 32, "lr": 0.02, "every": 4},
+    "reinforce": {"batch": 4, "lr": 0.02},
+}
 
 
 def save_table(strategy: str, path: Path) -> None:

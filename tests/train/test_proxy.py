@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from assay.cost import derive
 from assay.errors import InvalidSetting, TestSplitClosed
 from assay.train.augment import ShiftAndFlip
-from assay.train.proxy import proxy_task
+from assay.train.proxy import halved, proxy_task
 from assay.train.task import Task
 
 
@@ -68,7 +68,7 @@ def test_a_data_set_is_cut_by_number_and_a_loader_is_refused():
     data = TensorDataset(*features(20))
     mse = torch.nn.functional.mse_loss
     assert len(proxy_task(Task(data, data, loss=mse), data=0.3).train) == 6
-    with pytest.raises(InvalidSetting, match=r"data=0\.3 .* Loaded"):
+    with pytest.raises(InvalidSetting, match=r"share of 0\.3 .* Loaded"):
         proxy_task(Task(DataLoader(data, 4), data, loss=mse), data=0.3)
 
 
@@ -98,3 +98,33 @@ def test_an_augmentation_of_the_user_s_own_stays_and_may_be_left_out():
     assert proxy_task(task, resolution=0.5).augment is task.augment
     assert proxy_task(task, augment=False).augment is None
     assert proxy_task(task, augment=False).train is task.train
+
+
+@pytest.mark.parametrize("resolution", [1.0, 0.5])
+def test_halves_are_all_samples_once_and_of_each_class_alike(resolution):
+    task = proxy_task(images_task(123), resolution=resolution, augment=False)
+    halves = halved(task, seed=1)
+    train, valid = (next(s.batches(1000)) for s in (halves.train, halves.valid))
+    whole = next(task.train.batches(1000))
+    assert abs(len(train[1]) - len(valid[1])) <= 3
+
+    def listed(*batches):
+        return sorted((x.numpy().tobytes(), int(y)) for b in batches for x, y in zip(*b))
+
+    assert listed(train, valid) == listed(whole)
+    counts = [torch.bincount(y, minlength=3) for _, y in (train, valid)]
+    assert int((counts[0] - counts[1]).abs().max()) <= 1
+    assert not torch.equal(next(halved(task, seed=2).train.batches(1000))[0], train[0])
+    with pytest.raises(TestSplitClosed):
+        _ = halves.test
+
+
+def test_a_data_set_is_halved_by_number_and_what_cannot_be_is_refused():
+    data, mse = TensorDataset(*features(21)), torch.nn.functional.mse_loss
+    halves = halved(Task(data, data, loss=mse))
+    numbers = [int(x) for s in (halves.train, halves.valid) for x in next(s.batches(99))[0]]
+    assert (len(halves.train), sorted(numbers)) == (10, list(range(21)))
+    with pytest.raises(InvalidSetting, match=r"share of 0\.5 .* Loaded"):
+        halved(Task(DataLoader(data, 4), data, loss=mse))
+    with pytest.raises(InvalidSetting, match="has 2 samples, too few for two halves"):
+        halved(Task(TensorDataset(*features(2)), data, loss=mse))

@@ -100,6 +100,7 @@ class OneShot:
                 f"estimator.rate={self.rate} must be more than 0, and "
                 f"estimator.resolution={self.resolution} from 0 to 1"
             )
+        self._task: Task | None = None
         self._supernet: Supernet | None = None
         self._trainer: Trainer | None = None
         self._loaded: dict[str, Any] | None = None
@@ -150,7 +151,9 @@ class OneShot:
         recipe = ctx.recipe.with_(
             lr=self.rate * ctx.recipe.lr, schedule=self.schedule, ema=self.ema
         )
-        self._trainer = self._supernet.trainer(task, recipe, steps=steps)
+        self._task = task
+        divided = paths.divide(task) if hasattr(paths, "divide") else task
+        self._trainer = self._supernet.trainer(divided, recipe, steps=steps)
         self._kept = {}
         if self._loaded is not None:
             self._trainer.load_state_dict(under("trainer.", self._loaded))
@@ -159,12 +162,12 @@ class OneShot:
         return self._trainer
 
     def on(self, ctx: Context) -> tuple[Space, Task]:
-        """Return the space of the supernet, and the task that it is trained on."""
+        """Return the space of the supernet, and the task that its paths are judged on."""
         if self._trainer is None and self._loaded is not None:
             self._begin(ctx, max(1, int(self._loaded["trainer.step"])))
-        if self._supernet is None or self._trainer is None:
+        if self._supernet is None or self._task is None:
             return proxies(ctx, variant=self.variant, resolution=self.resolution)
-        return self._supernet.space, self._trainer.task
+        return self._supernet.space, self._task
 
     def network(self, ctx: Context, architecture: Architecture) -> nn.Module:
         """Return a path as a plain network with weights of its own, as they are at the end.

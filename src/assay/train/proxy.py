@@ -1,9 +1,9 @@
-"""A task made cheaper: less data, each class alike, at a lower resolution."""
+"""A task on other samples: less data, each class alike, at a lower resolution; or two halves."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,23 +15,25 @@ from assay.errors import InvalidSetting
 from assay.train.splits import Batch, InMemory, Split, Streamed, map_tensors
 from assay.train.task import Task
 
-__all__ = ["proxy_task"]
+__all__ = ["halved", "proxy_task"]
+
+_Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 
 class _Resized:
     """A split whose images are scaled, batch by batch, on the device that they are used on."""
 
     def __init__(self, split: Split, factor: float) -> None:
-        self._split = split
-        self._factor = factor
+        self.split = split
+        self.factor = factor
 
     def __len__(self) -> int:
-        return len(self._split)
+        return len(self.split)
 
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
     ) -> Iterator[Batch]:
-        for inputs, targets in self._split.train_batches(
+        for inputs, targets in self.split.train_batches(
             size, seed=seed, start=start, device=device
         ):
             yield map_tensors(inputs, self._resize), targets
@@ -39,14 +41,14 @@ class _Resized:
     def batches(
         self, size: int, *, device: str = "cpu", limit: int | None = None
     ) -> Iterator[Batch]:
-        for inputs, targets in self._split.batches(size, device=device, limit=limit):
+        for inputs, targets in self.split.batches(size, device=device, limit=limit):
             yield map_tensors(inputs, self._resize), targets
 
     def _resize(self, images: Tensor) -> Tensor:
         """Average over areas; tensors that are no images `[N, C, H, W]` stay."""
         if images.ndim != 4 or not images.is_floating_point():
             return images
-        size = [max(1, round(self._factor * side)) for side in images.shape[2:]]
+        size = [max(1, round(self.factor * side)) for side in images.shape[2:]]
         return F.interpolate(images, size=size, mode="area")
 
 
@@ -93,29 +95,57 @@ def proxy_task(
     )  # fmt: skip
 
 
+def halved(task: Task, *, seed: int = 0) -> Task:
+    """Return a task that trains on one half of the training samples and validates on the other.
+
+    Of classes in memory each is divided alike. The validation and test splits are left out.
+
+    Args:
+        task: The task proper.
+        seed: Names the halves.
+    Raises:
+        InvalidSetting: a DataLoader, or too few samples to divide.
+    """
+    kept = _chosen(task.train, 0.5, seed, task.classes)
+    left = np.setdiff1d(np.arange(len(task.train)), kept)
+    if not len(left):
+        raise InvalidSetting(f"the training split has {len(kept)} samples, too few for two halves")
+    return task.over(_taken(task.train, kept), _taken(task.train, left))
+
+
 def _fewer(split: Split, share: float, seed: int, *, classes: bool) -> Split:
+    return _taken(split, _chosen(split, share, seed, classes))
+
+
+def _taken(split: Split, numbers: _Numbers) -> Split:
+    """Return the samples of some numbers, in order."""
+    if isinstance(split, _Resized):
+        return _Resized(_taken(split.split, numbers), split.factor)
     if isinstance(split, InMemory):
-        kept = torch.from_numpy(_chosen(split, share, seed, classes))
+        kept = torch.from_numpy(numbers)
         inputs: Any = map_tensors(split.inputs, lambda t: t[kept])
         return InMemory(inputs, split.targets[kept], split.prepare)
-    if isinstance(split, Streamed):
-        count = max(2, round(share * len(split)))
-        order = derive(seed, "fewer samples").permutation(len(split))[:count]
-        return Streamed(torch.utils.data.Subset(split.dataset, sorted(int(i) for i in order)))
-    raise InvalidSetting(
-        f"data={share:g} needs samples that can be chosen by number, but the training split is a "
-        f"{type(split).__name__}; give the Task a Dataset or arrays, or leave data at 1"
-    )
+    assert isinstance(split, Streamed)
+    return Streamed(torch.utils.data.Subset(split.dataset, numbers.tolist()))
 
 
-def _chosen(
-    split: InMemory, share: float, seed: int, classes: bool
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the numbers of the samples kept, in order; of classes at least one of each."""
+def _chosen(split: Split, share: float, seed: int, classes: bool) -> _Numbers:
+    """Return the numbers of the samples kept, in order; of classes at least one of each.
+
+    Raises:
+        InvalidSetting: the samples of this split have no numbers.
+    """
+    if isinstance(split, _Resized):
+        return _chosen(split.split, share, seed, classes)
+    if not isinstance(split, InMemory | Streamed):
+        raise InvalidSetting(
+            f"a share of {share:g} needs samples that can be chosen by number, but the training "
+            f"split is a {type(split).__name__}; give the Task a Dataset or arrays"
+        )
     rng = derive(seed, "fewer samples")
-    groups = [np.arange(len(split))]
-    if classes and split.targets.ndim == 1:
+    groups, fewest = [np.arange(len(split))], 1 if isinstance(split, InMemory) else 2
+    if isinstance(split, InMemory) and classes and split.targets.ndim == 1:
         labels = split.targets.numpy()
         groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    kept = [rng.permutation(group)[: max(1, round(share * len(group)))] for group in groups]
+    kept = [rng.permutation(group)[: max(fewest, round(share * len(group)))] for group in groups]
     return np.sort(np.concatenate(kept))

@@ -222,10 +222,14 @@ class Task:
 
     def on(self, batch: Batch) -> Task:
         """Return the task on one batch in place of its splits, small enough to be sent anywhere."""
-        light = copy.copy(self)
-        light.train = light.valid = InMemory(*batch)
-        light._test = None
-        return light
+        split = InMemory(*batch)
+        return self.over(split, split)
+
+    def over(self, train: Split, valid: Split) -> Task:
+        """Return the task on other samples, without a test split."""
+        other = copy.copy(self)
+        other.train, other.valid, other._test = train, valid, None
+        return other
 
     def training_loss(self, output: Any, targets: Tensor, label_smoothing: float) -> Tensor:
         """Return the loss that training descends: the task's, smoothed if it is the default."""

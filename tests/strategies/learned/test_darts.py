@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 import assay
 from assay.contracts import History
@@ -17,6 +18,8 @@ from assay.estimators.one_shot import OneShot
 from assay.space.choices import Inputs
 from assay.space.space import Space
 from assay.strategies.learned.darts import DARTS
+from assay.train.proxy import halved
+from assay.train.task import Task
 from assay.weights.supernet import Supernet
 from assay.zoo.darts import darts
 from assay.zoo.darts_genotype import OPERATIONS, to_genotype
@@ -54,6 +57,26 @@ def learned(steps=200, model=of_operations, **settings):
     estimator = OneShot(paths=strategy.paths, rate=1.0, states=1)
     list(estimator.prepare(ctx, Budget(steps=steps)))
     return strategy, estimator, ctx
+
+
+def test_weights_and_alpha_see_a_half_each_and_scores_rest_on_the_validation_split():
+    _, estimator, ctx = learned(steps=4)
+    divided = estimator._trainer.task
+    halves = halved(ctx.task, seed=ctx.seed)
+    for mine, told in ((divided.train, halves.train), (divided.valid, halves.valid)):
+        assert torch.equal(mine.targets, told.targets)
+        assert torch.equal(mine.inputs, told.inputs)
+    valid, _ = estimator._data(ctx)
+    assert torch.equal(torch.cat([x for x, _ in valid]), next(ctx.task.valid.batches(999))[0])
+    assert DARTS(halves=False).paths.divide(ctx.task) is ctx.task
+
+
+def test_a_loader_cannot_be_halved_and_the_setting_that_leaves_it_is_named():
+    ctx = context(of_operations)
+    data = TensorDataset(*next(ctx.task.train.batches(50)))
+    loaded = Task(DataLoader(data, 10), ctx.task.valid)
+    with pytest.raises(InvalidSetting, match=r"is a Loaded; .* strategy\.halves=False"):
+        DARTS().paths.divide(loaded)
 
 
 def test_the_mix_is_the_sum_of_all_operations_by_their_weights():

@@ -26,6 +26,7 @@ from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
 from assay.strategies.learned.symptoms import idle_options
 from assay.train.files import under
+from assay.train.proxy import halved
 from assay.train.splits import Batch, Stream
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
@@ -39,9 +40,10 @@ class DARTS:
     """Trains a weighted sum of all operations, and proposes the strongest of each.
 
     A weight step runs every operation of every choice, weighed by w_o = softmax(alpha)_o, or by
-    independent sigmoids (FairDARTS), or one drawn by the Gumbel trick (GDAS). An architecture step
-    moves alpha by Adam along the gradient of the loss on a validation batch: of first order with
-    the weights as they are, or of second order through one step of theirs on a training batch,
+    independent sigmoids (FairDARTS), or one drawn by the Gumbel trick (GDAS), on one half of the
+    training samples. An architecture step moves alpha by Adam along the gradient of the loss on a
+    batch of the other half, L_val: of first order with the weights as they are, or of second order
+    through one step of theirs on a batch of the first half,
 
         d/dalpha L_val(w', alpha) - xi (d/dalpha L_train(w+, alpha) - d/dalpha L_train(w-, alpha))
         / 2 eps,
@@ -69,7 +71,10 @@ class DARTS:
             without parameters; 0 for never.
         warmup: Share of the steps before alpha is moved.
         every: Weight steps for each architecture step.
-        batch: Validation samples of an architecture step.
+        batch: Samples of an architecture step.
+        halves: Whether weights and alpha have a half of the training samples each, as published;
+            otherwise weights have all, and alpha learns on the validation split that scores rest
+            on.
     Raises:
         InvalidSetting: a word that is not known, or a number out of range.
     """
@@ -85,6 +90,7 @@ class DARTS:
     warmup: float = 0.1
     every: int = 1
     batch: int = 64
+    halves: bool = True
 
     def __post_init__(self) -> None:
         if self.relax not in ("softmax", "sigmoid", "gumbel"):
@@ -171,6 +177,19 @@ class Weights(Learner[Alphas]):
         self._steps, self.stopped, self._training = steps, "", Stream()
         self._lr = ctx.recipe.lr
         super().begin(ctx, space, steps)
+
+    def divide(self, task: Task) -> Task:
+        """Return the task on two halves of its training samples, if that is set.
+
+        Raises:
+            InvalidSetting: a DataLoader, which cannot be halved.
+        """
+        if not self.settings.halves:
+            return task
+        try:
+            return halved(task, seed=self._seed)
+        except InvalidSetting as error:
+            raise InvalidSetting(f"{error}, or set strategy.halves=False") from error
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator

@@ -115,6 +115,13 @@ class Learner(ABC, Generic[Known]):
         if self._loaded:
             self.load_state_dict(self._loaded)
 
+    def divide(self, task: Task) -> Task:
+        """Return the task whose training split the weights see, and its validation split `learn`.
+
+        By default it is the task as it is.
+        """
+        return task
+
     def hasten(self) -> None:
         """Leave the warm-up out: for whoever times the steps."""
         self._first = 0
