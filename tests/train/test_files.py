@@ -57,6 +57,18 @@ def test_views_shared_tensors_and_any_memory_format_are_taken(tmp_path):
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
+def test_what_is_tied_is_written_once_and_is_tied_again(tmp_path):
+    weight = torch.arange(4000.0)
+    state = {"b": weight, "a": weight.detach(), "view": weight.view(40, 100), "none": weight[:0]}
+    save_tensors(tmp_path / "tied", state)
+    save_tensors(tmp_path / "one", {"a": weight, "view": weight.view(40, 100)})
+    assert (tmp_path / "tied").stat().st_size < (tmp_path / "one").stat().st_size + 500
+    loaded = load_tensors(tmp_path / "tied")
+    assert set(loaded) == set(state)
+    assert loaded["a"] is loaded["b"]
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
 def test_the_file_is_whole_or_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "s.safetensors"
     save_tensors(path, {"step": 1})

@@ -7,6 +7,7 @@ arXiv:2001.10422). Compare it with counting MACs before you trust it.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,8 +125,7 @@ class OneShot:
                 yield replace(cost, macs=round(3 * self._path_macs(ctx) * cost.samples))
             if stop not in self._kept:
                 with trainer.averaged() as module:
-                    state = module.state_dict()
-                    self._kept[stop] = {name: v.detach().clone() for name, v in state.items()}
+                    self._kept[stop] = copy.deepcopy(module.state_dict())  # what is tied stays so
         trainer.finish()
 
     def _stops(self, steps: int) -> list[int]:

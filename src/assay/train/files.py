@@ -18,10 +18,13 @@ from assay.errors import InvalidStudy
 __all__ = ["load_tensors", "save_tensors", "under"]
 
 _KEY = "assay"
+_SAME = "same"  # names of tensors that are others' too, as of tied weights: name -> the first name
 
 
 def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and JSON values to one file: under a temporary name, flushed, then renamed.
+
+    A tensor of several names, as a tied weight is, is written once.
 
     Args:
         path: The file; its folder is made if there is none.
@@ -31,21 +34,36 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     """
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     values = json.dumps({k: v for k, v in state.items() if k not in tensors})
-    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    same = _same(tensors)
+    # Copies: safetensors refuses tensors that share memory, as views of one do.
     whole = {
         k: v.detach().to("cpu", memory_format=torch.contiguous_format, copy=True)
         for k, v in tensors.items()
+        if k not in same
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
-        save_file(whole, temporary, metadata={_KEY: values})
+        save_file(whole, temporary, metadata={_KEY: values, _SAME: json.dumps(same)})
         _flush(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     _flush(path.parent)  # or the new name may be lost with the power
+
+
+def _same(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the names of tensors that are the same memory, seen alike, as one named before."""
+    first: dict[object, str] = {}
+    same: dict[str, str] = {}
+    for name, t in tensors.items():
+        if t.numel():
+            memory = t.untyped_storage().data_ptr(), t.storage_offset(), t.dtype, t.device
+            known = first.setdefault((*memory, t.shape, t.stride()), name)
+            if known != name:
+                same[name] = known
+    return same
 
 
 def _flush(path: Path) -> None:
@@ -70,7 +88,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise InvalidStudy(
             f"{path} cannot be read as saved weights ({error}); start again in another folder"
         ) from error
-    return {**state, **json.loads(metadata.get(_KEY, "{}"))}
+    same = json.loads(metadata.get(_SAME, "{}"))
+    aliases = {name: state[known] for name, known in same.items()}
+    return {**state, **aliases, **json.loads(metadata.get(_KEY, "{}"))}
 
 
 def under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
