@@ -94,6 +94,7 @@ class OpenLayer:
         self._largest = {root: int(root) for root in self.roots}
         self._check_groups()
         self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._bounds: dict[tuple[int, ...], dict[str, Box | None]] = {}
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
         layer = self.layer
@@ -139,13 +140,29 @@ class OpenLayer:
             for name, dims in self._dims.items()
         }
 
+    def bounds(self, values: Values) -> Mapping[str, Box | None]:
+        """Return the smallest box of each parameter that holds what is kept; None for all of it."""
+        key = self._key(values)
+        known = self._bounds.get(key)
+        if known is None:
+            regions = self.regions(values)
+            known = self._bounds[key] = {
+                name: _bounding(regions[name], parameter.shape)
+                for name, parameter in self.layer._parameters.items()
+                if parameter is not None
+            }
+        return known
+
+    def _key(self, values: Values) -> tuple[int, ...]:
+        return tuple([values[root] for root in self.roots])
+
     def shadow(self, values: Values) -> None:
         """Let the layer's own forward see its tensors and sizes at these values.
 
         The views stand in the instance's dict, in front of the parameters, which stay as they
         are; `unshadow` takes them away.
         """
-        key = tuple([values[root] for root in self.roots])
+        key = self._key(values)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(values)
@@ -184,6 +201,11 @@ class OpenLayer:
         for name in self._dims:
             here.pop(name, None)
         here.update(self.attributes)
+
+
+def _bounding(pieces: tuple[Pieces, ...], shape: torch.Size) -> Box | None:
+    box = tuple(slice(runs[0].start, runs[-1].stop) for runs in pieces)
+    return None if all(b.stop - b.start == n for b, n in zip(box, shape)) else box
 
 
 def _narrow(tensor: Tensor, cuts: list[tuple[int, int, int]]) -> Tensor:

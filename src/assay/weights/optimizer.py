@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from assay.space.sizes import OpenSize, Pieces
+from assay.space.sizes import OpenSize
 from assay.space.slicing import Box, OpenLayer
 from assay.train.recipe import Recipe
 
 __all__ = ["PathOptimizer"]
-
-_Bounds = dict[str, Box]
 
 
 class PathOptimizer:
@@ -40,19 +38,16 @@ class PathOptimizer:
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._params = dict(model.named_parameters())
         self._recipe = recipe
-        self._boxes: dict[int, Box] = {}
+        self._boxes: dict[int, Box | None] = {}  # None is all of it
         self._state: dict[str, dict[str, Tensor]] = {}
 
     def activate(self, layers: Iterable[OpenLayer], values: Mapping[OpenSize, int]) -> None:
         """Add the parts that a path of this step runs; call once for each path."""
         for layer in layers:
-            for name, pieces in layer.regions(values).items():
-                param = layer.layer._parameters.get(name)
-                if param is None:
-                    continue
-                box = _bounding(pieces)
-                known = self._boxes.get(id(param))
-                self._boxes[id(param)] = box if known is None else _around(known, box)
+            params = layer.layer._parameters
+            for name, box in layer.bounds(values).items():
+                key = id(params[name])
+                self._boxes[key] = _around(self._boxes[key], box) if key in self._boxes else box
 
     def zero_grad(self) -> None:
         """Drop all gradients and forget the step's paths."""
@@ -126,9 +121,7 @@ def _part(tensor: Tensor, box: Box | None) -> Tensor:
     return tensor if box is None else tensor[box]
 
 
-def _bounding(pieces: tuple[Pieces, ...]) -> Box:
-    return tuple(slice(runs[0].start, runs[-1].stop) for runs in pieces)
-
-
-def _around(one: Box, other: Box) -> Box:
+def _around(one: Box | None, other: Box | None) -> Box | None:
+    if one is None or other is None:
+        return None
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other))
