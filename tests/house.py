@@ -17,7 +17,7 @@ FLOORS: list[tuple[str, ...]] = [
     # From the ground up. What stands on one line does not import each other. The first three
     # lines are the ground floor of the house: errors lie under what raises them.
     ("errors",),
-    ("cost", "pareto"),
+    ("cost", "pareto", "options"),
     ("train",),
     ("architecture",),
     ("space",),

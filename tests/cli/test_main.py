@@ -5,18 +5,23 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from cyclopts import App
 from PIL import Image
 
 from assay.cli import listing
+from assay.cli.asked import command_line, stored
 from assay.cli.main import COMMANDS, main
 from assay.cli.search import resume, search
+from assay.errors import InvalidStudy
 from assay.study.store import Study
 from assay.train.ready import READY
 from assay.zoo import SPACES
@@ -38,6 +43,11 @@ class Net(nn.Module):
 class Plain(nn.Linear):
     def __init__(self):
         super().__init__(3, 3)
+
+def sized(width):
+    return Net()
+
+NUMBER = 3
 """
 TINY = ["--budget", "steps=2,trials=3,epochs=1", "--set", "finalists.compare=false"]
 
@@ -92,6 +102,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--model", "mynat:Net"], "cannot be imported"),
         (["search", "--model", "mynet:Nett"], "did you mean 'Net'"),
         (["search", "--model", "mynet:Plain"], "no choice"),
+        (["search", "--model", "mynet:sized"], "needs no arguments"),
+        (["search", "--model", "mynet:NUMBER"], "needs no arguments"),
+        (["search", "--data", ".", "--set", "task.sise=9"], "did you mean 'size'"),
+        (["search", "--objective", "-latencyms"], "did you mean 'latency_ms'"),
+        (["search", "--workers", "-1"], "at least 0"),
         (["search", "--bugdet", "1s"], "--bugdet"),
         (["resume", "nowhere"], "holds no study"),
         (["report", "nowhere"], "holds no study"),
@@ -200,13 +215,79 @@ def test_an_interruption_says_how_to_continue(
     assert "--out runs/x" in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"strategy": "subprocess:Popen", "set_": ["strategy.args=touch hacked"]}, "strategy"),
+        ({"estimator": "subprocess:Popen", "set_": ["estimator.args=touch hacked"]}, "estimator"),
+    ],
+)
+def test_resume_imports_nothing_that_a_study_names(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: dict[str, Any], named: str
+) -> None:
+    given = {"estimator": "one-shot", "strategy": "random", "seed": 0, "train_on": "cpu"}
+    asked = {**given, "budget": "steps=1", **arguments}
+    settings = {"origin": {"arguments": asked}}
+    with Study.open(here / "crafted", identity={"a": 1}, settings=settings):
+        pass
+    assert run("resume", "crafted") == 2
+    said = capsys.readouterr().err
+    assert "is never imported" in said
+    assert f"--{named} subprocess:Popen" in said
+    assert not (here / "hacked").exists()
+
+
+def test_an_audit_s_rows_are_not_imported_either(here: Path) -> None:
+    for asked in ({"estimators": "scratch,os:system"}, {"set_": ["os:system.command=true"]}):
+        with Study.open(here / "a", identity={"kind": "audit"}) as study:
+            study.put("asked", {"arguments": asked})
+        with pytest.raises(InvalidStudy, match="never imported"):
+            stored(here / "a")
+    with Study.open(here / "b", identity={"kind": "audit"}) as study:
+        study.put("asked", {"arguments": {"estimators": "scratch", "set_": ["a.b=c:d"]}})
+    assert stored(here / "b")[0] == "audit"
+
+
+def test_what_is_refused_at_first_can_be_mended_in_the_same_folder(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["search", *TINY, "--set", "space.kernels=3", "--set", "space.expansions=2,3"]
+    small += ["--out", "again", "--quiet", "--objective", "score", "--objective", "-macs"]
+    assert run(*small, "--limit", "latency_ms=1e-9") == 2
+    assert "raise the limit" in capsys.readouterr().err
+    assert not (here / "again").exists()
+    assert run(*small, "--limit", "latency_ms=50") == 0
+    assert "limits       latency_ms <= 50" in capsys.readouterr().out
+
+
+def test_the_command_to_type_again_is_read_as_it_was_meant(here: Path) -> None:
+    given = {"objective": ["score", "-latency_ms"], "limit": ["macs=1e6"], "seed": 3}
+    words = shlex.split(command_line("search", given))
+    app = App()
+    app.command(search, name="search")
+    _, bound, _ = app.parse_args(words[1:])
+    assert bound.arguments["objective"] == given["objective"]
+    assert bound.arguments["seed"] == 3
+
+
+def test_a_folder_that_cannot_be_written_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "runs/x/report.html")
+
+    monkeypatch.setattr("assay.cli.audited.is_audit", denied)
+    assert run("report", "runs/x") == 2
+    assert "Permission denied: 'runs/x/report.html'" in capsys.readouterr().err
+
+
 def test_the_flags_are_frozen() -> None:
     assert list(COMMANDS) == [
         "search", "audit", "resume", "report", "show", "spaces", "tasks", "doctor",
     ]  # fmt: skip
     assert list(inspect.signature(search).parameters) == [
         "task", "space", "model", "data", "size", "estimator", "strategy", "limit", "objective",
-        "budget", "out", "seed", "train_on", "table", "set_", "json", "quiet",
+        "budget", "out", "seed", "train_on", "workers", "table", "set_", "json", "quiet",
     ]  # fmt: skip
     assert list(inspect.signature(resume).parameters) == ["out", "json", "quiet"]
 

@@ -67,7 +67,7 @@ def test_another_search_is_refused_with_the_difference(change, said, tmp_path):
     with pytest.raises(InvalidStudy) as caught:
         Study.open(out, identity={**IDENTITY, **change})
     assert said in str(caught.value)
-    assert str(caught.value).endswith("give another out=, or the same settings to continue")
+    assert str(caught.value).endswith("give another folder, or the same settings to continue")
     assert "\n" not in str(caught.value)
     assert names(out) == before
     began(out)  # it was given back, too
@@ -257,7 +257,7 @@ def read_only():
 def test_a_read_only_study_can_be_read_and_no_more(read_only):
     assert as_nobody(read_only, "read") == "read 1 0"
     assert as_nobody(read_only, "open") == (
-        f"InvalidSetting {read_only} cannot be written; change its permissions or give another out="
+        f"InvalidSetting {read_only} cannot be written; change its permissions or give another folder"
     )
     assert as_nobody(read_only / "new", "open").startswith(
         f"InvalidSetting {read_only}/new cannot be made (Permission denied)"

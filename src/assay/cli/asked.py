@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import shlex
 import sys
@@ -16,6 +17,7 @@ __all__ = [
     "command_line",
     "default_out",
     "display",
+    "executor_asked",
     "origin",
     "plain",
     "read_settings",
@@ -78,10 +80,9 @@ def task_asked(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     from assay.train.task import Task
 
     if "data" in arguments:
-        checked = checked_options(Task.from_folder, options)
-        return Task.from_folder(
-            arguments["data"], size=arguments["size"], seed=arguments["seed"], **checked
-        )
+        # What has an option of its own on the command line may be set either way.
+        given = {"size": arguments["size"], "seed": arguments["seed"], **options}
+        return Task.from_folder(arguments["data"], **checked_options(Task.from_folder, given))
     return load_task(arguments.get("task") or "digits", **options)
 
 
@@ -91,8 +92,34 @@ def space_asked(arguments: Mapping[str, Any], task: Any, options: Mapping[str, A
     from assay.zoo import load_space
 
     if "model" in arguments:
-        return Space(_imported(arguments["model"]))
+        return Space(_made_alone(arguments["model"]))
     return load_space(arguments.get("space") or "mobile", task, **options)
+
+
+def _made_alone(name: str) -> Any:
+    """Return a module, or what makes one without being told anything."""
+    from torch import nn
+
+    found = _imported(name)
+    if isinstance(found, nn.Module):
+        return found
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise InvalidSetting(
+            f"--model {name!r} makes no module by itself ({error}); name a class or function that "
+            "needs no arguments"
+        ) from error
+    return found
+
+
+def executor_asked(workers: int) -> Any:
+    """Return where trainings run: in this process, or in so many others, 0 for one a core."""
+    if workers == 1:
+        return "inline"
+    from assay.run import names
+
+    return names.resolve("executor", names.EXECUTORS, "processes", {"workers": workers})
 
 
 def _imported(name: str) -> Any:
@@ -157,7 +184,22 @@ def stored(out: Path) -> tuple[str, dict[str, Any]]:
             f"{out} is of a model or data of your own, of which the study keeps the name only; "
             f"to continue, type: {command_line(command, arguments)}"
         )
+    from assay.run import names
+
+    if any(":" in name and not names.is_variant(name) for name in _named(arguments)):
+        raise InvalidStudy(
+            f"{out} names a class of your own, and what is in a study is never imported; to "
+            f"continue, type: {command_line(command, arguments)}"
+        )
     return command, arguments
+
+
+def _named(arguments: Mapping[str, Any]) -> list[str]:
+    """Return what a command's arguments name that could be imported."""
+    kinds = [str(arguments.get(kind, "")) for kind in ("estimator", "strategy")]
+    rows = str(arguments.get("estimators", "")).split(",")
+    sections = [text.partition("=")[0] for text in arguments.get("set_") or []]
+    return [*kinds, *rows, *sections]
 
 
 def display(*, json: bool, quiet: bool, steps: Mapping[str, str] | None = None) -> Any:

@@ -13,6 +13,7 @@ from assay.cli.asked import (
     command_line,
     default_out,
     display,
+    executor_asked,
     origin,
     plain,
     read_settings,
@@ -106,10 +107,6 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
     known = (*names.ESTIMATORS, *_SECTIONS)
     settings = read_settings(arguments.get("set_") or [], known)
     recipe = names.changed("recipe", Recipe(), settings.pop("recipe", {}))
-    executor = "inline"
-    if arguments["workers"] != 1:
-        given = {"workers": arguments["workers"]}
-        executor = names.resolve("executor", names.EXECUTORS, "processes", given)
     task, space, truths = _asked(arguments, settings.pop("task", {}), settings.pop("space", {}))
     if "proxy_task" in arguments:
         from assay.train.ready import load_task
@@ -121,7 +118,8 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
                 space, task, estimators=estimators, num=arguments["num"],
                 seeds=arguments["seeds"], budget=arguments["budget"], out=arguments["out"],
                 seed=arguments["seed"], recipe=recipe, truths=truths,
-                train_on=arguments["train_on"], executor=executor, settings=settings,
+                train_on=arguments["train_on"], executor=executor_asked(arguments["workers"]),
+                settings=settings,
                 on_event=listener, origin=origin(arguments),
             )  # fmt: skip
         except KeyboardInterrupt:

@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a folder that cannot be read or written, a full disk
+        print(f"assay: {_one_line(error)}; mend it, or give another folder", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"\nassay: stopped. {stop or ''}".rstrip(), file=sys.stderr)
         sys.exit(130)

@@ -13,6 +13,7 @@ from assay.cli.asked import (
     command_line,
     default_out,
     display,
+    executor_asked,
     origin,
     plain,
     read_settings,
@@ -25,7 +26,7 @@ from assay.errors import InvalidSetting
 
 __all__ = ["resume", "search"]
 
-_SECTIONS = ("estimator", "strategy", "recipe", "finalists", "target", "space", "task", "executor")
+_SECTIONS = ("estimator", "strategy", "recipe", "finalists", "target", "space", "task")
 
 
 def search(
@@ -38,11 +39,14 @@ def search(
     estimator: str = "one-shot",
     strategy: str = "evolution",
     limit: Annotated[list[str] | None, Parameter(negative="")] = None,
-    objective: Annotated[list[str] | None, Parameter(negative="")] = None,
-    budget: str = "110s",
+    objective: Annotated[
+        list[str] | None, Parameter(negative="", allow_leading_hyphen=True)
+    ] = None,
+    budget: str | None = None,
     out: Path | None = None,
     seed: int = 0,
     train_on: str = "auto",
+    workers: int = 1,
     table: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -61,10 +65,12 @@ def search(
             reinforce, optuna:tpe, enas, darts or proxyless.
         limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
         objective: What is maximised, "-" in front to minimise; by default score and -latency_ms.
-        budget: For everything: "20min", counts such as "steps=300,trials=50,epochs=4", or both.
+        budget: For everything: "20min", counts such as "steps=300,trials=50,epochs=4", or both;
+            by default 10min, and 110s for the search that names nothing.
         out: Folder of the study; the same command on the same folder continues.
         seed: Names every random draw.
         train_on: auto, cpu or cuda.
+        workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
         table: A saved latency table in place of measuring one.
         set_: SECTION.OPTION=VALUE, such as estimator.paths=fair. Repeat for several.
         json: Print machine-readable lines.
@@ -74,8 +80,10 @@ def search(
     """
     arguments = plain(locals())
     # A search that names nothing is the demonstration: half of the space is too slow for it.
-    if limit is None and task is None and data is None and model is None and space is None:
+    demonstrates = all(given is None for given in (limit, task, data, model, space))
+    if demonstrates:
         arguments["limit"] = ["latency_ms=median"]
+    arguments.setdefault("budget", "110s" if demonstrates else "10min")
     arguments["out"] = str(out) if out is not None else default_out(arguments)
     _run(arguments, display(json=json, quiet=quiet, steps=STEPS))
 
@@ -121,7 +129,8 @@ def _run(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) -> No
                 objectives=tuple(arguments.get("objective") or ("score", "-latency_ms")),
                 budget=arguments["budget"], out=arguments["out"], seed=arguments["seed"],
                 train_on=arguments["train_on"], table=arguments.get("table"),
-                settings=settings, on_event=listener, origin=origin(arguments),
+                executor=executor_asked(arguments.get("workers", 1)), settings=settings,
+                on_event=listener, origin=origin(arguments),
             )  # fmt: skip
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Continue with: {command_line('search', arguments)}") from None

@@ -12,7 +12,7 @@ import torch
 
 from assay.contracts import Estimator, Executor, Strategy
 from assay.cost import Budget
-from assay.errors import InvalidSetting, nearest
+from assay.errors import AssayError, InvalidSetting, nearest
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.run import names
@@ -120,7 +120,11 @@ def search(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
         study.begin_session(versions())
-        history = _run(plan, study, on_event)
+        try:
+            history = _run(plan, study, on_event)
+        except AssayError:
+            study.withdraw()  # what is refused at its beginning leaves the folder as it was
+            raise
         study.end_session()
     return Result(plan.out, space, history, plan)
 

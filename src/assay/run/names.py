@@ -8,11 +8,18 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
 from assay.errors import InvalidSetting, nearest
+from assay.options import read_option
 
-__all__ = ["ESTIMATORS", "EXECUTORS", "STRATEGIES", "changed", "describe", "resolve"]
+__all__ = [
+    "ESTIMATORS",
+    "EXECUTORS",
+    "STRATEGIES",
+    "changed",
+    "describe",
+    "is_variant",
+    "resolve",
+]
 
 STRATEGIES = {
     "random": "assay.strategies.random:Random",
@@ -69,8 +76,8 @@ def resolve(
                 f"settings {sorted(settings)} go with a {kind} given by name, not with {given!r}"
             )
         return given
-    name, _, variant = given.partition(":")
-    if variant and name in known and name in _VARIANTS:
+    name = given.partition(":")[0]
+    if name in known and is_variant(given):
         given, settings = name, _with_variant(kind, given, _VARIANTS[name], dict(settings or {}))
     if given not in known and ":" not in given:
         raise InvalidSetting(f"unknown {kind} {given!r}; {nearest(given, known)}")
@@ -80,6 +87,12 @@ def resolve(
     except (ImportError, AttributeError) as error:
         raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
     return _construct(kind, cls, dict(settings or {}))
+
+
+def is_variant(name: str) -> bool:
+    """Whether it is a short name with a variant, such as "optuna:tpe"."""
+    known, _, variant = name.partition(":")
+    return bool(variant) and known in _VARIANTS
 
 
 def _with_variant(kind: str, given: str, field: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -132,15 +145,5 @@ def _construct(kind: str, cls: Any, settings: dict[str, Any]) -> Any:
         return cls(**settings)
     _refuse_unknown(kind, settings, [f.name for f in dataclasses.fields(cls) if f.init])
     hints = typing.get_type_hints(cls)
-    read = {name: _read(f"{kind}.{name}", hints[name], v) for name, v in settings.items()}
+    read = {name: read_option(f"{kind}.{name}", hints[name], v) for name, v in settings.items()}
     return cls(**read)  # type: ignore[operator]
-
-
-def _read(where: str, hint: Any, value: Any) -> Any:
-    """Read a value as a field's type: "3" as an int, "true" as a bool."""
-    adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidSetting(f"{where}={value!r}: {first['msg']}") from None

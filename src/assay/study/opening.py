@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = [
     "check_folder",
     "connect",
     "connect_to_read",
+    "discard",
     "lock",
     "place",
     "read_meta",
@@ -43,9 +45,11 @@ def place(out: Path | None, url: str | None) -> str:
 # --- the folder ---------------------------------------------------------------------------------
 
 
-def check_folder(out: Path, url: str | None) -> None:
+def check_folder(out: Path, url: str | None) -> bool:
     """Make the folder of a study, or check that it is one; a refused one is left as it was.
 
+    Returns:
+        Whether it was made.
     Raises:
         InvalidStudy: it is a file, or holds something else.
         InvalidSetting: it cannot be written.
@@ -55,17 +59,37 @@ def check_folder(out: Path, url: str | None) -> None:
     strange = out.is_dir() and any(p.name != _LOCK for p in out.iterdir())
     if strange and not (out / _FILE).exists() and not _is_begun(out, url):
         raise InvalidStudy(f"{out} is not empty and holds no study; give a new folder")
+    made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidSetting(
-            f"{out} cannot be made ({error.strerror}); give another out="
+            f"{out} cannot be made ({error.strerror}); give another folder"
         ) from error
     for path in (out, out / _FILE):
         if path.exists() and not os.access(path, os.W_OK):
             raise InvalidSetting(
-                f"{path} cannot be written; change its permissions or give another out="
+                f"{path} cannot be written; change its permissions or give another folder"
             )
+    return made
+
+
+def discard(engine: Engine, out: Path | None, *, made: bool) -> None:
+    """Remove a study that has just been begun: its tables, and all in the folder, empty before.
+
+    Args:
+        engine: Of its database; of no use after.
+        out: Its folder.
+        made: Whether the folder was made for it.
+    """
+    schema.metadata.drop_all(engine)
+    engine.dispose()
+    if out is None:
+        return
+    for path in out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if made:
+        out.rmdir()
 
 
 def _is_begun(out: Path, url: str | None) -> bool:
@@ -91,10 +115,10 @@ def lock(out: Path) -> FileLock:
         taken.acquire(timeout=0)
     except Timeout:
         raise InvalidStudy(
-            f"{out} is in use by another process; wait for it, or give another out="
+            f"{out} is in use by another process; wait for it, or give another folder"
         ) from None
     except OSError as error:
-        raise InvalidSetting(f"{out} cannot be written ({error}); give another out=") from error
+        raise InvalidSetting(f"{out} cannot be written ({error}); give another folder") from error
     return taken
 
 
@@ -212,7 +236,7 @@ def write_or_compare(
         more = len(differences) - _SHOWN
         told = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
         raise InvalidStudy(
-            f"{where} belongs to another search: {told}; give another out=, or the same settings "
+            f"{where} belongs to another search: {told}; give another folder, or the same settings "
             "to continue"
         )
     return found
@@ -230,7 +254,7 @@ def _begin(engine: Engine, where: str, rows: dict[str, Any]) -> dict[str, Any]:
             )
     except SQLAlchemyError as error:
         why = getattr(error, "orig", None) or error
-        raise InvalidSetting(f"{where} cannot be written ({why}); give another out=") from error
+        raise InvalidSetting(f"{where} cannot be written ({why}); give another folder") from error
     return {key: json.loads(to_json(value)) for key, value in rows.items()}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 __all__ = ["Phase", "Study"]
+
+_HAS_STATE = (schema.phases.c.checkpoint != to_json({})) & (schema.phases.c.done > 0)
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,20 @@ class Study(Records):
         engine: Of the database.
         meta: Identity, settings and schema version.
         lock: Held on the folder, given back by `close`.
+        discard: Removes all of it; given where this object began it.
     """
 
-    def __init__(self, engine: Engine, meta: Mapping[str, Any], lock: Any = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        meta: Mapping[str, Any],
+        lock: Any = None,
+        discard: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(engine)
         self._meta = meta
         self._lock = lock
+        self._discard = discard
         self._run: sessions.Run | None = None
 
     @classmethod
@@ -84,19 +95,21 @@ class Study(Records):
         """
         folder = None if out is None else Path(out)
         engine = opening.connect(folder, url)
-        taken = None
+        taken, made = None, False
         try:
             if folder is not None:
-                opening.check_folder(folder, url)
+                made = opening.check_folder(folder, url)
                 taken = opening.lock(folder)
             where = opening.place(folder, url)
+            is_new = not opening.read_meta(engine, where)
             meta = opening.write_or_compare(engine, where, identity, settings or {})
         except BaseException:
             engine.dispose()
             if taken is not None:
                 taken.release()
             raise
-        return cls(engine, meta, taken)
+        discard = partial(opening.discard, engine, folder, made=made)
+        return cls(engine, meta, taken, discard if is_new else None)
 
     @classmethod
     def read(cls, out: str | Path, *, url: str | None = None) -> Study:
@@ -133,6 +146,20 @@ class Study(Records):
         self._engine.dispose()
         if self._lock is not None:
             self._lock.release()
+
+    def withdraw(self) -> None:
+        """Close a study that was begun for nothing, and remove it; one with any work in it stays.
+
+        It stays if it was there before, has a trial within the limits, or keeps a state to go on
+        from.
+        """
+        worth = any(t.state != "infeasible" for t in self.trials())
+        if self._discard is None or worth or self._all(select(schema.phases).where(_HAS_STATE)):
+            return
+        if self._run is not None:
+            self._run.stop(ended=True)
+        self._discard()
+        self.close()
 
     def __enter__(self) -> Study:
         return self

@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from assay.errors import InvalidSetting, InvalidTask, nearest
+from assay.options import read_option
 from assay.train.arrays import in_memory, stratified
 from assay.train.augment import ShiftAndFlip
 from assay.train.sources import cache_folder, download, read_cifar, read_idx, unpack
@@ -76,12 +76,7 @@ def checked_options(function: Callable[..., Any], options: Mapping[str, Any]) ->
     for option, value in options.items():
         if option not in known:
             raise InvalidSetting(f"unknown option task.{option}; {nearest(option, known)}")
-        try:
-            adapter = TypeAdapter(hints[option])
-            read[option] = adapter.validate_python(value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise InvalidSetting(f"task.{option}={value!r} does not fit: {reason}") from None
+        read[option] = read_option(f"task.{option}", hints[option], value)
     return read
 
 

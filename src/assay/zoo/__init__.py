@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
 from assay.errors import InvalidSetting, nearest
+from assay.options import read_option
 
 if TYPE_CHECKING:
     from assay.space.space import Space
@@ -53,7 +50,7 @@ def load_space(name: str, task: Task, **options: Any) -> Space:
     for option, value in options.items():
         if option not in known:
             raise InvalidSetting(f"unknown option space.{option}; {nearest(option, known)}")
-        options[option] = _read(option, value, types[option])
+        options[option] = read_option(f"space.{option}", types[option], value)
     made: Space = function(**_shape(name, task), **options)
     return made
 
@@ -66,24 +63,3 @@ def _shape(name: str, task: Task) -> dict[str, Any]:
             f"inputs {list(shape)} and {task.num_classes} classes: give your own module"
         )
     return {"input_shape": shape[1:], "num_classes": task.num_classes}
-
-
-def _read(option: str, value: Any, kind: Any) -> Any:
-    """Check a value against the option's type; text is read as JSON, "3,5" and "3" as a list."""
-    refused: list[ValidationError] = []
-    for meant in _readings(value):
-        try:
-            return TypeAdapter(kind).validate_python(meant)
-        except ValidationError as error:
-            refused.append(error)
-    reason = refused[0].errors()[0]["msg"]
-    raise InvalidSetting(f"space.{option}={value!r} does not fit: {reason}")
-
-
-def _readings(value: Any) -> list[Any]:
-    """Return what a value may mean: itself, or what its text says."""
-    found = []
-    for text in (value, f"[{value}]") if isinstance(value, str) else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            found.append(json.loads(text))
-    return found or [value]
