@@ -14,8 +14,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from assay.errors import InvalidSetting
+
 __all__ = [
     "act_conv_norm",
+    "at_least",
     "conv_norm_act",
     "factorized_reduction",
     "inverted_bottleneck",
@@ -23,6 +26,21 @@ __all__ = [
     "residual",
     "wired",
 ]
+
+
+def at_least(space: str, least: int = 1, **counts: int) -> None:
+    """Refuse counts that are too small.
+
+    Args:
+        space: What the message calls the space.
+        least: The smallest that fits.
+        counts: The options, by name.
+    Raises:
+        InvalidSetting: the first that is smaller.
+    """
+    for name, value in counts.items():
+        if value < least:
+            raise InvalidSetting(f"{space} needs {name} of at least {least}, not {value}")
 
 
 def named(**modules: nn.Module) -> nn.Sequential:
@@ -36,13 +54,11 @@ def residual(body: nn.Module) -> fx.GraphModule:
     Args:
         body: Keeps the shape of its input.
     """
-    root = nn.Module()
-    root.add_module("body", body)
-    graph = fx.Graph()
-    x = graph.placeholder("x")
-    y = graph.call_module("body", (x,))
-    graph.output(graph.call_function(operator.add, (x, y)))
-    return fx.GraphModule(root, graph)
+
+    def wire(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        return graph.call_function(operator.add, (x, graph.call_module("body", (x,))))
+
+    return wired(wire, "x", body=body)
 
 
 def conv_norm_act(
@@ -89,15 +105,16 @@ def inverted_bottleneck(
     )
 
 
-def act_conv_norm(channels: int, out: int, kernel: int = 1) -> list[nn.Module]:
+def act_conv_norm(channels: int, out: int, kernel: int = 1, *, stride: int = 1) -> list[nn.Module]:
     """Return ReLU, convolution and batch norm, the order of cells.
 
     Args:
         channels: Input channels, open or plain.
         out: Output channels, open or plain.
-        kernel: Its side, odd; the padding keeps the size.
+        kernel: Its side, odd; the padding keeps the size at stride 1.
+        stride: Of the convolution.
     """
-    return [nn.ReLU(), *conv_norm_act(channels, out, kernel, act=False)]
+    return [nn.ReLU(), *conv_norm_act(channels, out, kernel, stride=stride, act=False)]
 
 
 def factorized_reduction(channels: int, out: int) -> fx.GraphModule:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from assay.architecture import Architecture
-from assay.errors import InvalidArchitecture, InvalidSetting, nearest
+from assay.errors import InvalidArchitecture, nearest
 from assay.space.choices import CHOSEN, OneOf, twin
 from assay.space.space import Space
-from assay.zoo.blocks import named
+from assay.zoo.blocks import act_conv_norm, at_least, named, wired
 
 __all__ = ["OPERATIONS", "arch_string", "cell", "from_arch_string"]
 
@@ -67,11 +67,10 @@ def cell(
         >>> cell(channels=4, cells=1).size
         15625
     """
-    counts = {"num_classes": num_classes, "channels": channels, "cells": cells,
-              "input_shape": min(input_shape)}  # fmt: skip
-    for name, value in counts.items():
-        if value < 1:
-            raise InvalidSetting(f"cell needs {name} of at least 1, not {value}")
+    at_least(
+        "cell", num_classes=num_classes, channels=channels, cells=cells,
+        input_shape=min(input_shape),
+    )  # fmt: skip
 
     def model() -> nn.Module:
         c1, c2, c3 = channels, 2 * channels, 4 * channels
@@ -314,26 +313,24 @@ def _operations(channels: int) -> dict[str, nn.Module]:
     modules = (
         _Nothing(),
         nn.Identity(),
-        _act_conv_norm(channels, channels, 1),
-        _act_conv_norm(channels, channels, 3),
+        nn.Sequential(*act_conv_norm(channels, channels, 1)),
+        nn.Sequential(*act_conv_norm(channels, channels, 3)),
         nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False),
     )
     return dict(zip(OPERATIONS, modules))
 
 
-def _act_conv_norm(channels: int, out: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(channels, out, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(out))
-
-
 def _halve(channels: int, out: int) -> fx.GraphModule:
     """Return the residual block between two stages: two convolutions beside a pooled shortcut."""
-    root, graph = nn.Module(), fx.Graph()
-    convs = (_act_conv_norm(channels, out, 3, stride=2), _act_conv_norm(out, out, 3))
+    convs = (
+        nn.Sequential(*act_conv_norm(channels, out, 3, stride=2)),
+        nn.Sequential(*act_conv_norm(out, out, 3)),
+    )
     pool = nn.AvgPool2d(2, ceil_mode=True)  # as the convolution rounds
-    root.add_module("convs", nn.Sequential(*convs))
-    root.add_module("shortcut", nn.Sequential(pool, nn.Conv2d(channels, out, 1, bias=False)))
-    x = graph.placeholder("x")
-    branches = (graph.call_module("shortcut", (x,)), graph.call_module("convs", (x,)))
-    graph.output(graph.call_function(operator.add, branches))
-    return fx.GraphModule(root, graph)
+    shortcut = nn.Sequential(pool, nn.Conv2d(channels, out, 1, bias=False))
+
+    def wire(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        branches = (graph.call_module("shortcut", (x,)), graph.call_module("convs", (x,)))
+        return graph.call_function(operator.add, branches)
+
+    return wired(wire, "x", convs=nn.Sequential(*convs), shortcut=shortcut)

@@ -11,7 +11,7 @@ from assay.errors import InvalidSetting, nearest
 from assay.space.choices import OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.zoo.blocks import conv_norm_act, named
+from assay.zoo.blocks import at_least, conv_norm_act, named
 
 __all__ = ["OPERATIONS", "conv"]
 
@@ -56,13 +56,10 @@ def conv(
             raise InvalidSetting(f"conv has no {operation!r}; {nearest(operation, OPERATIONS)}")
     if len(set(operations)) < 2:
         raise InvalidSetting(f"conv needs two different operations or more, not {operations!r}")
-    smallest = {
-        "input_shape": min(input_shape), "num_classes": num_classes, "blocks": blocks,
-        "widths": min((min(ws, default=0) for ws in widths), default=0), "stem_stride": stem_stride,
-    }  # fmt: skip
-    for name, value in smallest.items():
-        if value < 1:
-            raise InvalidSetting(f"conv needs {name} of at least 1, not {value}")
+    at_least(
+        "conv", input_shape=min(input_shape), num_classes=num_classes, blocks=blocks,
+        widths=min((min(ws, default=0) for ws in widths), default=0), stem_stride=stem_stride,
+    )  # fmt: skip
 
     def model() -> nn.Module:
         parts: dict[str, nn.Module] = {}

@@ -10,7 +10,7 @@ from torch import fx, nn
 from assay.errors import InvalidSetting
 from assay.space.choices import OneOf
 from assay.space.space import Space
-from assay.zoo.blocks import act_conv_norm, factorized_reduction, named, wired
+from assay.zoo.blocks import act_conv_norm, at_least, factorized_reduction, named, wired
 from assay.zoo.enas_cell import in_order, pooling, separable, stages
 
 __all__ = ["LAYER_OPERATIONS", "macro", "micro"]
@@ -115,9 +115,7 @@ def micro(
 
 
 def _check(space: str, input_shape: tuple[int, int, int], **counts: int) -> None:
-    for name, value in {"input_shape": min(input_shape), **counts}.items():
-        if value < 1:
-            raise InvalidSetting(f"{space} needs {name} of at least 1, not {value}")
+    at_least(space, input_shape=min(input_shape), **counts)
     if counts["channels"] % 2:
         raise InvalidSetting(
             f"{space} needs an even number of channels, whose halves a reduction makes, not "

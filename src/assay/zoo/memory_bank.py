@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from assay.errors import InvalidSetting
 from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
-from assay.zoo.blocks import conv_norm_act, named
+from assay.zoo import blocks
+from assay.zoo.blocks import at_least, conv_norm_act, named
 
 __all__ = ["Wires", "densenet", "fractalnet", "memory_bank", "resnet", "wired"]
 
@@ -201,8 +202,7 @@ class _Options:
     groups: tuple[int, ...]
 
     def check(self) -> None:
-        if self.banks < 2:
-            raise InvalidSetting(f"memory_bank needs banks of at least 2, not {self.banks}")
+        at_least("memory_bank", 2, banks=self.banks)
         if not 1 <= self.depth[0] <= self.depth[1]:
             raise InvalidSetting(f"memory_bank needs a depth of 1 <= fewest <= most: {self.depth}")
         for name in ("widths", "units", "kernels", "dilations", "groups"):
@@ -249,7 +249,7 @@ def _operation(label: str, width: int, options: _Options) -> fx.GraphModule:
         y = graph.call_module("beside", (x, graph.call_module("path", (x,))))
         return graph.call_module("write", (banks, y))
 
-    return _graph(wire, "banks", **parts)
+    return blocks.wired(wire, "banks", **parts)
 
 
 def _read(label: str, width: int, middle: int, banks: int) -> nn.Module:
@@ -294,16 +294,6 @@ def _open_size(kind: Any, sizes: Sequence[int], label: str) -> int:
 # --- graphs, which hold no class of Assay's -------------------------------------------------------
 
 
-def _graph(wire: Callable[..., Any], *names: str, **parts: nn.Module) -> fx.GraphModule:
-    """Return the module that `wire(graph, *placeholders)` writes down; it returns the output."""
-    root = nn.Module()
-    for name, part in parts.items():
-        root.add_module(name, part)
-    graph = fx.Graph()
-    graph.output(wire(graph, *[graph.placeholder(name) for name in names]))
-    return fx.GraphModule(root, graph)
-
-
 def _open(banks: int) -> fx.GraphModule:
     """Return the module from the block's input to its banks."""
 
@@ -311,22 +301,22 @@ def _open(banks: int) -> fx.GraphModule:
         zeros = graph.call_function(torch.zeros_like, (x,))
         return [x, *[zeros] * (banks - 1)]
 
-    return _graph(wire, "x")
+    return blocks.wired(wire, "x")
 
 
 def _concat() -> fx.GraphModule:
-    return _graph(lambda graph, xs: graph.call_function(torch.cat, (xs, 1)), "xs")
+    return blocks.wired(lambda graph, xs: graph.call_function(torch.cat, (xs, 1)), "xs")
 
 
 def _untouched() -> fx.GraphModule:
-    return _graph(lambda graph, x, y: y, "x", "y")
+    return blocks.wired(lambda graph, x, y: y, "x", "y")
 
 
 def _added(path: nn.Module) -> fx.GraphModule:
     def wire(graph: fx.Graph, x: fx.Node, y: fx.Node) -> fx.Node:
         return graph.call_function(operator.add, (y, graph.call_module("path", (x,))))
 
-    return _graph(wire, "x", "y", path=path)
+    return blocks.wired(wire, "x", "y", path=path)
 
 
 def _adder(written: Sequence[int], banks: int) -> fx.GraphModule:
@@ -338,4 +328,4 @@ def _adder(written: Sequence[int], banks: int) -> fx.GraphModule:
             after[i] = graph.call_function(operator.add, (after[i], y))
         return after
 
-    return _graph(wire, "banks", "y")
+    return blocks.wired(wire, "banks", "y")

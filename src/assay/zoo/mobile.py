@@ -12,7 +12,7 @@ from assay.errors import InvalidSetting
 from assay.space.choices import Depth, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.zoo.blocks import conv_norm_act, inverted_bottleneck, named, residual
+from assay.zoo.blocks import at_least, conv_norm_act, inverted_bottleneck, named, residual
 
 __all__ = ["SIZES", "Sizes", "Stage", "mobile", "sizes_for"]
 
@@ -230,12 +230,9 @@ def _check(sizes: Sizes, **given: Any) -> None:
         raise InvalidSetting(f"mobile needs odd kernels such as (3, 5, 7), not {kernels}")
     if not given["expansions"] or any(e < 1 for e in expansions):
         raise InvalidSetting(f"mobile needs expansions such as (3, 6), not {expansions}")
-    counts = {
-        "stem": sizes.stem, "stem_stride": sizes.stem_stride, "head": sizes.head,
-        "num_classes": given["num_classes"], "input_shape": min(given["input_shape"]),
-        "stride": min(s.stride for s in sizes.stages),
-        "widths": min(min(s.widths, default=0) for s in sizes.stages),
-    }  # fmt: skip
-    for name, value in counts.items():
-        if value < 1:
-            raise InvalidSetting(f"mobile needs {name} of at least 1, not {value}")
+    at_least(
+        "mobile", stem=sizes.stem, stem_stride=sizes.stem_stride, head=sizes.head,
+        num_classes=given["num_classes"], input_shape=min(given["input_shape"]),
+        stride=min(s.stride for s in sizes.stages),
+        widths=min(min(s.widths, default=0) for s in sizes.stages),
+    )  # fmt: skip
