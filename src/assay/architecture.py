@@ -33,7 +33,7 @@ class Architecture(Mapping[str, Option]):
     __slots__ = ("_hash", "_options")
 
     def __init__(self, options: Mapping[str, Any] = {}) -> None:
-        checked = {label: _option(label, options[label]) for label in sorted(options)}
+        checked = {label: _option(label, options[label]) for label in sorted(options, key=str)}
         self._options: dict[str, Option] = checked
         self._hash = hash(tuple(checked.items()))
 

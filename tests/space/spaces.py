@@ -53,6 +53,8 @@ class Chain(nn.Module):
 class Tangle(nn.Module):
     """Every kind of choice, nested, shared, concatenated and depthwise, with a dynamic forward."""
 
+    shape = (1, 4, 4)
+
     def __init__(self) -> None:
         super().__init__()
         w, v, k = Width(4, 6, 8), Width(3, 5), Kernel(3, 5, 7)
@@ -85,6 +87,8 @@ class Tangle(nn.Module):
 class Drawn(nn.Module):
     """A chain of drawn blocks on `[N, 2, 6, 6]`, with widths that meet in residual sums."""
 
+    shape = (2, 6, 6)
+
     def __init__(self, plan: list[tuple[str, int]], shared: bool) -> None:
         super().__init__()
         common = Width(4, 8)
@@ -104,10 +108,66 @@ class Drawn(nn.Module):
         return self.out(self.norm(x).mean((2, 3)))
 
 
+class Reads(nn.Module):
+    """A node that reads two of three predecessors."""
+
+    def __init__(self, i: int, o: int, label: str | None) -> None:
+        super().__init__()
+        self.pick = Inputs(3, 2, label=label)
+        self.paths = nn.ModuleList(nn.Conv2d(i, o, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.pick([path(x) for path in self.paths])
+        return first - 0.5 * second
+
+
+class Joined(nn.Module):
+    """Concatenated channels, each part of an own width."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__()
+        w, v = Width(2, 3, 5), Width(1, 4)
+        self.a, self.b = nn.Conv2d(i, w, 1), nn.Conv2d(i, v, 1)
+        self.norm = nn.BatchNorm2d(w + v)
+        self.out = nn.Conv2d(w + v, o, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(torch.cat([self.a(x), self.b(x)], 1)))
+
+
+class Gated(nn.Module):
+    """Flattened channels (a product), and a width that the block's own code reads."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__()
+        self.width = o
+        self.conv = nn.Conv2d(i, o, 1)
+        self.gate = nn.Linear(o * 36, o)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y * self.gate(y.flatten(1)).sigmoid().view(-1, self.width, 1, 1)
+
+
 def _block(kind: str, i: int, o: int, n: int, label: str | None) -> nn.Module:
     if kind == "kernel":
         k = Kernel(1, 3, 5, label=label)
         return nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2), nn.BatchNorm2d(o))
+    if kind == "pool":
+        k = Kernel(1, 3, 5, label=label)
+        pool = nn.MaxPool2d(k, 1, k // 2) if n % 2 else nn.AvgPool2d(k, 1, k // 2)
+        return nn.Sequential(nn.Conv2d(i, o, 1), pool)
+    if kind == "inputs":
+        return Reads(i, o, label)
+    if kind == "joined":
+        return Joined(i, o)
+    if kind == "gated":
+        return Gated(i, o)
+    if kind == "layernorm":
+        return nn.Sequential(nn.Conv2d(i, o, 1), nn.LayerNorm([o, 6, 6]))
+    if kind == "nested":
+        deep = Depth(nn.Conv2d(i, o, 1), _block("kernel", o, o, n, None), Joined(o, o))
+        return OneOf(deep=deep, x=_block("oneof", i, o, n, None), label=label)
     if kind == "oneof":
         return OneOf({"3x3": nn.Conv2d(i, o, 3, padding=1), "1x1": nn.Conv2d(i, o, 1)}, label=label)
     if kind == "grouped":
@@ -121,10 +181,14 @@ def _block(kind: str, i: int, o: int, n: int, label: str | None) -> nn.Module:
     return Depth(first, *rest, min=1, label=label)
 
 
+BLOCKS = ["kernel", "pool", "inputs", "joined", "gated", "layernorm", "nested", "oneof"]
+BLOCKS += ["grouped", "depthwise", "depth"]
+
+
 @st.composite
-def models(draw: st.DrawFn) -> nn.Module:
-    kinds = st.sampled_from(["kernel", "oneof", "grouped", "depthwise", "depth"])
-    plan = draw(st.lists(st.tuples(kinds, st.integers(0, 4)), min_size=1, max_size=4))
+def models(draw: st.DrawFn) -> Drawn:
+    blocks = st.tuples(st.sampled_from(BLOCKS), st.integers(0, 4))
+    plan = draw(st.lists(blocks, min_size=1, max_size=4))
     return Drawn([*plan, ("oneof", 0)], draw(st.booleans()))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,21 @@ def test_arithmetic_is_worked_out_again(a: int, b: int, n: int) -> None:
         assert resolve(size, values) == expected, name
         assert type(resolve(size, values)) is int
     assert set(roots_in((w + v) * 2)) == {w, v}
+
+
+class Pair(NamedTuple):
+    width: int
+    name: str
+
+
+def test_sizes_are_found_and_resolved_in_what_holds_them() -> None:
+    w, v = Width(2, 4), Width(3, 5)
+    held = {"pair": Pair(w * 2, "x"), "list": [v, (w, None)], "plain": (1, 2.5)}
+    assert list(roots_in(held)) == [w, v, w]
+    found = resolve(held, {w: 2, v: 5})
+    assert found == {"pair": Pair(4, "x"), "list": [5, (2, None)], "plain": (1, 2.5)}
+    assert type(found["pair"]) is Pair
+    assert list(roots_in("text")) == []
 
 
 def test_two_widths_are_two_decisions() -> None:

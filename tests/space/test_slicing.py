@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from assay.errors import InvalidSpace, LostLink, UnsupportedLayer
 from assay.space.check import check_paths
-from assay.space.choices import OneOf
-from assay.space.sizes import Width
+from assay.space.choices import Inputs, OneOf
+from assay.space.sizes import Kernel, Size, Width
 from assay.space.slicing import take
 from assay.space.space import Space
 
@@ -49,6 +52,162 @@ def test_a_lost_link_names_the_module() -> None:
     space = Space(Lost)
     with pytest.raises(LostLink, match=r"^second: .*Width or Kernel itself"):
         check_paths(space, torch.zeros(1, 3), [space.smallest()])
+
+
+class Reader(nn.Module):
+    """Its own code reads the sizes that it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = Width(4, 8)
+        self.width, self.sizes = w, {"half": w // 2, "all": (w, 3)}
+        self.first = nn.Linear(3, w)
+        self.norm = nn.LayerNorm(w, elementwise_affine=False)
+        self.last = nn.Linear(w // 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.first(x)) * self.width + self.sizes["all"][0]
+        return self.last(y.view(-1, 2, self.sizes["half"])).flatten(1)
+
+
+class Pools(nn.Module):
+    """Pooling and reshaping by open sizes, one of them a convolution's too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        k, w = Kernel(3, 5), Width(4, 8)
+        self.conv = nn.Conv2d(1, w, k, padding=k // 2)
+        self.max = nn.MaxPool2d(k, stride=1, padding=k // 2)
+        self.mean = nn.AvgPool2d(Kernel(2, 4))
+        self.grow = nn.AdaptiveAvgPool2d(Width(2, 3, label="side"))
+        self.flat, self.shape = nn.Flatten(), nn.Unflatten(1, (w, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.mean(self.max(self.conv(x)))
+        return self.shape(self.flat(y.mean(3)[:, :, :2])).sum(1) + self.grow(y).sum()
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "labels"),
+    [
+        (Reader, (3,), ["first"]),
+        (Pools, (1, 8, 8), ["conv.out_channels", "conv.kernel_size", "mean", "side"]),
+    ],
+)
+def test_sizes_kept_without_tensors_follow_the_path(
+    model: type[nn.Module], shape: tuple[int, ...], labels: list[str]
+) -> None:
+    space, x = Space(model), torch.randn(2, *shape)
+    assert sorted(space.choices) == sorted(labels)
+    whole = space.model(x)
+    outputs = []
+    for point in space.all():
+        space.select(point)
+        outputs.append(space.model(x))
+        assert torch.equal(outputs[-1], space.build(point)(x))
+        for module in space.build(point).modules():
+            assert not [v for v in vars(module).values() if isinstance(v, Size)]
+    check_paths(space, x, list(space.all()))
+    assert torch.equal(space.model(x), whole)
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(outputs, 2))
+
+
+def test_a_module_that_keeps_a_size_does_not_name_it() -> None:
+    space = Space(Reader)
+    assert space.sites[""] == ("first",)
+    assert space.choices["first"].kind == "Width"
+
+
+def test_a_layer_may_be_the_whole_model() -> None:
+    space = Space(nn.Linear(3, Width(2, 4)))
+    assert [dict(a) for a in space.all()] == [{"out_features": 2}, {"out_features": 4}]
+    assert space.build({"out_features": 2})(torch.zeros(1, 3)).shape == (1, 2)
+    assert dict(next(Space(nn.MaxPool2d(Kernel(3, 5))).all())) == {"kernel_size": 3}
+
+
+def test_a_size_where_no_path_can_follow_it_is_refused() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(width=Width(2, 3))
+            self.op = OneOf(a=nn.ReLU(), b=nn.Tanh())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.op(x)
+
+    space = Space(Hidden)
+    with pytest.raises(InvalidSpace, match=r"Width\(2, 3\) is kept where no path can follow it"):
+        check_paths(space, torch.ones(1, 3), [space.check({"op": "a"})])
+
+
+class Breaks(nn.Module):
+    """Raises an error of a kind when its second option runs."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+
+        class Raises(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                raise error
+
+        self.body = nn.Sequential(nn.Linear(3, 3), OneOf(a=nn.ReLU(), b=Raises()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("scale"), IndexError("no such layer"), AttributeError("x"), ValueError()]
+)
+def test_any_error_of_a_forward_is_named(error: Exception) -> None:
+    space, x = Space(Breaks(error)), torch.zeros(1, 3)
+    said = rf"^body\.1\.b: .*{type(error).__name__}: .* on inputs of shape \[1, 3\]"
+    for look in (
+        lambda: check_paths(space, x, [space.check({"body.1": "b"})]),
+        lambda: space.largest(x),
+    ):
+        with pytest.raises(InvalidSpace, match=said) as raised:
+            look()
+        assert raised.value.__cause__ is error
+        assert not isinstance(raised.value, LostLink)
+        assert torch.equal(space.model(x), space.model.body(x))  # nothing stays selected
+
+
+def test_extremes_name_what_does_not_run() -> None:
+    wrong = Space(nn.Sequential(nn.Conv2d(1, Width(4, 8), 3), nn.ReLU()))
+    with pytest.raises(InvalidSpace, match=r"^0: .*RuntimeError.*\[1, 3, 8, 8\]; correct"):
+        wrong.largest(torch.zeros(1, 3, 8, 8))
+    w = Width(4, 8)
+    lost = Space(nn.Sequential(nn.Linear(3, w), nn.Linear(int(w), 2)), example=torch.zeros(5, 3))
+    with pytest.raises(LostLink, match=r"^1: .*Width or Kernel itself"):
+        lost.smallest()
+
+
+def test_errors_that_are_clear_already_pass_as_they_are() -> None:
+    class Short(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pick = Inputs(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.pick([x])[0]
+
+    with pytest.raises(InvalidSpace, match=r"^Inputs\(num=3\) was called with 1 inputs"):
+        Space(Short).largest(torch.zeros(1, 3))
+
+
+def test_outputs_of_other_shapes_are_refused() -> None:
+    class Wider(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.ReLU(), b=nn.Tanh())
+
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"y": self.op(x if isinstance(self.op, OneOf) else torch.cat([x, x], 1))}
+
+    space = Space(Wider)
+    with pytest.raises(InvalidSpace, match=r"differ in shape, \[\[1, 3\]\] and \[\[1, 6\]\]"):
+        check_paths(space, torch.ones(1, 3), [space.check({"op": "a"})])
 
 
 def test_a_forward_with_a_hidden_dependence_is_refused() -> None:

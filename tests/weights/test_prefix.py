@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.space.choices import OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.weights.prefix import PrefixWalk
 from tests.space.spaces import Chain, Tangle, conv, randomise_norms
@@ -43,6 +44,28 @@ def test_shared_outputs_are_those_of_each_path_alone(model: type[nn.Module], siz
         assert torch.equal(one, alone)
         assert float((one - space.build(point)(x)).detach().abs().max()) <= 1e-11
     assert all("forward" not in m.__dict__ for m in space.model.modules())
+
+
+class Scaling(nn.Module):
+    """Reads a size itself, before it calls anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = Width(2, 3, 4)
+        self.body = nn.Sequential(OneOf(a=nn.Tanh(), b=nn.ReLU()), OneOf(a=nn.Tanh(), b=nn.ReLU()))
+        self.last = nn.Linear(5, self.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x * int(self.width))).sum(1)
+
+
+def test_what_the_model_reads_itself_is_part_of_every_prefix() -> None:
+    space = Space(Scaling)
+    points = list(space.all())
+    x = torch.randn(3, 5)
+    shared = outputs(space, points, x, shared=True)
+    for point, one in zip(points, shared):
+        torch.testing.assert_close(one, space.build(point)(x))
 
 
 def test_each_prefix_is_computed_once() -> None:

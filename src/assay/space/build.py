@@ -54,7 +54,8 @@ def build(
     built: nn.Module = copy.deepcopy(model, memo)
     for layer in layers if renew else ():
         reset = getattr(memo[id(layer.layer)], "reset_parameters", None)
-        if reset is not None and any(values[root] != int(root) for root in layer.roots):
+        shrank = layer.shrinks and any(values[root] != int(root) for root in layer.roots)
+        if shrank and reset is not None:
             reset()
     # The model may be trained with channels innermost; a network is handed out as torch lays it.
     return built.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]

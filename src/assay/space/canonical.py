@@ -1,10 +1,12 @@
 """One name for every network that several architectures compute.
 
-In a run of interchangeable positions of an `nn.Sequential` or a `Depth`, it does not matter where
-the identities stand: `conv, skip, conv` is the network `conv, conv, skip`, and a `Depth` that ends
-in identities is a shallower one. Positions are interchangeable when their options have the same
-names, classes, settings and tensor shapes; whatever cannot be compared counts as different, so no
-two networks are ever merged that differ.
+In an `nn.Sequential` or a `Depth` it does not matter where the identities stand: `conv, skip, conv`
+is the network `conv, conv, skip`, and a `Depth` that ends in identities is a shallower one. So what
+a stack computes moves to the front, past identities only, to the first position of its kind.
+Positions are of one kind when their options have the same names, classes, settings, shapes of what
+is trained and values of what is not; whatever cannot be compared counts as different, so no two
+networks are ever merged that differ. What is met in two places, be it a choice, a module or a
+tensor, is no position's own and stays where it is.
 
 `Inputs` options are ascending, so an order of the same predecessors is no second option, and they
 move with the position that they are in. Nothing more about them follows from the modules: ordinary
@@ -16,40 +18,101 @@ A `Sequential` is taken to be called as a whole, not item by item.
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from assay.architecture import Architecture, Option
 from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import Derived, OpenSize, Size
-from assay.space.structure import Structure
+from assay.space.structure import Choice, Structure
 
 __all__ = ["Canonical"]
 
 _INTERNAL = frozenset(vars(nn.Module())) - {"training"}
+_GATHERED = frozenset(["running_mean", "running_var", "num_batches_tracked"])
 
 
 @dataclass(frozen=True)
 class _Position:
-    """One place in a stack: its own labels, first the choice's, and what makes it an identity."""
+    """One place in a stack.
 
-    labels: tuple[str, ...]
-    identities: frozenset[Option]
-    signature: int | None
-    always: bool = False  # an nn.Identity that is no choice
+    Attributes:
+        kind: Contents move between positions of one kind.
+        choice: The label that decides what stands here; "" for a module that is no choice.
+        identities: The options of the choice that are an identity.
+        labels: The decisions that move with the content, first the choice's; empty if none may.
+        empty: Whether an `nn.Identity` that is no choice stands here.
+    """
+
+    kind: int
+    choice: str = ""
+    identities: tuple[Option, ...] = ()
+    labels: tuple[str, ...] = ()
+    empty: bool = False
+
+    def is_idle(self, options: Mapping[str, Option]) -> bool:
+        """Whether what stands here is an identity."""
+        return self.empty or options.get(self.choice) in self.identities
+
+    def rest(self, options: dict[str, Option]) -> None:
+        """Of several names for an identity, take the first."""
+        if self.labels:
+            options[self.choice] = self.identities[0]
+
+    def move(self, to: _Position, options: dict[str, Option]) -> None:
+        """Let another position of this kind, which is idle, have the content."""
+        for mine, theirs in zip(self.labels, to.labels, strict=True):
+            if mine in options:
+                options[theirs] = options.pop(mine)
+        self.rest(options)
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """A Sequential or Depth, with the depth's label and options if it is one."""
+    """A Sequential or Depth.
 
-    positions: tuple[_Position | None, ...]
-    depth: str | None
-    depths: tuple[int, ...]
+    Attributes:
+        positions: All of them, in order.
+        sign: A label that is present exactly where the stack runs.
+        depth: The label of a Depth.
+        shallowest: The least option of a Depth.
+    """
+
+    positions: tuple[_Position, ...]
+    sign: str
+    depth: str | None = None
+    shallowest: int = 0
+
+    def settle(self, options: dict[str, Option], choices: Mapping[str, Choice]) -> None:
+        """Move every content to the front, and cut the identities that end a depth."""
+        if self.sign not in options:
+            return
+        depth = len(self.positions)
+        if self.depth is not None:
+            depth = int(options[self.depth])  # type: ignore[arg-type]
+        free = 0  # what stood before it is settled; from it up to the position all are idle
+        for i, position in enumerate(self.positions[:depth]):
+            if position.is_idle(options):
+                position.rest(options)
+                continue
+            while self.positions[free].kind != position.kind:
+                free += 1
+            if free != i:
+                position.move(self.positions[free], options)
+            free += 1
+        if self.depth is None:
+            return
+        options[self.depth] = kept = max(free, self.shallowest)
+        for position in self.positions[kept:depth]:
+            if position.choice in options and not choices[position.choice].active(options):
+                del options[position.choice]
 
 
 class Canonical:
@@ -62,9 +125,8 @@ class Canonical:
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
         self._structure = structure
+        self._found = _Found(model, structure)
         self._kinds: dict[Any, int] = {}
-        self._labels = {id(m): la for la, ms in structure.modules.items() for m in ms}
-        self._root_labels = {id(r): la for la, rs in structure.roots.items() for r in rs}
         containers = [m for m in model.modules() if type(m) in (nn.Sequential, Depth)]
         # Inner stacks first, so that what is moved is canonical already.
         self._stacks = [s for m in reversed(containers) if (s := self._stack(m)) is not None]
@@ -73,94 +135,121 @@ class Canonical:
         """Return the canonical architecture of the same network."""
         options = dict(architecture)
         for stack in self._stacks:
-            _settle(stack, options)
+            stack.settle(options, self._structure.choices)
         return architecture if options == architecture else Architecture(options)
 
     def _stack(self, module: nn.Module) -> _Stack | None:
-        positions = tuple(self._position(child) for child in module.children())
-        if not any(p is not None and (p.identities or p.always) for p in positions):
-            return None
+        # Not children(), which gives a module that stands in two positions once.
+        positions = tuple(self._position(m, module) for m in module._modules.values())
         if isinstance(module, Depth):
-            label = self._labels[id(module)]
+            label = self._found.labels[id(module)]
             if len(self._structure.modules[label]) > 1:  # one decision of several stacks
                 return None
-            return _Stack(positions, label, module.options)  # type: ignore[arg-type]
-        return _Stack(positions, None, ())
+            cuts = any(p.identities or p.empty for p in positions)
+            least = int(module.options[0])  # type: ignore[arg-type]
+            return _Stack(positions, label, label, least) if cuts else None
+        moving = [p.choice for p in positions if p.labels]
+        return _Stack(positions, moving[0]) if moving else None
 
-    def _position(self, module: nn.Module) -> _Position | None:
-        if type(module) is nn.Identity:
-            return _Position((), frozenset(), None, always=True)
-        if type(module) is not OneOf:
-            return None
-        label = self._labels[id(module)]
-        labels = tuple(dict.fromkeys(self._labels_inside(module)))
-        own = tuple(la for la in labels if self._belongs(la, module))
-        if label not in own:
-            return None
-        identities = frozenset(n for n, m in module.named_children() if type(m) is nn.Identity)
-        return _Position(own, identities, self._kind(_Signature(own, self).of(module)))
+    def _position(self, module: nn.Module | None, stack: nn.Module) -> _Position:
+        if module is not None and _passes(module):
+            return _Position(self._kind(object()), empty=True)
+        if type(module) is not OneOf or _hooks(module):
+            return _Position(self._kind(object()))
+        choice = self._found.labels[id(module)]
+        identities = tuple(sorted(n for n, m in module._modules.items() if m and _passes(m)))
+        content = _Content(module, self._found)
+        alone = self._found.places[id(module)] == self._found.places[id(stack)]
+        if not (identities and alone and choice in content.labels):
+            return _Position(self._kind(object()), choice, identities)
+        return _Position(self._kind(content.signature), choice, identities, content.labels)
 
     def _kind(self, signature: Any) -> int:
         """Number the distinct signatures, so that positions are compared by a number."""
         return self._kinds.setdefault(signature, len(self._kinds))
 
+
+class _Found:
+    """What the whole model holds, by id.
+
+    Attributes:
+        structure: What `explore` found.
+        labels: The label of each choice module.
+        sizes: The label of each open size.
+        places: In how many places each module and tensor is met.
+    """
+
+    def __init__(self, model: nn.Module, structure: Structure) -> None:
+        self.structure = structure
+        self.labels = {id(m): la for la, ms in structure.modules.items() for m in ms}
+        self.sizes = {id(r): la for la, rs in structure.roots.items() for r in rs}
+        self.places = _places(model)
+
+
+class _Content:
+    """What stands in a position.
+
+    Attributes:
+        labels: The decisions met here and nowhere else, first the module's.
+        signature: What is computed, as a value to compare; own labels and tensors appear by number.
+    """
+
+    def __init__(self, module: nn.Module, found: _Found) -> None:
+        self._found = found
+        self._times = found.places[id(module)]
+        self._inside = _places(module)
+        self.labels = tuple(la for la in self._labels_inside(module) if self._owns_label(la))
+        self._tensors: dict[int, int] = {}
+        self.signature = self._of(module)
+
+    def _owns(self, thing: nn.Module | Tensor) -> bool:
+        """Whether a module or tensor is met in this content only."""
+        return self._found.places[id(thing)] == self._times * self._inside[id(thing)]
+
+    def _owns_label(self, label: str) -> bool:
+        structure = self._found.structure
+        roots = structure.roots.get(label, ())
+        readers = [la.layer for la, _ in structure.layers if any(r in la.roots for r in roots)]
+        return all(map(self._owns, [*structure.modules.get(label, ()), *readers]))
+
     def _labels_inside(self, module: nn.Module) -> list[str]:
-        inside = {id(m) for m in module.modules()}
-        labels = [self._labels[i] for i in map(id, module.modules()) if i in self._labels]
-        for layer, _ in self._structure.layers:
-            if id(layer.layer) in inside:
-                labels += [self._root_labels[id(root)] for root in layer.roots]
-        return labels
+        inside = map(id, module.modules())
+        labels = [self._found.labels[i] for i in inside if i in self._found.labels]
+        for layer, _ in self._found.structure.layers:
+            if id(layer.layer) in self._inside:
+                labels += [self._found.sizes[id(root)] for root in layer.roots]
+        return list(dict.fromkeys(labels))
 
-    def _belongs(self, label: str, module: nn.Module) -> bool:
-        """Whether everything that obeys a label lies inside a module, named by no one."""
-        inside = {id(m) for m in module.modules()}
-        holders = self._structure.modules.get(label, [])
-        if any(id(m) not in inside for m in holders):
-            return False
-        roots = self._structure.roots.get(label, [])
-        return all(
-            id(layer.layer) in inside
-            for layer, _ in self._structure.layers
-            if any(root in layer.roots for root in roots)
-        )
-
-
-class _Signature:
-    """What a module computes, as a value to compare; its own labels appear as positions."""
-
-    def __init__(self, own: tuple[str, ...], canonical: Canonical) -> None:
-        self._own = {label: i for i, label in enumerate(own)}
-        self._canonical = canonical
-
-    def of(self, module: nn.Module) -> Any:
+    def _of(self, module: nn.Module) -> Any:
         kind: type[nn.Module] = type(module)
         settings = {k: v for k, v in vars(module).items() if k not in _INTERNAL}
         if isinstance(module, fx.GraphModule):  # each has a class of its own; its graph tells all
             kind, settings = fx.GraphModule, {"graph": _steps(module.graph)}
         if isinstance(module, ChoiceModule):
             settings.pop("mix", None)
-            settings["label"] = self._name(self._canonical._labels[id(module)])
+            settings["label"] = self._name(self._found.labels[id(module)])
         tensors = {**module._parameters, **module._buffers}
-        hooks = [v for k, v in vars(module).items() if "hooks" in k and v]
         return (
             kind,
             tuple((k, self._value(v)) for k, v in sorted(settings.items())),
-            tuple((k, None if t is None else self._tensor(t)) for k, t in tensors.items()),
-            tuple((k, m and self.of(m)) for k, m in module._modules.items()),
-            tuple(id(h) for h in hooks),
+            tuple((k, t if t is None else self._tensor(module, k, t)) for k, t in tensors.items()),
+            tuple((k, m if m is None else self._of(m)) for k, m in module._modules.items()),
+            tuple(map(id, _hooks(module))),
         )
 
     def _name(self, label: str) -> Any:
-        return ("own", self._own[label]) if label in self._own else ("shared", label)
+        return ("own", self.labels.index(label)) if label in self.labels else ("shared", label)
 
-    @staticmethod
-    def _tensor(tensor: torch.Tensor) -> Any:
-        return (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+    def _tensor(self, module: nn.Module, name: str, tensor: Tensor) -> Any:
+        if not self._owns(tensor):
+            return ("shared", id(tensor))
+        number = self._tensors.setdefault(id(tensor), len(self._tensors))
+        value = None if _is_trained(module, name, tensor) else _digest(tensor)
+        return ("own", number, tuple(tensor.shape), tensor.dtype, tensor.requires_grad, value)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, OpenSize):
-            label = self._canonical._root_labels.get(id(value))
+            label = self._found.sizes.get(id(value))
             return (value.options, id(value) if label is None else self._name(label))
         if isinstance(value, Derived):
             return (value.sign, *(self._value(term) for term in value.terms))
@@ -172,6 +261,36 @@ class _Signature:
         return ("object", id(value))
 
 
+def _places(model: nn.Module) -> Counter[int]:
+    """Count the places in which each module and each tensor is met, by id."""
+    modules = [m for _, m in model.named_modules(remove_duplicate=False)]
+    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
+    return Counter([*map(id, modules), *(id(t) for t in tensors if t is not None)])
+
+
+def _passes(module: nn.Module) -> bool:
+    return type(module) is nn.Identity and not _hooks(module)
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    return [v for k, v in vars(module).items() if "hooks" in k and v]
+
+
+def _is_trained(module: nn.Module, name: str, tensor: Tensor) -> bool:
+    """Whether training sets a tensor; what a norm gathers is set so, unless the norm is frozen."""
+    if isinstance(module, _NormBase) and name in _GATHERED:
+        return all(p is None or p.requires_grad for p in module._parameters.values())
+    return tensor.requires_grad
+
+
+def _digest(tensor: Tensor) -> Any:
+    """Return what stands for the values of a tensor."""
+    if tensor.is_meta or tensor.layout is not torch.strided:  # no values to be read
+        return id(tensor)
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
 def _steps(graph: fx.Graph) -> tuple[str, ...]:
     """Write a graph out; a function is its place in memory, since two may have one name."""
     return tuple(
@@ -179,52 +298,3 @@ def _steps(graph: fx.Graph) -> tuple[str, ...]:
               n.kwargs))
         for n in graph.nodes
     )  # fmt: skip
-
-
-def _settle(stack: _Stack, options: dict[str, Option]) -> None:
-    """Move the identities of each run to its end, and cut those that end a depth."""
-    depth = len(stack.positions)
-    if stack.depth is not None:
-        if stack.depth not in options:
-            return
-        depth = int(options[stack.depth])  # type: ignore[arg-type]
-    positions = stack.positions[:depth]
-    start = 0
-    while start < depth:
-        first, end = positions[start], start + 1
-        while end < depth and _interchangeable(first, positions[end]):
-            end += 1
-        if first is not None and first.identities:
-            _compact([p for p in positions[start:end] if p is not None], options)
-        start = end
-    if stack.depth is None:
-        return
-    while depth - 1 in stack.depths and _is_identity(positions[depth - 1], options):
-        depth -= 1
-        for label in positions[depth].labels:  # type: ignore[union-attr]
-            options.pop(label, None)
-    options[stack.depth] = depth
-
-
-def _interchangeable(one: _Position | None, other: _Position | None) -> bool:
-    if one is None or other is None or not one.labels:
-        return False
-    return one.signature == other.signature
-
-
-def _is_identity(position: _Position | None, options: Mapping[str, Option]) -> bool:
-    if position is None or position.always:
-        return position is not None
-    return options.get(position.labels[0]) in position.identities
-
-
-def _compact(run: list[_Position], options: dict[str, Option]) -> None:
-    if run[0].labels[0] not in options:  # the stack lies in an option not taken
-        return
-    taken = [{i: options.pop(la) for i, la in enumerate(p.labels) if la in options} for p in run]
-    identity = min(map(str, run[0].identities))
-    kept = [t for t in taken if t[0] not in run[0].identities]
-    settled: list[dict[int, Any]] = kept + [{0: identity}] * (len(run) - len(kept))
-    for position, content in zip(run, settled):
-        for i, option in content.items():
-            options[position.labels[i]] = option

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from assay.architecture import Architecture
-from assay.errors import InvalidSpace, LostLink
-from assay.space.extremes import call
+from assay.errors import InvalidSpace
+from assay.space.forward import beside, run
 from assay.space.space import Space
 
 __all__ = ["check_paths"]
+
+_TOLERANCE = 1e-3
+"""Relative to the largest output, or 1: above rounding, below any wrong part of a tensor."""
 
 
 def check_paths(space: Space, inputs: Any, architectures: Sequence[Architecture]) -> None:
@@ -22,13 +24,15 @@ def check_paths(space: Space, inputs: Any, architectures: Sequence[Architecture]
 
     Args:
         space: The space; its selection is undone, its mode and weights are left as they are.
-        inputs: A batch `[N, ...]`, or a tuple or dict of tensors, on the model's device.
+        inputs: A batch `[N, ...]`, or a tuple or dict of tensors, on any device.
         architectures: The paths to run; take the largest, the smallest and a few random ones.
     Raises:
         LostLink: a path fails where an open size turned into a plain number; names the module.
-        InvalidSpace: a path and its built network differ.
+        InvalidSpace: a path does not run even so, which names the module too, or a path and its
+            built network differ.
     """
     mode = space.model.training
+    inputs = beside(space.model, inputs)
     space.model.eval()
     try:
         with torch.no_grad():
@@ -41,47 +45,31 @@ def check_paths(space: Space, inputs: Any, architectures: Sequence[Architecture]
 
 def _check_path(space: Space, inputs: Any, architecture: Architecture) -> None:
     space.select(architecture)
-    with _named_failures(space.model, architecture):
-        path = call(space.model, inputs)
+    path = list(_tensors(run(space, space.model, inputs, architecture)))
     built = space.build(architecture)
-    with _named_failures(built, architecture):
-        network = call(built, inputs)
-    for one, other in zip(_tensors(path), _tensors(network), strict=True):
-        scale = float(one.detach().abs().max().clamp(min=1.0)) if one.numel() else 1.0
-        gap = float((one - other).detach().abs().max()) if one.numel() else 0.0
-        if not gap <= 1e-3 * scale:
-            raise InvalidSpace(
-                f"the path {dict(architecture)} and the network built from it differ by {gap:.3g}; "
-                "does forward() depend on something beside its inputs and submodules?"
-            )
+    network = list(_tensors(run(space, built, inputs, architecture)))
+    if (difference := _difference(path, network)) is not None:
+        raise InvalidSpace(
+            f"the path {dict(architecture)} and the network built from it differ {difference}; "
+            "does forward() depend on something beside its inputs and submodules?"
+        )
 
 
-@contextmanager
-def _named_failures(model: nn.Module, architecture: Architecture) -> Iterator[None]:
-    """Within: an error in a forward is raised again with the path of the module it came from."""
-    under_way: list[str] = []
-    hooks = []
-    for path, module in model.named_modules():
+def _difference(path: list[Tensor], network: list[Tensor]) -> str | None:
+    if [t.shape for t in path] != [t.shape for t in network]:
+        return f"in shape, {_shapes(path)} and {_shapes(network)}"
+    for one, other in zip(path, network):
+        if torch.equal(one, other):
+            continue
+        wide = torch.complex128 if one.is_complex() else torch.float64
+        gap = float((one.to(wide) - other.to(wide)).abs().max())
+        if not gap <= _TOLERANCE * max(float(one.to(wide).abs().max()), 1.0):
+            return f"by {gap:.3g}"
+    return None
 
-        def enter(_m: Any, _args: Any, path: str = path) -> None:
-            under_way.append(path)
 
-        def leave(_m: Any, _args: Any, _out: Any) -> None:
-            under_way.pop()
-
-        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    except RuntimeError as error:
-        path = under_way[-1] if under_way and under_way[-1] else type(model).__name__
-        raise LostLink(
-            f"{path}: the path {dict(architecture)} does not run ({_first_line(error)}); "
-            "if a size was fixed here, hand it the Width or Kernel itself, or a size worked out "
-            "of it by +, -, * or //"
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
+def _shapes(tensors: Sequence[Tensor]) -> list[list[int]]:
+    return [list(t.shape) for t in tensors]
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
@@ -93,7 +81,3 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, tuple | list):
         for value in output:
             yield from _tensors(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

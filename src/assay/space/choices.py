@@ -39,9 +39,14 @@ class Held:
 
 
 class ChoiceModule(nn.Module):
-    """What `OneOf`, `Depth` and `Inputs` share: a label, options, and the active mix."""
+    """What `OneOf`, `Depth` and `Inputs` share: a label, options, and the active mix.
+
+    `reads` may say what each option reads: option -> names, of a decision's output its label, of
+    what no decision made any other. Strategies that learn which connections are good heed it.
+    """
 
     kind = ""
+    reads: Mapping[Any, tuple[str, ...]] | None = None
     label: str | None
     options: tuple[Option, ...]
     mix: Mapping[Any, Any] | None = None

@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture, Option
+from assay.space.forward import beside, run
 from assay.space.structure import Choice
 
 if TYPE_CHECKING:
     from assay.space.space import Space
 
-__all__ = ["call", "extreme"]
+__all__ = ["extreme"]
 
 _Count: TypeAlias = Callable[[Architecture], int]
 
@@ -29,7 +30,9 @@ def extreme(space: Space, sign: int, example: Any) -> Architecture:
     Args:
         space: The space; its selected path is undone.
         sign: +1 or -1.
-        example: Input `[N, ...]`; None counts every layer at one position.
+        example: Input `[N, ...]`, on any device; None counts every layer at one position.
+    Raises:
+        InvalidSpace: a path does not run on the example; names the module.
     """
 
     def default(choice: Choice) -> Option:
@@ -67,6 +70,7 @@ def _at_one_position(space: Space) -> Iterator[_Count]:
 def _on_example(space: Space, example: Any) -> Iterator[_Count]:
     """Count while the supernet runs; it is made ready once, for the hundreds of runs of a walk."""
     total, mode = 0, space.model.training
+    inputs = beside(space.model, example)
 
     def add(layer: Any, _args: Any, out: torch.Tensor) -> None:
         nonlocal total
@@ -77,7 +81,7 @@ def _on_example(space: Space, example: Any) -> Iterator[_Count]:
         total = 0
         space.select(architecture)
         with torch.no_grad():
-            call(space.model, example)
+            run(space, space.model, inputs, architecture)
         return total
 
     hooks = [m.register_forward_hook(add) for m in space.model.modules() if _multiplies(m)]
@@ -93,10 +97,3 @@ def _on_example(space: Space, example: Any) -> Iterator[_Count]:
 
 def _multiplies(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """Call a model on a tensor, a tuple (positional) or a dict (by keyword) of tensors."""
-    if isinstance(inputs, tuple):
-        return model(*inputs)
-    return model(**inputs) if isinstance(inputs, dict) else model(inputs)

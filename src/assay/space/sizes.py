@@ -20,6 +20,7 @@ __all__ = [
     "Size",
     "Values",
     "Width",
+    "remake",
     "resolve",
     "roots_in",
 ]
@@ -75,7 +76,15 @@ class Size(int):
 
     def __deepcopy__(self, memo: MutableMapping[Any, Any]) -> int:
         values = memo.get(BUILDING)
-        return self if values is None else self.at(values)
+        if values is None:
+            return self
+        for root in self.roots():
+            if root not in values:
+                raise InvalidSpace(
+                    f"{root!r} is kept where no path can follow it: neither by a module nor by a "
+                    "tuple, list or dict of one; let the module that reads it keep it"
+                )
+        return self.at(values)
 
 
 class OpenSize(Size):
@@ -216,18 +225,26 @@ def _pieces(size: int, values: Values) -> Pieces:
 
 
 def resolve(value: Any, values: Values) -> Any:
-    """Return a value with every size in it (also inside tuples and lists) as a plain int."""
+    """Return a value with every size in it (also inside tuples, lists, dicts) as a plain int."""
     if isinstance(value, Size):
         return value.at(values)
     if isinstance(value, tuple | list):
-        return type(value)(resolve(v, values) for v in value)
+        return remake(value, [resolve(v, values) for v in value])
+    if isinstance(value, dict):
+        return {name: resolve(v, values) for name, v in value.items()}
     return value
 
 
+def remake(like: Any, items: list[Any]) -> Any:
+    """Return other items as the kind of tuple or list that they were in; named tuples too."""
+    kind = type(like)
+    return getattr(kind, "_make", kind)(items)
+
+
 def roots_in(value: Any) -> Iterator[OpenSize]:
-    """Yield the open sizes that a value, tuple or list depends on."""
+    """Yield the open sizes that a value, tuple, list or dict depends on."""
     if isinstance(value, Size):
         yield from value.roots()
-    elif isinstance(value, tuple | list):
-        for item in value:
+    elif isinstance(value, tuple | list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from roots_in(item)

@@ -1,7 +1,9 @@
 """How a layer shrinks: which part of each of its tensors an option keeps.
 
 A rule names, for every tensor of a layer, the sizes its dimensions have. The layer's own forward
-then runs on views of its tensors, with padding, groups and the like worked out to match.
+then runs on views of its tensors, with padding, groups and the like worked out to match. A module
+without tensors of its own (a pooling, a user's block that keeps a width) needs no rule: its code
+reads the sizes it keeps at the values of the path.
 """
 
 from __future__ import annotations
@@ -76,8 +78,9 @@ class OpenLayer:
     """A layer that holds open sizes, and what each option leaves of it.
 
     Args:
-        path: Module path, for messages.
-        layer: A torch layer, or a subclass that adds no tensors of its own.
+        path: Module path.
+        layer: A torch layer, a subclass that adds no tensors of its own, or any module without
+            tensors of its own.
     Raises:
         UnsupportedLayer: no rule, or tensors that the rule does not know.
         InvalidSpace: an option that does not divide by the groups.
@@ -92,31 +95,34 @@ class OpenLayer:
         )
         self._dims = self._rule()
         self._largest = {root: int(root) for root in self.roots}
-        self._check_groups()
         self._plans: dict[tuple[int, ...], _Plan] = {}
         self._bounds: dict[tuple[int, ...], dict[str, Box | None]] = {}
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
-        layer = self.layer
+        layer, named = self.layer, self.path or type(self.layer).__name__
         rule = next((RULES[t] for t in type(layer).__mro__ if t in RULES), None)
-        names = ", ".join(map(repr, self.roots))
+        tensors = {n: t for n, t in {**layer._parameters, **layer._buffers}.items()
+                   if t is not None}  # fmt: skip
+        if rule is None and not tensors:
+            return {}
         if rule is None:
+            names = ", ".join(map(repr, self.roots))
             raise UnsupportedLayer(
-                f"{self.path}: {type(layer).__name__} holds {names} but has no slicing rule; "
+                f"{named}: {type(layer).__name__} holds {names} but has no slicing rule; "
                 f"open sizes may reach {', '.join(sorted(t.__name__ for t in RULES))}: "
                 "give this layer a plain int"
             )
-        tensors = {**layer._parameters, **layer._buffers}
-        dims = dict(rule(layer))
-        unknown = [n for n, t in tensors.items() if t is not None and n not in dims]
+        dims = rule(layer)
+        unknown = [n for n in tensors if n not in dims]
         if unknown:
             raise UnsupportedLayer(
-                f"{self.path}: {type(layer).__name__} adds the tensors {', '.join(unknown)} to its "
+                f"{named}: {type(layer).__name__} adds the tensors {', '.join(unknown)} to its "
                 "torch layer, and no rule says how they shrink; give this layer a plain int"
             )
-        return {n: d for n, d in dims.items() if tensors.get(n) is not None}
+        self._check_groups(named)
+        return {n: d for n, d in dims.items() if n in tensors}
 
-    def _check_groups(self) -> None:
+    def _check_groups(self, named: str) -> None:
         """Refuse sizes that the layer's groups cannot divide, before anything is trained."""
         for name in ("in_channels", "out_channels", "num_channels"):
             size = getattr(self.layer, name, None)
@@ -129,9 +135,14 @@ class OpenLayer:
                 channels, parts = resolve(size, values), resolve(groups, values)
                 if parts < 1 or channels % parts:
                     raise InvalidSpace(
-                        f"{self.path}: {name}={channels} does not divide into {parts} groups; "
+                        f"{named}: {name}={channels} does not divide into {parts} groups; "
                         f"choose other options for {', '.join(map(repr, roots))}"
                     )
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it has tensors, which shrink with its sizes."""
+        return bool(self._dims)
 
     def regions(self, values: Values) -> dict[str, tuple[Pieces, ...]]:
         """Return, for each tensor, the pieces kept of each dimension."""
@@ -219,7 +230,7 @@ def open_attributes(module: nn.Module) -> dict[str, Any]:
     return {
         name: value
         for name, value in module.__dict__.items()
-        if isinstance(value, Size | tuple | list) and next(roots_in(value), None) is not None
+        if isinstance(value, Size | tuple | list | dict) and next(roots_in(value), None) is not None
     }
 
 

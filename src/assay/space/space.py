@@ -84,7 +84,7 @@ class Space:
         # The path that `select` has set: its layers with open sizes, and the value of each size.
         self.shadowed: list[OpenLayer] = []
         self.values: dict[OpenSize, int] = {}
-        self._extremes: dict[int, Architecture] = {}
+        self._extremes: dict[int, tuple[Any, Architecture]] = {}  # sign -> (example, found on it)
 
     @property
     def size(self) -> int:
@@ -161,24 +161,25 @@ class Space:
         labels = list(self.choices)
         return walk(0, (), {})
 
-    def contains(self, architecture: Mapping[str, Option]) -> bool:
+    def contains(self, architecture: Mapping[str, Any]) -> bool:
         """Whether every active decision has a valid option and no other label is present."""
-        return self._fault(architecture) is None
+        try:
+            return self._fault(_as_point(architecture)) is None
+        except InvalidArchitecture:  # an option that no choice could have
+            return False
 
-    def check(self, architecture: Mapping[str, Option]) -> Architecture:
-        """Return it as an `Architecture`.
+    def check(self, architecture: Mapping[str, Any]) -> Architecture:
+        """Return it as an `Architecture`; a list, as JSON has it, is read as a tuple.
 
         Raises:
             InvalidArchitecture: it is no point of this space; the message names the label.
         """
-        fault = self._fault(architecture)
-        if fault is not None:
+        point = _as_point(architecture)
+        if (fault := self._fault(point)) is not None:
             raise InvalidArchitecture(fault)
-        if isinstance(architecture, Architecture):
-            return architecture
-        return Architecture(architecture)
+        return point
 
-    def _fault(self, architecture: Mapping[str, Option]) -> str | None:
+    def _fault(self, architecture: Architecture) -> str | None:
         for label in architecture:
             if label not in self.choices:
                 return f"the space has no choice {label!r}; {nearest(str(label), self.choices)}"
@@ -243,13 +244,14 @@ class Space:
         settled = self._own_form(architecture)
         return settled if self._more_form is None else self._more_form(settled)
 
-    def encode(self, architecture: Mapping[str, Option]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def encode(self, architecture: Mapping[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return a vector `[number of options of all choices]`: one-hot for each choice in order.
 
         An inactive decision is all zeros.
         """
+        point = _as_point(architecture)
         parts = [
-            [float(label in architecture and architecture[label] == o) for o in choice.options]
+            [float(label in point and point[label] == o) for o in choice.options]
             for label, choice in self.choices.items()
         ]
         return np.concatenate([np.asarray(p) for p in parts])
@@ -267,28 +269,30 @@ class Space:
         return self._extreme(-1, example)
 
     def _extreme(self, sign: int, example: Any) -> Architecture:
-        if example is not None:
-            return extremes.extreme(self, sign, example)
-        if sign not in self._extremes:
-            self._extremes[sign] = extremes.extreme(self, sign, self.example)
-        return self._extremes[sign]
+        example = self.example if example is None else example
+        known = self._extremes.get(sign)
+        if known is None or known[0] is not example:
+            known = self._extremes[sign] = (example, extremes.extreme(self, sign, example))
+        return known[1]
 
     # --- networks -----------------------------------------------------------------------------
 
-    def build(self, architecture: Mapping[str, Option]) -> nn.Module:
+    def build(self, architecture: Mapping[str, Any]) -> nn.Module:
         """Return a plain module of only the chosen parts, with their weights, sliced and copied.
 
         Raises:
             InvalidArchitecture: it is no point of this space.
+            InvalidSpace: an open size is kept where no path could follow it.
         """
         point = self.check(architecture)
         selected, values = self.shadowed, self.values
         self._unshadow()
-        built = build(self.model, self.structure, point)
-        self._shadow(selected, values)
-        return built
+        try:
+            return build(self.model, self.structure, point)
+        finally:
+            self._shadow(selected, values)
 
-    def fresh(self, architecture: Mapping[str, Option], seed: int) -> nn.Module:
+    def fresh(self, architecture: Mapping[str, Any], seed: int) -> nn.Module:
         """Return the plain module with weights initialised anew, as for training from scratch."""
         return fresh.fresh(self, self.check(architecture), seed)
 
@@ -364,6 +368,10 @@ def _grouped(
     for layer, conditions in layers:
         groups.setdefault(tuple(conditions), []).append(layer)
     return [(list(conditions), group) for conditions, group in groups.items()]
+
+
+def _as_point(architecture: Mapping[str, Any]) -> Architecture:
+    return architecture if isinstance(architecture, Architecture) else Architecture(architecture)
 
 
 def _pick(options: Any, rng: np.random.Generator) -> Any:

@@ -7,7 +7,7 @@ decisions in order; the state they carry is the options that a later decision st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -57,7 +57,8 @@ class Structure:
         choices: Label -> choice, every choice after those it depends on.
         modules: Label -> the choice modules that obey it.
         roots: Label -> the open sizes that obey it.
-        layers: The layers with open sizes, with the conditions under which they run.
+        layers: The layers (and other modules) that keep open sizes, with the conditions under
+            which they run.
         sites: Module path -> the labels that this module itself reads.
     """
 
@@ -99,7 +100,7 @@ def explore(model: nn.Module) -> Structure:
 
     Raises:
         InvalidSpace: no choice; one label with different options; choices that contain each other.
-        UnsupportedLayer: an open size in a layer without a slicing rule.
+        UnsupportedLayer: an open size in a layer with tensors but without a slicing rule.
     """
     return _Explorer().run(model)
 
@@ -146,8 +147,8 @@ class _Explorer:
         if isinstance(module, ChoiceModule):
             self._visit_choice(path, module, condition)
             return
-        if open_attributes(module) and any(True for _ in _own_tensors(module)):
-            known = self.layers.setdefault(id(module), (OpenLayer(path or ".", module), []))
+        if open_attributes(module):
+            known = self.layers.setdefault(id(module), (OpenLayer(path, module), []))
             known[1].append(condition)
         for name, child in module._modules.items():
             if child is not None:
@@ -184,9 +185,12 @@ class _Explorer:
             choice.conditions.append(condition)
 
     def _label_sizes(self) -> dict[OpenSize, str]:
-        """Name each open size by the first layer that holds it, and its attribute if two do."""
+        """Name each open size by the first layer that holds it, and its attribute if two do.
+
+        A layer with tensors names it rather than a module that only keeps it.
+        """
         first: dict[OpenSize, tuple[str, str]] = {}
-        for layer, _ in self.layers.values():
+        for layer in sorted((la for la, _ in self.layers.values()), key=lambda la: not la.shrinks):
             for name, value in layer.attributes.items():
                 for root in roots_in(value):
                     first.setdefault(root, (layer.path, name))
@@ -194,8 +198,8 @@ class _Explorer:
         taken = set(self.choices)
         labels: dict[OpenSize, str] = {}
         for root, (path, name) in first.items():
-            crowded = paths.count(path) > 1 or path in taken
-            labels[root] = root.label or (f"{path}.{name}" if crowded else path)
+            crowded = not path or paths.count(path) > 1 or path in taken
+            labels[root] = root.label or (f"{path}.{name}".lstrip(".") if crowded else path)
         named = [label for root, label in labels.items() if root.label is None]
         if len(set(named)) != len(named):
             twice = next(label for label in named if named.count(label) > 1)
@@ -215,11 +219,6 @@ def _weakest(conditions: list[Condition]) -> list[Condition]:
         if not any(implies(condition, weaker) for weaker in kept):
             kept.append(condition)
     return kept
-
-
-def _own_tensors(module: nn.Module) -> Iterator[Any]:
-    for tensors in (module._parameters, module._buffers):
-        yield from (t for t in tensors.values() if t is not None)
 
 
 def _in_order(choices: Mapping[str, Choice]) -> dict[str, Choice]:

@@ -143,6 +143,9 @@ class PrefixWalk:
         self._architecture = architecture
         self._reads, self._known = [], set()
         self._key, self._ordinal = (), 0
+        # What the model's own code reads it may read before any call.
+        for label in self._space.sites.get("", ()):
+            self._read(label, architecture[label])
         self._space.select(architecture)
         output = call_model(self._space.model, inputs)
         self._last = self._reads
