@@ -2,11 +2,13 @@
 
 A batch is worked out in memory as a function of the history at its start, and written in one
 transaction before it is estimated; its scores are written in one transaction after. So a killed
-search finds either nothing of a batch, or all its proposals still to be estimated.
+search finds either nothing of a batch, or all its proposals still to be estimated. A strategy that
+learns from so many trials at once is asked for no more than these.
 """
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -93,14 +95,35 @@ class Searcher:
             progress(judged, searched, scored)
 
     def _propose(self, n: int) -> list[Trial]:
-        """Find up to n new feasible architectures; record them and the infeasible ones met."""
+        """Return up to n new feasible trials; none where nothing new is found.
+
+        Where all that is learned from at once is infeasible, what has learned is asked again.
+        """
+        while True:
+            most = self._at_once()
+            new = self._meet(n, most)
+            feasible = [t for t in new if t.state == "running"]
+            if feasible or len(new) < most or self._unscored() >= _TRIES_PER_TRIAL * most:
+                return feasible
+
+    def _at_once(self) -> float:
+        told = getattr(self.strategy, "at_once", None)
+        return math.inf if told is None else int(told(self.history))
+
+    def _unscored(self) -> int:
+        """Return how many trials came after the last that has a score."""
+        ages = (age for age, t in enumerate(reversed(self.history)) if t.state == "scored")
+        return next(ages, len(self.history))
+
+    def _meet(self, n: int, most: float) -> list[Trial]:
+        """Find up to n new feasible architectures, and at most so many new ones; record them."""
         start = len(self.history)
         new: list[Trial] = []
         met: set[tuple[Architecture, float]] = set()
         feasible = 0
         for attempt in range(_TRIES_PER_TRIAL):
             rng = derive(self.ctx.seed, "ask", start, attempt)
-            wanted = n - feasible
+            wanted = int(min(n - feasible, most - len(new)))
             asked = self.strategy.ask(self.history, wanted, rng=rng)
             for proposal in asked:
                 point = self.ctx.space.canonical(proposal.architecture)
@@ -111,12 +134,13 @@ class Searcher:
                 new.append(self._checked(start + len(new), point, proposal))
                 feasible += new[-1].state == "running"
             # One that asks for fewer waits for these before it goes on.
-            if feasible == n or not asked or (feasible and len(asked) < wanted):
+            enough = feasible == n or len(new) >= most
+            if enough or not asked or (feasible and len(asked) < wanted):
                 break
         self.study.record_all(new, failed_in="search")
         for trial in new:
             self.history.append(trial)
-        return [t for t in new if t.state == "running"]
+        return new
 
     def _checked(self, number: int, point: Architecture, proposal: Proposal) -> Trial:
         trial = Trial(number, point, parent=proposal.parent, fidelity=proposal.fidelity)

@@ -165,9 +165,10 @@ def _layers(layers: int, channels: int) -> tuple[nn.Module, int]:
         operations = {name: _layer_operation(name, wide) for name in LAYER_OPERATIONS}
         parts[f"op{k}"] = OneOf(operations, label=f"layer{k}.op")
         for j in range(k - 1):
-            parts[f"from{j}_to{k}"] = OneOf(
-                apart=_untouched(), skip=_added(widths[j], wide), label=f"layer{k}.from{j}"
-            )
+            label, read = f"layer{k}.from{j}", f"layer{j}.op" if j else "stem"
+            chosen = OneOf(apart=_untouched(), skip=_added(widths[j], wide), label=label)
+            chosen.reads = {"apart": (), "skip": (read,)}
+            parts[f"from{j}_to{k}"] = chosen
         parts[f"norm{k}"] = nn.BatchNorm2d(wide)
         widths.append(wide)
 

@@ -174,7 +174,12 @@ def _side(label: str, side: str, states: int, wide: int) -> OneOf:
         operations = {name: _cell_operation(name, wide) for name in CELL_OPERATIONS}
         return _Edge(i, OneOf(operations, label=f"{label}.op_{side}"))
 
-    return OneOf({f"state{i}": edge(i) for i in range(states)}, label=f"{label}.from_{side}")
+    chosen = OneOf({f"state{i}": edge(i) for i in range(states)}, label=f"{label}.from_{side}")
+    kind = label.partition(".")[0]
+    nodes = [f"{kind}.node{i}.op_{_SIDES[-1]}" for i in range(2, states)]  # what each decides last
+    reads = [f"{kind}.state0", f"{kind}.state1", *nodes]
+    chosen.reads = {f"state{i}": (read,) for i, read in enumerate(reads)}
+    return chosen
 
 
 class _Edge(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import assay
+from assay.contracts import Learning
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
@@ -18,6 +19,7 @@ from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
 from assay.strategies.learned.enas import ENAS, SKIP, Children, skip_penalty
+from assay.strategies.learned.symptoms import symptoms
 from assay.zoo.conv import conv
 from assay.zoo.enas import macro
 from tests.e2e import tiny
@@ -29,12 +31,15 @@ FAST = {"warmup": 0.2, "every": 2, "batch": 64}
 def connected() -> nn.Module:
     """Two connections, one of them inside an option, and a depth."""
 
-    def skip(label: str) -> OneOf:
-        return OneOf(apart=nn.Identity(), skip=nn.Linear(8, 8), label=label)
+    def skip(label: str, read: str) -> OneOf:
+        chosen = OneOf(apart=nn.Identity(), skip=nn.Linear(8, 8), label=label)
+        chosen.reads = {"apart": (), "skip": (read,)}
+        return chosen
 
-    op = OneOf(a=nn.Linear(8, 8), b=skip("inner"), c=nn.ReLU(), label="op")
+    op = OneOf(a=nn.Linear(8, 8), b=skip("inner", "input"), c=nn.ReLU(), label="op")
     deep = Depth(nn.Linear(8, 8), nn.ReLU(), label="deep")
-    return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), op, skip("outer"), deep, nn.Linear(8, 2))
+    body = (op, skip("outer", "op"), deep)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), *body, nn.Linear(8, 2))
 
 
 def drawing(seed: int = 1, **settings) -> Children:
@@ -73,7 +78,7 @@ def test_its_expected_gradient_is_the_exact_one_of_the_enumerated_objective(base
     controller, own = paths.known, paths.settings
     paths._baseline = baseline  # which does not bias it
     points, parameters = list(controller.space.all()), list(controller.parameters())
-    logs = torch.stack([controller.judge(a)[0] for a in points])
+    logs = torch.stack([controller.log_prob(a) for a in points])
     p, rewards = logs.exp(), torch.tensor([worth(a) for a in points], dtype=torch.float64)
     assert float(p.sum().detach()) == pytest.approx(1.0)
     penalty = torch.stack(
@@ -99,7 +104,7 @@ def test_the_loss_of_several_paths_is_the_mean_of_theirs():
     single = [float(paths._loss([a], [worth(a)])[0].detach()) for a in points]
     together, mean = paths._loss(points, [worth(a) for a in points])
     assert float(together.detach()) == pytest.approx(np.mean(single))
-    logs = [float(paths.known.judge(a)[0].detach()) for a in points]
+    logs = [float(paths.known.log_prob(a).detach()) for a in points]
     assert mean == pytest.approx(np.mean([worth(a) - 0.1 * log for a, log in zip(points, logs)]))
 
 
@@ -128,7 +133,7 @@ def test_the_connections_of_the_macro_space_are_the_ones_that_it_means():
 
 
 def test_where_nothing_else_counts_connections_come_to_their_rate():
-    paths = drawing(skip_rate=0.25, lr=0.02, entropy=0.0)
+    paths = drawing(skip_rate=0.25, lr=0.02, entropy=0.0, hidden=8)
     points = [a for a in paths.known.space.all() if a["op"] == "b"]
     for _ in range(100):
         paths._reinforce(points, [0.5] * len(points))
@@ -220,6 +225,52 @@ def test_what_is_over_a_limit_is_worth_less():
         alone = free._worth(ctx.space, ctx.task, *batch, point)
         told[op] = strategy.paths._worth(ctx.space, ctx.task, *batch, point) / alone
     assert told == pytest.approx({"see": 1.0, "blind": 1.0, "costly": (1 / 4) ** 2 * (1 / 2) ** 2})
+
+
+def priced(limits: dict[str, float]) -> Children:
+    """Return paths over `connected` whose cost is 10, and 40 more for option "a"."""
+
+    def measure(quantity, architecture):
+        cost = 10.0 + 40.0 * (architecture["op"] == "a")
+        return cost if quantity == "macs" else 1.0
+
+    strategy, ctx = ENAS(hidden=8, lr=0.02, entropy=0.0, skip_weight=0.0), context(connected)
+    strategy.in_the_loop(measure, limits)
+    strategy.paths.begin(ctx, ctx.space, 100)
+    return strategy.paths
+
+
+def drifted(paths: Children, worth) -> list[Learning]:
+    """Return what was known as the controller was told the worth of all paths, step by step."""
+    points, found = list(paths.known.space.all()), []
+    for step in range(16):
+        found.append(paths._known_at(step))
+        if worth is not None:
+            paths._reinforce(points, [worth(a) for a in points])
+    return found
+
+
+def test_what_is_expected_of_the_tightest_limit_is_told_and_a_drift_away_from_it():
+    paths = priced({"params": 2.0, "macs": 15.0})
+    first = paths.learned()[-1]
+    chance = float(paths.known.taken_in(paths.known.best())["op"][0])
+    assert (first.quantity, first.target) == ("macs", 15.0)
+    assert first.expected == pytest.approx(10 + 40 * chance, abs=40 * 0.25)
+    still = drifted(paths, None)
+    assert {known.expected for known in still} == {first.expected}  # the same draws: no chance
+    assert "drifting" not in symptoms(still, total=16, idle={})
+    cheaper = drifted(paths, lambda a: float(a["op"] != "a"))
+    assert cheaper[-1].expected < first.expected
+    assert "drifting" not in symptoms(cheaper, total=16, idle={})
+    dearer = drifted(priced({"macs": 15.0}), lambda a: float(a["op"] == "a"))
+    seen = symptoms(dearer, total=16, idle={})["drifting"]
+    assert "expected macs grew" in seen
+    assert "target is 15" in seen
+    assert "strategy.weight (1)" in ENAS().advice["drifting"]
+
+
+def test_without_a_limit_nothing_is_expected():
+    assert drawing().learned()[-1].expected is None
 
 
 # --- its state ------------------------------------------------------------------------------------

@@ -1,6 +1,10 @@
-"""The controller against enumeration, and what rewards make of it."""
+"""REINFORCE and PPO: their gradients against enumeration, and what rewards make of a controller."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,56 +12,155 @@ import torch
 
 from assay.contracts import Estimate, History, Trial
 from assay.errors import InvalidSetting
-from assay.strategies.learned.controller import Controller
-from assay.strategies.learned.reinforce import Reinforce
+from assay.estimators.scratch import Scratch
+from assay.executors.inline import Inline
+from assay.executors.processes import Processes
+from assay.strategies.learned.reinforce import Reinforce, _Learned
+from assay.train.recipe import Recipe
+from tests.run.test_loop import Instant, few, ran, searcher, space
+from tests.strategies.learned import toys
 from tests.strategies.learned.test_alphas import nested
-
-
-def randomised(space) -> Controller:
-    controller = Controller(space, hidden=8).double()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in controller.parameters():
-            parameter.normal_(generator=generator)
-    return controller
+from tests.strategies.learned.test_controller import connections, randomise
 
 
 def reward(architecture) -> float:
     return float(architecture["first"] == "a") + 0.5 * architecture["stack"]
 
 
-def test_probabilities_of_all_architectures_add_up_to_one():
-    space = nested()
-    controller = randomised(space)
-    total = sum(float(torch.exp(controller.judge(a)[0].detach())) for a in space.all())
-    assert total == pytest.approx(1.0, abs=1e-6)
+def linked(architecture) -> float:
+    return (architecture["layer3.from1"] == "skip") + 0.5 * (architecture["last"] == (0, 2))
 
 
-def test_draws_follow_the_probabilities():
-    space, rng, n = nested(), np.random.default_rng(0), 4000
-    controller = randomised(space)
-    points = list(space.all())
-    counts = dict.fromkeys(points, 0)
-    for _ in range(n):
-        counts[controller.sample(rng)] += 1
-    expected = {a: n * float(torch.exp(controller.judge(a)[0].detach())) for a in points}
-    likely = [a for a in points if expected[a] > 5]
-    chi2 = sum((counts[a] - expected[a]) ** 2 / expected[a] for a in likely)
-    assert chi2 < len(likely) + 5 * np.sqrt(2 * len(likely))
+def learner(of, **settings) -> _Learned:
+    learned = _Learned(of, Reinforce(hidden=6, **settings))
+    randomise(learned.controller)
+    return learned
 
 
-def test_the_policy_gradient_is_that_of_the_enumerated_expectation():
-    space = nested()
-    controller = randomised(space)
-    points, parameters = list(space.all()), list(controller.parameters())
-    logs = torch.stack([controller.judge(a)[0] for a in points])
-    rewards = torch.tensor([reward(a) for a in points], dtype=torch.float64)
-    exact = torch.autograd.grad((logs.exp() * rewards).sum(), parameters, retain_graph=True)
-    for baseline in (0.0, 0.7):  # which does not bias it
-        weight = logs.exp().detach() * (rewards - baseline)
-        told = torch.autograd.grad((weight * logs).sum(), parameters, retain_graph=True)
-        for one, other in zip(told, exact):
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+def trials_of(points, scores) -> list[Trial]:
+    return [
+        Trial(i, a, "scored", Estimate(s), objectives=(s,))
+        for i, (a, s) in enumerate(zip(points, scores))
+    ]
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("make", "worth"), [(nested, reward), (connections, linked)])
+@pytest.mark.parametrize(("clip", "baseline"), [(0.0, 0.7), (0.2, 0.0)])
+def test_its_expected_gradient_is_that_of_the_enumerated_reward_and_entropy(
+    make, worth, clip, baseline
+):
+    learned = learner(make(), entropy=0.3, clip=clip)
+    points = list(learned.controller.space.all())
+    parameters = list(learned.controller.parameters())
+    logs = learned._logs(points)
+    p, rewards = logs.exp(), torch.tensor([worth(a) for a in points], dtype=torch.float64)
+    assert float(p.sum().detach()) == pytest.approx(1.0)
+    climbed = (p * rewards).sum() - 0.3 * (p * logs).sum()
+    exact = torch.autograd.grad(climbed, parameters, retain_graph=True)
+    drawn = []
+    for i, a in enumerate(points):
+        learned._baseline = baseline  # which does not bias it
+        log = logs[i : i + 1]
+        gains = learned._gains([worth(a)], log.detach())
+        drawn.append(learned._surrogate(log, log.detach(), gains))
+    told = torch.autograd.grad((p.detach() * torch.stack(drawn)).sum(), parameters)
+    for one, other in zip(told, exact):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_where_nothing_is_clipped_ppo_climbs_what_is_expected_now_of_what_was_drawn_before():
+    learned = learner(nested(), clip=0.9)
+    points = list(learned.controller.space.all())
+    before = learned._logs(points).detach()
+    with torch.no_grad():
+        for parameter in learned.controller.parameters():
+            parameter.mul_(1.03)
+    parameters = list(learned.controller.parameters())
+    logs = learned._logs(points)
+    assert 0.01 < float((logs - before).abs().max().detach()) < math.log(1.9)
+    gains = torch.tensor([reward(a) - 1.0 for a in points], dtype=torch.float64)
+    exact = torch.autograd.grad((logs.exp() * gains).sum(), parameters, retain_graph=True)
+    # the mean that the surrogate takes, weighed by the chance of each draw
+    drawn = before.exp() * len(points)
+    told = torch.autograd.grad(learned._surrogate(logs, before, drawn * gains), parameters)
+    for one, other in zip(told, exact):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("gain", "ratio", "value", "slope"),
+    [
+        (2.0, 1.1, 2.2, 2.2), (2.0, 1.3, 2.4, 0.0), (2.0, 0.5, 1.0, 1.0),
+        (-2.0, 0.9, -1.8, -1.8), (-2.0, 0.7, -1.6, 0.0), (-2.0, 1.5, -3.0, -3.0),
+    ],
+)  # fmt: skip
+def test_ppo_gains_nothing_from_a_ratio_beyond_its_clip(gain, ratio, value, slope):
+    learned = learner(nested(), clip=0.2)
+    logs = torch.tensor([math.log(ratio) - 1.5], dtype=torch.float64, requires_grad=True)
+    before, gains = torch.full_like(logs, -1.5).detach(), torch.tensor([gain])
+    found = learned._surrogate(logs, before, gains)
+    (told,) = torch.autograd.grad(found, [logs])
+    assert float(found.detach()) == pytest.approx(value)
+    assert float(told) == pytest.approx(slope)  # d/d log P = ratio * gain
+
+
+@pytest.mark.parametrize(("entropy", "cut"), [(0.0, False), (5.0, True)])
+def test_a_batch_moves_along_its_mean_gradient_cut_to_the_length_of_one(entropy, cut):
+    learned, twin = (learner(nested(), entropy=entropy) for _ in range(2))
+    points = list(learned.controller.space.all())[::3]
+    scores = [float(i % 2) for i in range(len(points))]
+    learned.update(trials_of(points, scores))
+
+    parameters = list(twin.controller.parameters())
+    logs = twin._logs(points)
+    r = (np.asarray(scores) - np.mean(scores)) / np.std(scores)
+    whole = torch.from_numpy(r) - entropy * logs.detach()
+    climbed = ((whole - whole.mean()) * logs).mean()
+    slopes = torch.autograd.grad(climbed, parameters, allow_unused=True)
+    length = math.sqrt(sum(float((s**2).sum()) for s in slopes if s is not None))
+    assert (length > 1.0) == cut
+    for moved, was, slope in zip(learned.controller.parameters(), parameters, slopes):
+        if slope is None:
+            assert torch.equal(moved, was)
+            continue
+        expected = -slope / max(1.0, length)
+        torch.testing.assert_close(moved.grad, expected, rtol=1e-4, atol=1e-9)
+        # the first step of Adam is lr along the sign of what is climbed
+        clear = expected.abs() > 1e-4
+        told = (moved - was).detach()[clear]
+        torch.testing.assert_close(told, -0.01 * expected[clear].sign(), rtol=1e-3, atol=0)
+
+
+# --- rewards --------------------------------------------------------------------------------------
+
+
+def test_scores_are_cubed_before_they_are_standardised():
+    points = list(nested().all())[:4]
+    scores = [0.5, 0.9, 0.1, 0.6]
+    learned = learner(nested(), power=3)
+    cubed = np.asarray(scores) ** 3
+    told = learned._standard(trials_of(points, scores))
+    assert told == pytest.approx((cubed - cubed.mean()) / cubed.std())
+    assert learned._average == pytest.approx(np.mean(scores))  # who watches is shown scores
+    plain = learner(nested())._standard(trials_of(points, scores))
+    assert plain == pytest.approx((scores - np.mean(scores)) / np.std(scores))
+
+
+def test_a_power_of_negative_scores_is_refused():
+    with pytest.raises(InvalidSetting, match=r"strategy\.power=3 .* trial 1 scored -0\.2"):
+        learner(nested(), power=3)._standard(trials_of(list(nested().all())[:2], [0.1, -0.2]))
+
+
+def test_what_is_over_a_limit_has_the_least_reward_of_its_batch_less_its_violation():
+    a, b, c = list(nested().all())[:3]
+    batch = [*trials_of([a, b], [1.0, 3.0]), Trial(2, c, "infeasible", violation=0.5)]
+    assert learner(nested())._standard(batch) == pytest.approx([-1.0, 1.0, -1.5])
+
+
+# --- what it learns -------------------------------------------------------------------------------
 
 
 def grown(strategy, num: int, worth=reward, over=lambda a: 0.0) -> History:
@@ -103,9 +206,89 @@ def test_it_is_a_function_of_the_history():
     assert drawn(one, other, 20) == drawn(Reinforce(), other, 20)  # another history: begins anew
 
 
+# --- within a search ------------------------------------------------------------------------------
+
+
+class Noted(Reinforce):
+    """Notes, of each draw that is new, how many trials were learned from and its log P."""
+
+    def ask(self, history, n, *, rng):
+        asked = super().ask(history, n, rng=rng)
+        learned = self._taught(history)
+        for proposal in asked:
+            point = history.space.canonical(proposal.architecture)
+            if history.seen(point) is None:
+                log = float(learned.controller.log_prob(point).detach())
+                self.drawn[point] = (learned.done, log)
+        return asked
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip": 0.2, "epochs": 2}])
+def test_every_batch_is_learned_from_by_the_controller_that_drew_it(
+    tmp_path: Path, settings, monkeypatch
+):
+    strategy = Noted(batch=4, lr=0.05, **settings)
+    strategy.drawn, seen = {}, []
+    gains = _Learned._gains
+
+    def noting(learned, rewards, before):
+        seen.append(before.tolist())
+        return gains(learned, rewards, before)
+
+    monkeypatch.setattr(_Learned, "_gains", noting)
+    search = searcher(tmp_path / "out", space(), strategy, limit=3, measure=few)
+    found = ran(search, 18)
+    assert any(state == "infeasible" for _, _, state, _ in found)
+    told = [strategy.drawn[architecture] for _, architecture, _, _ in found]
+    assert [done for done, _ in told] == [4 * (k // 4) for k in range(len(found))]
+    before = [log for _, log in told]
+    assert len(seen) >= len(found) // 4 - 1  # the last may not have been asked after
+    for k, logs in enumerate(seen):
+        assert logs == pytest.approx(before[4 * k : 4 * k + 4], abs=1e-6)
+
+
+def test_a_killed_search_learns_the_same(tmp_path: Path):
+    of = space()
+    whole = ran(searcher(tmp_path / "whole", of, Reinforce(batch=4, lr=0.05)), 20)
+    first = searcher(tmp_path / "killed", of, Reinforce(batch=4, lr=0.05), Instant(killed_at=4))
+    with pytest.raises(KeyboardInterrupt):
+        ran(first, 20)
+    again = Reinforce(batch=4, lr=0.05)
+    second = searcher(tmp_path / "killed", of, again, trials=list(first.history))
+    assert ran(second, 20) == whole
+
+
+class Counted(Processes):
+    """Notes how many jobs ran at once."""
+
+    most = 0
+
+    def submit(self, work, *, in_place=False):
+        job = super().submit(work, in_place=in_place)
+        self.most = max(self.most, len(self._running))
+        return job
+
+
+def test_its_children_are_trained_in_parallel_and_teach_it_the_same(tmp_path: Path):
+    executor, found = Counted(workers=2), []
+    for i, made in enumerate((executor, Inline())):
+        recipe = Recipe(lr=0.05, batch_size=64, epochs=1)
+        ctx = replace(toys.context(toys.of_two), executor=made, recipe=recipe)
+        strategy = Reinforce(batch=3, lr=0.05)
+        search = searcher(tmp_path / str(i), ctx.space, strategy, Scratch(score="loss"), ctx=ctx)
+        found.append(ran(search, 6))
+        assert [known.step for known in strategy.learned(ctx.history)] == [3, 6]
+    assert executor.most == 2
+    assert [state for _, _, state, _ in found[0]] == ["scored"] * 6
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
-    "settings", [{"batch": 0}, {"lr": 0.0}, {"baseline": 1.0}, {"clip": 1.5}, {"epochs": 2}]
-)
+    "settings",
+    [
+        {"batch": 0}, {"lr": 0.0}, {"baseline": 1.0}, {"clip": 1.5}, {"epochs": 2}, {"power": 0.0},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be(settings):
     with pytest.raises(InvalidSetting, match=r"strategy\."):
         Reinforce(**settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,12 +20,21 @@ class Controller(nn.Module):
     """A distribution over all architectures of a space, by the chain rule over its decisions.
 
     Decisions come in the order of the space, each after those that it depends on; one that is not
-    reached is passed over. The input of a step is the embedding of the option taken before; a head
-    of its own gives the logits of each decision.
+    reached is passed over. The input of a step is the embedding of the option taken before, its
+    output is h. A head of its own gives the logits of each decision. Where options are sets of
+    what is read, the logit of a set is the sum over its members j of
+
+        s_j = v . tanh(W_prev h_j + W_curr h),
+
+    with h_j the output of the step that followed j's own decision. So a connection that is either
+    there or not is there by sigmoid(s_j), and sets of a fixed size have the chances that such
+    connections have if that many are there. The `reads` of a choice names what its options read:
+    option -> names, that of a decision being its label. Where it says nothing, the positions of an
+    `Inputs` are what its options read. A vector of its own is the h_j of what no decision made.
 
     Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
-    arXiv:1611.01578, section 3.1; differs: one step for each decision of any space, and which
-    predecessors a node reads is one decision, not a set of independent ones (section 3.3).
+    arXiv:1611.01578, sections 3.1 and 3.3; differs: one step for each decision of any space, so
+    connections of one layer know those decided before them.
 
     Args:
         space: The space.
@@ -50,12 +59,15 @@ class Controller(nn.Module):
         total = sum(len(choice.options) for choice in space.choices.values())
         self.embedding = nn.Embedding(total + 1, hidden)
         self.cells = nn.ModuleList([nn.LSTMCell(hidden, hidden) for _ in range(layers)])
-        self.heads = nn.ModuleList(
-            [nn.Linear(hidden, len(choice.options)) for choice in space.choices.values()]
-        )
+        self._reads = {la: reads for la in space.choices if (reads := _reads(space, la))}
+        headed = {la: c for la, c in space.choices.items() if la not in self._reads}
+        self.heads = nn.ModuleList([nn.Linear(hidden, len(c.options)) for c in headed.values()])
+        if self._reads:
+            read = [name for reads in self._reads.values() for name in _names(reads)]
+            self.attention = _Attention(hidden, list(dict.fromkeys(read)))
         starts = np.cumsum([1, *(len(c.options) for c in space.choices.values())])
         self._starts = dict(zip(space.choices, map(int, starts)))
-        self._heads = dict(zip(space.choices, self.heads))
+        self._heads = dict(zip(headed, self.heads))
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -76,17 +88,19 @@ class Controller(nn.Module):
         with torch.no_grad():
             return self._walk(lambda choice, logits: int(logits.argmax()))[0]
 
-    def judge(self, architecture: Architecture) -> tuple[Tensor, Tensor]:
-        """Return the log-probability of an architecture, and the entropy of the steps to it.
+    def log_prob(
+        self, architecture: Architecture, steps: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the log-probability of an architecture, a scalar differentiable in the weights.
 
-        Both are scalars, differentiable in the weights.
+        Args:
+            architecture: A point of the space.
+            steps: What `steps` returned for it, if that was asked for already.
         """
-        log_prob = entropy = torch.zeros(())
-        for label, logs in self.steps(architecture).items():
-            position = self.space.choices[label].options.index(architecture[label])
-            log_prob = log_prob + logs[position]
-            entropy = entropy - (logs.exp() * logs).sum()
-        return log_prob, entropy
+        logs = self.steps(architecture) if steps is None else steps
+        options = {label: self.space.choices[label].options for label in logs}
+        taken = [logs[label][options[label].index(architecture[label])] for label in logs]
+        return torch.stack(taken).sum()
 
     def steps(self, architecture: Architecture) -> dict[str, Tensor]:
         """Return log-probabilities `[options]` of each step to an architecture, by label.
@@ -121,6 +135,7 @@ class Controller(nn.Module):
     ) -> tuple[Architecture, dict[str, Tensor]]:
         taken: dict[str, Option] = {}
         steps: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}  # of the step that followed a decision
         states: list[tuple[Tensor, Tensor] | None] = [None] * len(self.cells)
         at = 0
         for label, choice in self.space.choices.items():
@@ -130,11 +145,69 @@ class Controller(nn.Module):
             for i, cell in enumerate(self.cells):
                 states[i] = state = cell(x, states[i])
                 x = state[0]
-            logits = self._heads[label](x)[0]
-            if self.bound:
-                logits = self.bound * torch.tanh(logits)
+            if taken:
+                outputs[next(reversed(taken))] = x[0]
+            logits = self._logits(label, x[0], outputs)
             steps[label] = torch.log_softmax(logits, 0)
             position = choose(choice, logits.detach())
             taken[label] = choice.options[position]
             at = self._starts[label] + position
         return Architecture(taken), steps
+
+    def _logits(self, label: str, x: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the logits `[options]` of a decision from the output `[hidden]` of its step."""
+        logits: Tensor
+        if label in self._reads:
+            scores = self.attention(_names(self._reads[label]), x, outputs)
+            logits = torch.stack(
+                [sum((scores[n] for n in read), x.new_zeros(())) for read in self._reads[label]]
+            )
+        else:
+            logits = self._heads[label](x)
+        return self.bound * torch.tanh(logits) if self.bound else logits
+
+
+class _Attention(nn.Module):
+    """How much a decision is drawn to each of the things that it may read.
+
+    Args:
+        hidden: Units of what is compared.
+        names: Of all that any decision may read.
+    """
+
+    def __init__(self, hidden: int, names: Sequence[str]) -> None:
+        super().__init__()
+        self.before = nn.Linear(hidden, hidden, bias=False)  # W_prev
+        self.now = nn.Linear(hidden, hidden, bias=False)  # W_curr
+        self.score = nn.Linear(hidden, 1, bias=False)  # v
+        self.given = nn.Embedding(len(names), hidden)
+        self._at = {name: i for i, name in enumerate(names)}
+
+    def forward(
+        self, names: Sequence[str], x: Tensor, outputs: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the score of each name, a scalar.
+
+        Args:
+            names: What this decision may read.
+            x: Output `[hidden]` of its step.
+            outputs: That of the step after each decision so far.
+        """
+        given = self.given.weight
+        read = torch.stack([outputs.get(name, given[self._at[name]]) for name in names])
+        scores = self.score(torch.tanh(self.before(read) + self.now(x)))[:, 0]
+        return dict(zip(names, scores))
+
+
+def _reads(space: Space, label: str) -> list[tuple[str, ...]]:
+    """Return the names of what each option of a decision reads; nothing where it reads nothing."""
+    options = space.choices[label].options
+    for site in space.structure.modules.get(label, ())[:1]:
+        told: Mapping[Option, tuple[str, ...]] | None = getattr(site, "reads", None)
+        if told is not None:
+            return [told[option] for option in options]
+    return [tuple(f"{label}[{i}]" for i in o) for o in options if isinstance(o, tuple)]
+
+
+def _names(reads: Sequence[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(name for read in reads for name in read))

@@ -34,6 +34,8 @@ __all__ = ["ENAS", "SKIP", "Children", "skip_penalty"]
 SKIP = ("apart", "skip")
 """The options of a decision that is taken for a skip connection."""
 
+_DRAWN = 16  # architectures over which a limited quantity is averaged
+
 Measure: TypeAlias = Callable[[Any, Architecture], float]
 
 
@@ -54,10 +56,11 @@ class ENAS:
 
     Source: Pham et al. 2018, "Efficient Neural Architecture Search via Parameter Sharing",
     arXiv:1802.03268, sections 2.2 to 2.4; limits as in Tan et al. 2019, "MnasNet",
-    arXiv:1807.11626, equation 2 with alpha = 0; differs: turns are short and many, not one an
-    epoch; the entropy is -log P of what was drawn, which makes its gradient exact; logits are
-    bounded by tanh without a temperature; lr and the entropy's weight are those of the released
-    code for cells (the paper's are 0.00035 and 0.1); macro networks too are rewarded with each
+    arXiv:1807.11626, equation 2 with alpha = 0; differs: there is a warm-up; turns are short and
+    many, not one an epoch; the entropy is -log P of what was drawn, which makes its gradient exact;
+    logits are bounded by tanh without a temperature; lr and the entropy's weight are those of the
+    released code for cells (the paper's are 0.00035 and 0.1), the baseline decays faster (its 0.99
+    is for more steps); macro networks too are rewarded with each
     batch's own norm statistics, as the released code does for cells only; what is drawn after the
     training is scored as the estimator scores.
 
@@ -137,6 +140,7 @@ class ENAS:
         return {
             "collapsed": f"lower strategy.lr ({self.lr:g}) or bound ({self.bound:g}), or {longer}",
             "idle": f"{longer} or give a larger budget",
+            "drifting": f"raise strategy.weight ({self.weight:g}) or the limit",
         }
 
 
@@ -155,6 +159,8 @@ class Children(Learner[Controller]):
         self.limits: Mapping[Any, float] = {}
         self._baseline: float | None = None
         self._updates = 0
+        self._tightest: Any = None  # of the limited quantities
+        self._expected: float | None = None  # of it; None where the controller has moved since
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator
@@ -172,6 +178,9 @@ class Children(Learner[Controller]):
         adam = Recipe(optimizer="adamw", lr=self.settings.lr, weight_decay=0.0)
         self._optimizer = TorchOptimizer(self.known, adam)
         self._baseline, self._updates = None, 0
+        self._expected = self._tightest = None
+        if self.measure is not None and self.limits:
+            self._tightest = max(self.limits, key=lambda q: self._mean(q) / self.limits[q])
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -204,12 +213,13 @@ class Children(Learner[Controller]):
         before = mean if self._baseline is None else self._baseline
         self._baseline = before + (1 - self.settings.baseline) * (mean - before)
         self._updates += 1
+        self._expected = None
 
     def _loss(self, points: Sequence[Architecture], worth: Sequence[float]) -> tuple[Tensor, float]:
         """Return what the controller descends, and the mean of the whole rewards."""
         own, space = self.settings, self.known.space
         steps = [self.known.steps(point) for point in points]
-        logs = torch.stack([_log_prob(space, point, taken) for point, taken in zip(points, steps)])
+        logs = torch.stack([self.known.log_prob(a, taken) for a, taken in zip(points, steps)])
         rewards = torch.tensor(worth, dtype=logs.dtype) - own.entropy * logs.detach()
         mean = float(rewards.mean())
         baseline = mean if self._baseline is None else self._baseline
@@ -218,7 +228,26 @@ class Children(Learner[Controller]):
         return loss, mean
 
     def _figures(self) -> dict[str, Any]:
-        return {"reward": self._baseline}
+        if self._tightest is None:
+            return {"reward": self._baseline}
+        if self._expected is None:
+            self._expected = self._mean(self._tightest)
+        name = getattr(self._tightest, "__name__", str(self._tightest))
+        target = self.limits[self._tightest]
+        return {
+            "reward": self._baseline, "quantity": name, "expected": self._expected,
+            "target": target,
+        }  # fmt: skip
+
+    def _mean(self, quantity: Any) -> float:
+        """Return the mean of a limited quantity over the same few draws each time.
+
+        So what changes from one time to another is the controller, not chance.
+        """
+        assert self.measure is not None
+        space, rng = self.known.space, derive(self._seed, "expected")
+        drawn = [space.canonical(self.known.sample(rng)) for _ in range(_DRAWN)]
+        return sum(self.measure(quantity, path) for path in drawn) / _DRAWN
 
     def _more_state(self) -> dict[str, Any]:
         adam = {f"adam.{name}": v for name, v in self._optimizer.state_dict().items()}
@@ -227,6 +256,7 @@ class Children(Learner[Controller]):
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._optimizer.load_state_dict(under("adam.", state))
         self._baseline, self._updates = state["baseline"], int(state["updates"])
+        self._expected = None
 
 
 def skip_penalty(space: Space, steps: Mapping[str, Tensor], rate: float) -> Tensor:
@@ -243,8 +273,3 @@ def skip_penalty(space: Space, steps: Mapping[str, Tensor], rate: float) -> Tens
     logs = torch.stack(skips)
     prior = torch.tensor([1 - rate, rate], dtype=logs.dtype).log()
     return (logs.exp() * (logs - prior)).sum(1).mean()
-
-
-def _log_prob(space: Space, point: Architecture, steps: Mapping[str, Tensor]) -> Tensor:
-    taken = [logs[space.choices[k].options.index(point[k])] for k, logs in steps.items()]
-    return torch.stack(taken).sum()

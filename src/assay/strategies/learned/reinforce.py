@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from assay.architecture import Architecture
 from assay.contracts import History, Learning, Proposal, Trial
 from assay.errors import InvalidSetting
 from assay.space.space import Space
@@ -22,6 +23,8 @@ from assay.strategies.learned.trace import Trace
 
 __all__ = ["Reinforce"]
 
+_LONGEST = 1.0  # gradient
+
 
 @dataclass
 class Reinforce:
@@ -29,16 +32,21 @@ class Reinforce:
 
     After every `batch` trials the controller takes one Adam step along
 
-        1/m sum_k (R_k - b) grad log P(a_k) + entropy * grad H,
+        1/m sum_k (R_k - b) grad log P(a_k),    R = r - entropy * log P(a),
 
-    with R the first objective in deviations from the mean of all so far, and b its moving average.
-    A trial over a limit, or a failed one, has the least reward of its batch, less its violation.
+    with r the first objective to the power of `power`, in deviations from the mean of all so far,
+    and b the moving average of R. So what is climbed is E[R], whose second term is the entropy of
+    P. A trial over a limit, or a failed one, has the least r of its batch, less its violation. A
+    gradient longer than 1 is cut to that length. The search asks for no more than is learned from
+    at once (`at_once`), so a batch was drawn by the controller that learns from it.
     The controller is a function of the history: a resumed search trains the same one again.
 
     Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
-    arXiv:1611.01578, sections 3.1 and 3.2; differs: rewards are standardised, since scores have any
-    unit (the paper's is accuracy cubed), an entropy bonus may be had, and with `clip` the gain is
-    PPO's (Schulman et al. 2017, arXiv:1707.06347, equation 7) over `epochs` steps a batch.
+    arXiv:1611.01578, sections 3.1 to 3.3; differs: r is standardised, since scores have any unit
+    (`power=3` gives the paper's cube of an accuracy before that); the entropy is in the reward; lr
+    is for some hundred trials (the paper's is 0.0006); P is that of the canonical architecture; and
+    with `clip` the gain is PPO's (Schulman et al. 2017, arXiv:1707.06347, equation 7) over `epochs`
+    steps a batch.
 
     Args:
         hidden: Units of each LSTM layer.
@@ -47,6 +55,7 @@ class Reinforce:
         batch: Trials of one update.
         baseline: Decay of the moving average of rewards.
         entropy: Weight of the entropy.
+        power: Of scores, which then must not be negative; 1 leaves them as they are.
         clip: Of PPO's ratio; 0 for plain REINFORCE.
         epochs: Steps on each batch; above 1 with `clip` only.
         seed: Of the controller's weights.
@@ -60,6 +69,7 @@ class Reinforce:
     batch: int = 8
     baseline: float = 0.9
     entropy: float = 0.01
+    power: float = 1.0
     clip: float = 0.0
     epochs: int = 1
     seed: int = 0
@@ -73,6 +83,8 @@ class Reinforce:
                 f"strategy.lr={self.lr} must be above 0, baseline={self.baseline} and "
                 f"clip={self.clip} from 0 to below 1, and entropy={self.entropy} 0 or more"
             )
+        if self.power <= 0:
+            raise InvalidSetting(f"strategy.power={self.power} must be above 0")
         if self.epochs > 1 and not self.clip:
             raise InvalidSetting(
                 f"strategy.epochs={self.epochs} needs clip above 0, such as 0.2: plain REINFORCE "
@@ -84,6 +96,10 @@ class Reinforce:
         """Return n draws from the controller as the history has trained it."""
         controller = self._taught(history).controller
         return [Proposal(controller.sample(rng)) for _ in range(n)]
+
+    def at_once(self, history: History) -> int:
+        """Return how many more trials make a batch: further ones are for who learned from it."""
+        return self.batch - len(history) % self.batch
 
     def learned(self, history: History) -> Sequence[Learning]:
         """Return what was known after some of the batches, and after the last; see `Strategy`."""
@@ -138,26 +154,20 @@ class _Learned:
         self.batch = trials
         if rewards is None:
             return
-        mean = float(np.mean(rewards))
-        if self._baseline is None:
-            self._baseline = mean
-        gains = [r - self._baseline for r in rewards]
-        self._baseline += (1 - self._own.baseline) * (mean - self._baseline)
-        before = None
+        points = [trial.architecture for trial in trials]
+        with torch.no_grad():
+            before = self._logs(points)
+        gains = self._gains(rewards, before)
         for _ in range(self._own.epochs):
-            judged = [self.controller.judge(t.architecture) for t in trials]
-            logs = torch.stack([log for log, _ in judged])
-            entropy = torch.stack([h for _, h in judged]).mean()
-            before = logs.detach() if before is None else before
-            worth = self._surrogate(logs, before, torch.tensor(gains, dtype=logs.dtype))
+            worth = self._surrogate(self._logs(points), before, gains)
             self._optimizer.zero_grad()
-            (-(worth + self._own.entropy * entropy)).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.controller.parameters(), 1.0)
+            (-worth).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.controller.parameters(), _LONGEST)
             self._optimizer.step()
 
     def known(self) -> Learning:
         """Return what the controller knows: probabilities on the way to the last batch's trials."""
-        steps: dict[str, list[torch.Tensor]] = {label: [] for label in self._space.choices}
+        steps: dict[str, list[Tensor]] = {label: [] for label in self._space.choices}
         for trial in self.batch:
             for label, p in self.controller.taken_in(trial.architecture).items():
                 steps[label].append(p)
@@ -173,9 +183,23 @@ class _Learned:
             reward=self._average,
         )
 
-    def _surrogate(
-        self, logs: torch.Tensor, before: torch.Tensor, gains: torch.Tensor
-    ) -> torch.Tensor:
+    def _logs(self, points: Sequence[Architecture]) -> Tensor:
+        return torch.stack([self.controller.log_prob(point) for point in points])
+
+    def _gains(self, rewards: Sequence[float], before: Tensor) -> Tensor:
+        """Return the whole rewards less the baseline, which moves on.
+
+        Args:
+            rewards: Standardised.
+            before: log P `[m]` by the controller that drew.
+        """
+        whole = torch.tensor(rewards, dtype=before.dtype) - self._own.entropy * before
+        mean = float(whole.mean())
+        baseline = mean if self._baseline is None else self._baseline
+        self._baseline = baseline + (1 - self._own.baseline) * (mean - baseline)
+        return whole - baseline
+
+    def _surrogate(self, logs: Tensor, before: Tensor, gains: Tensor) -> Tensor:
         """Return what is maximised; its gradient is REINFORCE's, or PPO's."""
         if not self._own.clip:
             return (gains * logs).mean()
@@ -185,17 +209,26 @@ class _Learned:
 
     def _standard(self, trials: Sequence[Trial]) -> list[float] | None:
         """Return rewards in deviations of all so far; None where none was ever scored."""
-        scored = [t.objectives[0] for t in trials if t.state == "scored"]
-        self._rewards += scored
-        if scored:
-            mean = float(np.mean(scored))
+        shaped = {t.number: self._shaped(t) for t in trials if t.state == "scored"}
+        self._rewards += shaped.values()
+        if shaped:
+            mean = float(np.mean([t.objectives[0] for t in trials if t.number in shaped]))
             before = mean if self._average is None else self._average
             self._average = before + (1 - self._own.baseline) * (mean - before)
         if not self._rewards:
             return None
         location, scale = float(np.mean(self._rewards)), float(np.std(self._rewards)) or 1.0
-        least = (min(scored or self._rewards) - location) / scale
+        least = (min(shaped.values() or self._rewards) - location) / scale
         return [
-            (t.objectives[0] - location) / scale if t.state == "scored" else least - t.violation
+            (shaped[t.number] - location) / scale if t.number in shaped else least - t.violation
             for t in trials
         ]
+
+    def _shaped(self, trial: Trial) -> float:
+        score, power = trial.objectives[0], self._own.power
+        if score < 0 and power != 1.0:
+            raise InvalidSetting(
+                f"strategy.power={power:g} is for scores that are not negative, such as "
+                f"accuracies; trial {trial.number} scored {score:g}: leave it at 1"
+            )
+        return float(score**power)

@@ -1,0 +1,161 @@
+"""What the search loop asks of a strategy that learns from so many trials at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from assay.contracts import Context, Estimate, History, Proposal
+from assay.errors import SpaceExhausted
+from assay.executors.inline import Inline
+from assay.run import loop
+from assay.run.limits import Aims
+from assay.run.loop import Searcher
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from assay.strategies.random import Random
+from assay.study.store import Study
+
+
+def space() -> Space:
+    def op() -> OneOf:
+        return OneOf(a=nn.Linear(2, 2), b=nn.Tanh(), c=nn.ReLU())
+
+    return Space(nn.Sequential(*[op() for _ in range(6)]))
+
+
+def num_a(architecture) -> int:
+    return sum(option == "a" for option in architecture.values())
+
+
+class Instant:
+    """Scores by the number of "a"; may stop as a killed search would."""
+
+    def __init__(self, killed_at: int | None = None):
+        self.killed_at, self.batches = killed_at, []
+
+    def estimate(self, ctx, proposals):
+        self.batches.append(len(proposals))
+        if len(self.batches) == self.killed_at:
+            raise KeyboardInterrupt
+        return [Estimate(float(num_a(p.architecture))) for p in proposals]
+
+
+@dataclass
+class Learns:
+    """Asks at random, and notes how much was known at each draw."""
+
+    batch: int = 4
+    drawn: list[tuple[int, int]] = field(default_factory=list)
+
+    def at_once(self, history: History) -> int:
+        return self.batch - len(history) % self.batch
+
+    def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
+        self.drawn.append((len(history), n))
+        return Random(over="decisions").ask(history, n, rng=rng)
+
+
+def searcher(
+    out: Path, of: Space, strategy, estimator=None, *, ctx=None, limit=None, measure=None,
+    trials: Sequence = (), batch: int = 25,
+) -> Searcher:  # fmt: skip
+    """Return a search whose only limit is on "macs", which `measure` tells."""
+    study = Study.open(out, identity={"of": "test"})
+    study.begin_session({})
+    history = History(of, trials)
+    made = ctx or Context(of, None, None, Inline(), "cpu", 5, history)
+    aims = Aims({} if limit is None else {"macs": limit}, ("score",), list)
+
+    def told(quantity, architecture) -> float:
+        return 1.0 if measure is None else measure(architecture)
+
+    return Searcher(made, study, strategy, estimator or Instant(), aims, told, batch)
+
+
+def ran(search: Searcher, num: int) -> list:
+    try:
+        search.run(num, lambda judged, searched, scored: None)
+    finally:
+        search.study.end_session()
+        search.study.close()
+    return [(t.number, t.architecture, t.state, t.objectives) for t in search.history]
+
+
+def few(architecture) -> float:
+    """Three quarters of what is drawn are over 1."""
+    return 1.0 + num_a(architecture)
+
+
+def test_no_more_is_drawn_at_once_than_is_learned_from(tmp_path: Path) -> None:
+    strategy, estimator = Learns(), Instant()
+    found = ran(searcher(tmp_path / "out", space(), strategy, estimator, limit=2, measure=few), 20)
+    assert sum(state == "scored" for _, _, state, _ in found) == 20
+    assert sum(state == "infeasible" for _, _, state, _ in found) > 10
+    assert {known % 4 for known, _ in strategy.drawn} == {0}  # what was met is recorded in fours
+    assert max(n for _, n in strategy.drawn) == 4
+    assert max(estimator.batches) <= 4
+
+
+def test_one_that_says_nothing_is_asked_for_a_batch(tmp_path: Path) -> None:
+    estimator = Instant()
+    ran(searcher(tmp_path / "out", space(), Random(), estimator, batch=7), 20)
+    assert estimator.batches == [7, 7, 6]
+
+
+def test_a_batch_larger_than_the_searchs_is_asked_for_in_parts(tmp_path: Path) -> None:
+    strategy, estimator = Learns(batch=10), Instant()
+    ran(searcher(tmp_path / "out", space(), strategy, estimator, batch=7), 24)
+    assert estimator.batches == [7, 3, 7, 3, 4]
+
+
+class Turns(Learns):
+    """Asks what is over the limit until it has seen enough of that."""
+
+    def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
+        asked = []
+        while len(asked) < n:
+            point = history.space.sample(rng)
+            asked += [Proposal(point)] * ((num_a(point) > 1) == (len(history) < 12))
+        return asked
+
+
+def test_what_is_over_a_limit_throughout_is_learned_from(tmp_path: Path) -> None:
+    search = searcher(tmp_path / "out", space(), Turns(), limit=2, measure=few)
+    states = [state for _, _, state, _ in ran(search, 4)]
+    assert states == ["infeasible"] * 12 + ["scored"] * 4
+
+
+def test_it_ends_where_nothing_is_within_the_limits(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "_TRIES_PER_TRIAL", 5)
+    search = searcher(tmp_path / "out", space(), Learns(), limit=0.5, measure=few)
+    with pytest.raises(SpaceExhausted, match=r"macs <= 0\.5"):
+        ran(search, 4)
+    assert len(search.history) == 5 * 4
+
+
+def test_it_ends_where_the_space_does(tmp_path: Path) -> None:
+    small = Space(nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Tanh(), c=nn.ReLU())))
+    found = ran(searcher(tmp_path / "out", small, Learns(batch=2), limit=1, measure=few), 9)
+    assert sorted(state for _, _, state, _ in found) == ["infeasible", "scored", "scored"]
+
+
+@pytest.mark.parametrize("killed_at", [1, 3])
+def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, killed_at: int) -> None:
+    of = space()
+    settings = {"limit": 2, "measure": few}
+    whole = ran(searcher(tmp_path / "whole", of, Learns(), **settings), 18)
+    killed = searcher(tmp_path / "killed", of, Learns(), Instant(killed_at), **settings)
+    with pytest.raises(KeyboardInterrupt):
+        ran(killed, 18)
+    with Study.read(tmp_path / "killed") as study:
+        before = list(study.trials())
+    assert any(t.state == "running" for t in before)
+    strategy = Learns()
+    again = searcher(tmp_path / "killed", of, strategy, trials=before, **settings)
+    assert ran(again, 18) == whole
+    assert {known % 4 for known, _ in strategy.drawn} == {0}
