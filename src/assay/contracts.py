@@ -98,7 +98,8 @@ class Trial:
         estimate: Present if and only if `state == "scored"`.
         measured: Figures that need no estimator: `macs`, `latency_ms`, ...
         objectives: The values to maximise, signs applied; empty unless scored.
-        violation: Sum over the limits of max(0, value / limit - 1); 0 when all hold.
+        violation: value / limit - 1 of the first limit broken, in the order they are asked; 0 when
+            all hold.
         parent: As proposed.
         fidelity: As proposed.
         error: Traceback of a failed trial.
@@ -248,6 +249,9 @@ class Strategy(Protocol):
     may also have `check(space)`, which refuses a space before anything is written, and
     `in_the_loop(measure, limits)`, called once the hardware was measured and before training.
 
+    One that learns from its own proposals may have `at_once(history)`: how many new trials more it
+    learns from at once. The search asks for no more, so whoever draws a batch learns from it.
+
     One that shows what it learns has `learned(history)`, which returns a `Learning` for each of at
     most some hundred moments, by ascending step, the last being now; a function of the history and
     of the state that was loaded. It may have `advice`, symptom -> what to change; see
@@ -267,7 +271,9 @@ class Estimator(Protocol):
 
     One whose estimates are trainings may also have `estimate_seconds(ctx)`, the seconds of one
     estimate, so that none is trained just to be timed; and `heeds_fidelity = True` where it trains
-    for the share of the steps that a proposal asks for, without which halving is refused.
+    for the share of the steps that a proposal asks for, without which halving is refused. One that
+    does more than its steps may have `setup_seconds(ctx, steps)`, the seconds that `prepare` takes
+    beside so many steps.
     """
 
     def step_seconds(self, ctx: Context) -> float:
@@ -301,7 +307,8 @@ class Paths(Protocol):
     One that learns, such as `assay.strategies.learned.learner.Learner`, also has
     `begin(ctx, space, steps)`, called before the supernet trains; `divide(task)`, which returns the
     task that weights train on and that `learn` is given; `learn(supernet, task, step)`, before each
-    step; `hasten()`, for whoever times these; `state_dict` and `load_state_dict`.
+    step; `hasten()`, for whoever times these; `state_dict` and `load_state_dict`. It may have
+    `prefers`, fields of the estimator -> values that take the place of the defaults in a search.
     """
 
     def passes(

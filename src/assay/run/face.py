@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def _refuse_unmeasurable(plan: Plan) -> None:
 
 
 def _with_paths(plan: Plan) -> Plan:
-    """Let a strategy that learns bring its own paths to the supernet."""
+    """Let a strategy that learns bring its own paths to the supernet, and what these prefer."""
     paths = getattr(plan.strategy, "paths", None)
     if paths is None:
         return plan
@@ -184,7 +184,9 @@ def _with_paths(plan: Plan) -> Plan:
         )
     if hasattr(plan.strategy, "check"):
         plan.strategy.check(plan.space)
-    return replace(plan, estimator=replace(estimator, paths=paths))
+    left_open = {f.name for f in fields(estimator) if getattr(estimator, f.name) == f.default}
+    preferred = {k: v for k, v in getattr(paths, "prefers", {}).items() if k in left_open}
+    return replace(plan, estimator=replace(estimator, paths=paths, **preferred))
 
 
 def _refuse_idle_rungs(plan: Plan) -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from assay.cost import derive
-from assay.errors import InvalidStudy
+from assay.errors import InvalidSetting, InvalidStudy
 from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
-from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.alphas import Alphas, chance_taken
 from assay.strategies.learned.expected import Expected
 from assay.zoo.mobile import mobile
 
@@ -37,8 +37,31 @@ def random_alphas(space: Space, seed: int = 0) -> Alphas:
     return alphas
 
 
+def log_prob(alphas: Alphas, options) -> torch.Tensor:
+    """Return the log of the probability of some decisions' options; differentiable."""
+    choices = alphas.space.choices
+    return sum(
+        torch.log_softmax(alphas.logits[label], 0)[choices[label].options.index(option)]
+        for label, option in options.items()
+    )
+
+
+def over_all(alphas: Alphas, value) -> tuple[float, dict[str, torch.Tensor]]:
+    """Return the expectation of a value by enumeration, and its gradient by the logits."""
+    own = Alphas(alphas.space)
+    own.logits = {k: v.clone().requires_grad_() for k, v in alphas.logits.items()}
+    total = sum(torch.exp(log_prob(own, a)) * value(a) for a in own.space.all())
+    found = torch.autograd.grad(total, list(own.logits.values()), materialize_grads=True)
+    return total.item(), dict(zip(own.logits, found))
+
+
 def probability(alphas, architecture) -> float:
-    return float(torch.exp(alphas.log_prob(architecture)))
+    return float(torch.exp(log_prob(alphas, architecture)))
+
+
+def taken(alphas, label) -> float:
+    p = {k: alphas.probabilities(k) for k in alphas.logits}
+    return float(chance_taken(alphas.space, label, p))
 
 
 def test_probabilities_of_all_architectures_add_up_to_one():
@@ -47,12 +70,12 @@ def test_probabilities_of_all_architectures_add_up_to_one():
     assert sum(probability(alphas, a) for a in space.all()) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_decision_is_reached_as_often_as_enumeration_says():
+def test_a_decision_is_taken_as_often_as_enumeration_says():
     space = nested()
     alphas = random_alphas(space)
     for label in space.choices:
         expected = sum(probability(alphas, a) for a in space.all() if label in a)
-        assert float(alphas.reached(label)) == pytest.approx(expected, abs=1e-12), label
+        assert taken(alphas, label) == pytest.approx(expected, abs=1e-12), label
 
 
 def test_a_decision_with_many_ways_to_it_is_worked_out_at_once():
@@ -62,7 +85,7 @@ def test_a_decision_with_many_ways_to_it_is_worked_out_at_once():
     drawn = [alphas.sample(np.random.default_rng(i)) for i in range(500)]
     for label in space.choices:
         share = sum(label in a for a in drawn) / len(drawn)
-        assert float(alphas.reached(label)) == pytest.approx(share, abs=0.08), label
+        assert taken(alphas, label) == pytest.approx(share, abs=0.08), label
 
 
 def test_draws_follow_the_probabilities():
@@ -120,26 +143,69 @@ def costs(space: Space):
     return lambda a: 3.0 + sum(table[label, option] for label, option in a.items())
 
 
-def test_an_expected_sum_is_that_of_enumeration_and_so_is_its_gradient():
+def inner() -> OneOf:
+    return OneOf(p=linear(), q=linear(), r=linear())
+
+
+def wrapped() -> Space:
+    """An option with nine inner ones, and a flat one."""
+    nine = OneOf({f"i{i}": nn.Identity() for i in range(9)}, label="inner")
+    return Space(nn.Sequential(OneOf({"flat": nn.Identity(), "deep": nine}, label="outer")))
+
+
+def in_nine(architecture) -> float:
+    return 9.5 if architecture["outer"] == "flat" else 10.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_expected_sum_is_that_of_enumeration_and_so_are_its_slopes(seed):
     space = nested()
-    cost = costs(space)
-    expected = Expected(space, cost)
+    cost, alphas = costs(space), random_alphas(space, seed)
+    expected = Expected(space, cost, seed=seed)
     assert expected.error < 1e-6
-    alphas = random_alphas(space)
-    for logits in alphas.logits.values():
-        logits.requires_grad_()
-    enumerated = sum(torch.exp(alphas.log_prob(a)) * cost(a) for a in space.all())
-    for a in list(space.all())[:9]:
-        assert expected.of(a) == pytest.approx(cost(a))
-    told = expected(alphas)
-    assert told.item() == pytest.approx(enumerated.item(), rel=1e-7)
-    leaves = list(alphas.logits.values())
-    for one, other in zip(
-        torch.autograd.grad(told, leaves), torch.autograd.grad(enumerated, leaves)
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+    told, by_option = expected.by_option(alphas)
+    enumerated, gradients = over_all(alphas, cost)
+    assert told == expected(alphas) == pytest.approx(enumerated, rel=1e-7)
+    for label, exact in gradients.items():
+        p = alphas.probabilities(label)
+        mean = (p * by_option[label]).sum()
+        found = taken(alphas, label) * p * (by_option[label] - mean)
+        torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-8, msg=label)
+
+
+def test_what_lies_in_an_option_counts_as_its_cost():
+    space = wrapped()
+    expected = Expected(space, in_nine)
+    flat, deep = expected.by_option(Alphas(space))[1]["outer"].tolist()
+    assert deep - flat == pytest.approx(0.5)
+    # The least of all solutions gives the inner decision a share that the outer one then lacks.
+    assert expected.costs["outer"][1] - expected.costs["outer"][0] < 0.2
+
+
+def test_the_cheapest_is_that_of_enumeration():
+    outer = OneOf({"a": nn.Sequential(inner(), inner()), "b": inner(), "c": linear()})
+    tree = Space(nn.Sequential(outer, Depth(linear(), inner(), inner(), min=0)))
+    for space, cost in [(wrapped(), in_nine), (tree, costs(tree))]:
+        cheapest = Expected(space, cost).cheapest()
+        assert cost(cheapest) == pytest.approx(min(cost(a) for a in space.all()))
+
+
+def test_it_is_fitted_to_what_draws_would_hardly_lead_to():
+    module = inner()
+    for _ in range(6):
+        module = OneOf(deeper=module, **{f"o{i}": linear() for i in range(3)})
+    space = Space(nn.Sequential(module))
+    cost = costs(space)
+    expected, alphas = Expected(space, cost), random_alphas(space)
+    assert expected.error < 1e-9
+    assert expected(alphas) == pytest.approx(over_all(alphas, cost)[0])
 
 
 def test_the_error_says_how_far_from_a_sum_the_quantity_is():
     space = nested()
     assert Expected(space, lambda a: 1 + 9 * (a["first"] == "a") * (a["stack"] == 3)).error > 0.1
+
+
+def test_a_quantity_of_which_nothing_has_any_is_refused():
+    with pytest.raises(InvalidSetting, match=r"0 for all of \d+ .*strategy\.quantity"):
+        Expected(nested(), lambda a: 0.0)

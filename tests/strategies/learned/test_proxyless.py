@@ -7,15 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import assay
+from assay.contracts import Context
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
+from assay.run import face
+from assay.space.choices import OneOf
 from assay.space.space import Space
-from assay.strategies.learned.proxyless import Proxyless
+from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.proxyless import Gates, Proxyless
+from assay.train.task import Task, call_model
+from assay.weights.supernet import Supernet
+from assay.zoo.enas import micro
 from tests.e2e import tiny
-from tests.strategies.learned.toys import context
+from tests.strategies.learned.test_alphas import log_prob, over_all, random_alphas, taken
+from tests.strategies.learned.toys import context, of_everything
 
 
 def macs(quantity: str, architecture) -> float:
@@ -40,11 +49,14 @@ def test_an_option_that_lets_nothing_through_is_given_up(rule):
     assert op[1] < 0.15
 
 
-@pytest.mark.parametrize("form", ["linear", "power"])
+@pytest.mark.parametrize("form", ["linear", "power", "log"])
 def test_of_two_as_good_the_cheaper_one_wins(form):
     strategy, _, ctx = learned(form=form, weight=1.0)
     see, _, costly = strategy.paths.over(ctx.space).probabilities("op")
     assert see > 4 * costly
+
+
+def test_of_two_as_good_the_cheaper_one_does_not_win_without_a_cost():
     alone, _, ctx = learned(weight=0.0)
     see, _, costly = alone.paths.over(ctx.space).probabilities("op")
     assert see < 4 * costly
@@ -102,8 +114,12 @@ def test_a_state_alone_is_enough_to_ask():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"rule": "guess"}, {"form": "cubic"}, {"every": 0}, {"warmup": 1.0}, {"lr": 0.0}]
-)
+    "settings",
+    [
+        {"rule": "guess"}, {"form": "cubic"}, {"quantity": "latency"}, {"every": 0},
+        {"warmup": 1.0}, {"lr": 0.0},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be(settings):
     with pytest.raises(InvalidSetting, match=r"strategy\."):
         Proxyless(**settings)
@@ -115,3 +131,178 @@ def test_an_estimator_without_a_supernet_is_refused_by_name(tmp_path: Path):
             Space(tiny.Net), tiny.task(), strategy="proxyless", estimator="zero-cost",
             budget="steps=4,trials=2,epochs=1", out=tmp_path / "out",
         )  # fmt: skip
+
+
+def test_the_task_and_space_themselves_are_searched_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch
+):
+    plans = []
+    monkeypatch.setattr(face, "_run", lambda plan, study, listener: plans.append(plan) or [])
+    images = np.zeros((60, 32, 32), np.uint8)
+    task = Task.from_arrays(images, np.arange(60) % 2, augment=None)
+    space = micro(input_shape=(1, 32, 32), num_classes=2, cells=3, channels=4, nodes=2)
+    assert space.cheap
+
+    def estimator(strategy: str, **settings) -> OneShot:
+        assay.search(
+            space, task, strategy=strategy, estimator=OneShot(**settings), budget="steps=2",
+            out=tmp_path / str(len(plans)),
+        )  # fmt: skip
+        return plans[-1].estimator
+
+    ctx = Context(space, task, context().recipe, None, "cpu", 0, ())
+    assert estimator("proxyless").shares_weights(ctx)
+    assert not estimator("evolution").shares_weights(ctx)
+    assert not estimator("darts").shares_weights(ctx)
+    told = estimator("proxyless", variant={"cells": 2}, resolution=0.25)
+    assert (told.variant, told.resolution) == ({"cells": 2}, 0.25)
+    half = estimator("proxyless", resolution=0.5)
+    assert (half.variant, half.resolution) == ({}, 0.5)
+
+
+# --- one architecture step ------------------------------------------------------------------------
+
+
+class Recorder:
+    """In place of Adam: keeps the gradients, and moves nothing."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[list[int], torch.Tensor]] = {}
+
+    def step(self, label, at, gradient):
+        self.told[label] = (at, gradient.clone())
+        return torch.zeros_like(gradient)
+
+
+def nested_operations() -> nn.Module:
+    """Two options with a choice of operations in each; all do the same."""
+    inner = [OneOf({"a": nn.Identity(), "b": nn.Identity()}, label=k) for k in ("left", "right")]
+    outer = OneOf({"l": inner[0], "r": inner[1]}, label="outer")
+    return nn.Sequential(nn.Flatten(), outer, nn.Linear(4, 2))
+
+
+def with_nine() -> nn.Module:
+    nine = OneOf({f"i{i}": nn.Identity() for i in range(9)}, label="inner")
+    outer = OneOf({"flat": nn.Identity(), "deep": nine}, label="outer")
+    return nn.Sequential(nn.Flatten(), outer, nn.Linear(4, 2))
+
+
+def begun(model, cost=None, **settings) -> tuple[Gates, Supernet, Context]:
+    """Return gates over a model, ready to learn."""
+    ctx = context(model)
+    strategy = Proxyless(**{"quantity": "macs", "warmup": 0.0, "every": 1, **settings})
+    if cost is not None:
+        strategy.in_the_loop(lambda quantity, architecture: cost(architecture), {})
+    gates = strategy.paths
+    supernet = Supernet(ctx.space, paths=gates, seed=0)
+    supernet.reset()
+    gates.begin(ctx, ctx.space, 1000)
+    return gates, supernet, ctx
+
+
+def in_sum(architecture) -> float:
+    prices = {"see": 30.0, "blind": 0.0, "costly": 640.0, 0: 0.0, 1: 200.0, 4: 20.0, 16: 70.0}
+    return 48.0 + sum(prices[option] for option in architecture.values())
+
+
+def recorded(seed: int, **settings) -> tuple[Recorder, Gates]:
+    """Return the gradients of one step from a distribution of its own."""
+    gates, supernet, ctx = begun(of_everything, in_sum, **settings)
+    gates.known.logits = random_alphas(ctx.space, 3).logits
+    gates._seed, gates._adam = seed, Recorder()
+    gates.learn(supernet, ctx.task, 0)
+    return gates._adam, gates
+
+
+@pytest.mark.parametrize("form", ["linear", "power"])
+def test_a_step_adds_the_slope_of_the_expected_cost_whatever_is_active(form):
+    """The operation that lets nothing through keeps what its cost tells, active or not."""
+    actives = set()
+    for seed in range(12):
+        plain, _ = recorded(seed, weight=0.0)
+        beside, gates = recorded(seed, weight=0.5, form=form)
+        alphas, space = gates.known, gates.known.space
+        enumerated, slopes = over_all(alphas, in_sum)
+        scale, by_cost = 1.0, 0.5 / gates._aim.target
+        if form == "power":
+            scale = (enumerated / gates._aim.target) ** 0.5
+            loss = gates._baseline / scale
+            by_cost = 0.5 * loss * scale / enumerated
+        assert plain.told.keys() == beside.told.keys()
+        for label, (at, gradient) in beside.told.items():
+            p = alphas.probabilities(label)
+            # dE/dalpha = p (C - mean C) P(taken): of these the differences of C follow.
+            costs = slopes[label] / p / taken(alphas, label)
+            q = torch.softmax(alphas.logits[label][at], 0)
+            added = q * (costs[at] - (q * costs[at]).sum())
+            expected = scale * plain.told[label][1] + by_cost * added
+            torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-9, msg=label)
+        actives.add(space.choices["op"].options[beside.told["op"][0][0]])
+    assert "blind" in actives
+    assert len(actives) > 1
+
+
+def test_of_an_option_that_is_held_no_inner_decision_moves():
+    gates, supernet, ctx = begun(nested_operations, lambda a: 1.0 + 5.0 * ("a" in a.values()))
+    moved = []
+    for step in range(12):
+        before = {label: v.clone() for label, v in gates.known.logits.items()}
+        gates.learn(supernet, ctx.task, step)
+        moved.append({k for k, v in gates.known.logits.items() if not torch.equal(v, before[k])})
+    assert all(m in ({"outer", "left"}, {"left"}, {"outer", "right"}, {"right"}) for m in moved)
+    assert any("left" in m for m in moved)
+    assert any("right" in m for m in moved)
+
+
+@pytest.mark.parametrize("form", ["linear", "power"])
+def test_what_costs_more_inside_loses_to_what_is_flat(form):
+    def cost(architecture):
+        return 9.5 if architecture["outer"] == "flat" else 10.0
+
+    gates, supernet, ctx = begun(with_nine, cost, form=form, lr=0.1)
+    before = 0.5
+    for step in range(8):
+        gates.learn(supernet, ctx.task, step)
+        flat = float(gates.known.probabilities("outer")[0])
+        assert flat > before
+        before = flat
+    assert flat > 0.6
+
+
+def test_the_gradient_by_reward_is_that_of_enumeration(monkeypatch):
+    gates, _, ctx = begun(
+        of_everything, in_sum, rule="reinforce", paths_each=1, weight=0.3, target=200.0
+    )
+    space, alphas = ctx.space, random_alphas(ctx.space, 5)
+    gates.known.logits, gates._adam = alphas.logits, Recorder()
+    inputs, targets = next(iter(ctx.task.valid.batches(100)))
+    space.model.eval()
+
+    def whole(point) -> float:
+        network = space.build(point).eval()
+        with torch.no_grad():
+            right = call_model(network, inputs).argmax(1) == targets
+        return float(right.double().mean()) * (in_sum(point) / 200.0) ** -0.3
+
+    points = list(space.all())
+    _, exact = over_all(alphas, {p: whole(p) for p in points}.__getitem__)
+    found = {label: torch.zeros_like(logits) for label, logits in alphas.logits.items()}
+    for point in points:
+        monkeypatch.setattr(Alphas, "sample", lambda self, rng, point=point: point)
+        gates._baseline = -0.4
+        gates._adam.told.clear()
+        gates._by_reward(space, ctx.task, inputs, targets, np.random.default_rng(0))
+        for label, (_, gradient) in gates._adam.told.items():
+            found[label] += float(torch.exp(log_prob(alphas, point))) * gradient
+    for label, gradient in exact.items():  # the loss is minus the reward
+        torch.testing.assert_close(found[label], -gradient, rtol=0, atol=1e-10, msg=label)
+
+
+@pytest.mark.parametrize(("rule", "shown"), [("gradient", False), ("reinforce", True)])
+def test_a_reward_is_shown_where_there_is_one(rule, shown):
+    gates, supernet, ctx = begun(of_everything, in_sum, rule=rule)
+    for step in range(3):
+        gates.learn(supernet, ctx.task, step)
+    now = gates.learned()[-1]
+    assert (now.reward is not None) == shown
+    assert not shown or 0 < now.reward < 2

@@ -16,7 +16,7 @@ from assay.errors import InvalidStudy
 from assay.space.space import Space
 from assay.space.structure import Choice, Condition
 
-__all__ = ["Alphas"]
+__all__ = ["Alphas", "chance_taken"]
 
 
 class Alphas:
@@ -65,14 +65,6 @@ class Alphas:
         asked = [] if history.seen(self.space.canonical(best)) else [Proposal(best)]
         return asked + [Proposal(self.sample(rng)) for _ in range(n - len(asked))]
 
-    def log_prob(self, architecture: Mapping[str, Option]) -> Tensor:
-        """Return the log of the probability of an architecture; differentiable in the logits."""
-        taken = [
-            torch.log_softmax(self.logits[label], 0)[self.space.choices[label].options.index(o)]
-            for label, o in architecture.items()
-        ]
-        return torch.stack(taken).sum()
-
     def entropies(self) -> dict[str, float]:
         """Return the entropy of each decision in nats: log of the number of options at first."""
         found = {}
@@ -93,34 +85,6 @@ class Alphas:
             for label in self.logits
         }
 
-    def reached(self, label: str) -> Tensor:
-        """Return the probability that a decision is taken at all; differentiable in the logits.
-
-        Decision by decision: options that leave the same ways open are taken together.
-        """
-        return self._some_holds(frozenset(self.space.choices[label].conditions))
-
-    def _some_holds(self, ways: frozenset[Condition]) -> Tensor:
-        """Return the probability that all of some way's labels have options that lead on."""
-        if () in ways:
-            return torch.ones((), dtype=torch.float64)
-        total = torch.zeros((), dtype=torch.float64)
-        if not ways:
-            return total
-        label = min(way[0][0] for way in ways)
-        alike: dict[frozenset[Condition], list[int]] = {}
-        for i, option in enumerate(self.space.choices[label].options):
-            left = frozenset(
-                tuple((name, options) for name, options in way if name != label)
-                for way in ways
-                if all(name != label or option in options for name, options in way)
-            )
-            alike.setdefault(left, []).append(i)
-        p = self.probabilities(label)
-        for left, at in alike.items():
-            total = total + p[at].sum() * self._some_holds(left)
-        return total
-
     def state_dict(self) -> dict[str, Any]:
         """Return the logits by label."""
         return {label: alpha.detach().clone() for label, alpha in self.logits.items()}
@@ -137,3 +101,38 @@ class Alphas:
                 f"decisions {', '.join(self.logits)}; start again in another folder"
             )
         self.logits = {label: alpha.detach().clone().double() for label, alpha in state.items()}
+
+
+def chance_taken(space: Space, label: str, p: Mapping[str, Tensor]) -> Tensor:
+    """Return the probability that a decision is taken at all; differentiable in p.
+
+    Args:
+        space: Whose decision.
+        label: Of the decision.
+        p: Label -> probabilities `[number of options]` of each decision, all independent.
+    """
+    return _some_holds(space, frozenset(space.choices[label].conditions), p)
+
+
+def _some_holds(space: Space, ways: frozenset[Condition], p: Mapping[str, Tensor]) -> Tensor:
+    """Return the probability that all of some way's labels have options that lead on.
+
+    Decision by decision: options that leave the same ways open are taken together.
+    """
+    if () in ways:
+        return torch.ones((), dtype=torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    if not ways:
+        return total
+    label = min(way[0][0] for way in ways)
+    alike: dict[frozenset[Condition], list[int]] = {}
+    for i, option in enumerate(space.choices[label].options):
+        left = frozenset(
+            tuple((name, options) for name, options in way if name != label)
+            for way in ways
+            if all(name != label or option in options for name, options in way)
+        )
+        alike.setdefault(left, []).append(i)
+    for left, at in alike.items():
+        total = total + p[label][at].sum() * _some_holds(space, left, p)
+    return total

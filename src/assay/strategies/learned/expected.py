@@ -9,29 +9,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.architecture import Architecture
+from assay.architecture import Architecture, Option
 from assay.cost import derive
+from assay.errors import InvalidSetting
 from assay.space.space import Space
-from assay.strategies.learned.alphas import Alphas
+from assay.space.structure import Choice
+from assay.strategies.learned.alphas import Alphas, chance_taken
 
 __all__ = ["Expected"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _SAMPLES_PER_OPTION = 2
+_CERTAIN = 1000.0  # a logit that leaves the others a chance of exactly 0
 
 
 class Expected:
     """The expectation of a quantity under a distribution over architectures, differentiable.
 
     The quantity is taken for F_0 + sum over the decisions c taken of F_c(option), fitted by least
-    squares to its values for random architectures; so its expectation is
+    squares to its values for random architectures, among them some for each option; so its
+    expectation is
 
         E = F_0 + sum_c P(c is taken) sum_o p_c(o) F_c(o).
 
-    Source: Cai et al. 2019, "ProxylessNAS", arXiv:1812.00332, section 3.3.1, equation 4; differs:
-    the paper's F are those of a table for a block of fixed shape. Where widths are open a block's
-    latency depends on them, and the sum is an approximation: `error` says how good.
+    Source: Cai et al. 2019, "ProxylessNAS", arXiv:1812.00332, section 3.3.1; differs: the paper's F
+    are those of a table for a block of fixed shape. Where widths are open a block's latency depends
+    on them, and the sum is an approximation: `error` says how good.
 
     Args:
         space: The space.
@@ -40,46 +44,86 @@ class Expected:
     Attributes:
         base: F_0.
         costs: Label -> F_c `[number of options]`.
-        error: Root mean squared error of the sum on as many other architectures, as a share of
-            their mean.
+        values: Of the architectures measured, `[number of architectures]`.
+        error: Root mean squared error of the sum on the half of them that it was not fitted to, as
+            a share of their mean.
+    Raises:
+        InvalidSetting: the quantity is 0 wherever it was measured.
     """
 
     def __init__(
         self, space: Space, measure: Callable[[Architecture], float], *, seed: int = 0
     ) -> None:
         self._space = space
-        num = _SAMPLES_PER_OPTION * sum(len(c.options) for c in space.choices.values())
         rng = derive(seed, "expected")
-        points = [space.sample(rng, over="decisions") for _ in range(2 * num)]
-        rows, values = _rows(space, points), np.array([measure(a) for a in points])
+        every = [(choice, option) for choice in space.choices.values() for option in choice.options]
+        points = [_taking(space, *one, rng) for one in 2 * _SAMPLES_PER_OPTION * every]
+        num = len(points) // 2
+        rows, self.values = _rows(space, points), np.array([measure(a) for a in points], float)
+        if not self.values.any():
+            raise InvalidSetting(
+                f"the quantity in the loop is 0 for all of {len(points)} random architectures; "
+                "give another strategy.quantity, or '' for none"
+            )
         fitted, held = slice(num), slice(num, None)
-        found = np.linalg.lstsq(rows[fitted], values[fitted])[0]  # of all solutions the least
+        found = np.linalg.lstsq(rows[fitted], self.values[fitted])[0]  # of all solutions the least
         self.base, self.costs = float(found[-1]), dict[str, Tensor]()
         at = 0
         for label, choice in space.choices.items():
             self.costs[label] = torch.from_numpy(found[at : at + len(choice.options)].copy())
             at += len(choice.options)
-        gaps = rows[held] @ found - values[held]
-        self.error = float(np.sqrt(np.mean(gaps**2)) / abs(np.mean(values[held])))
+        gaps = rows[held] @ found - self.values[held]
+        self.error = float(np.sqrt(np.mean(gaps**2)) / np.mean(np.abs(self.values)))
 
-    def of(self, architecture: Architecture) -> float:
-        """Return the sum for one architecture; no measurement is asked for."""
-        taken = (
-            (self.costs[k], self._space.choices[k].options.index(o))
-            for k, o in architecture.items()
-        )
-        return self.base + sum(float(cost[at]) for cost, at in taken)
+    def __call__(self, alphas: Alphas) -> float:
+        """Return the expectation."""
+        return self.by_option(alphas)[0]
 
-    def __call__(self, alphas: Alphas) -> Tensor:
-        """Return the expectation, a float64 scalar; differentiable where the logits are."""
-        total = torch.tensor(self.base, dtype=torch.float64)
-        for label, cost in self.costs.items():
-            total = total + alphas.reached(label) * (alphas.probabilities(label) * cost).sum()
-        return total
+    def by_option(self, alphas: Alphas) -> tuple[float, dict[str, Tensor]]:
+        """Return the expectation, and what it is where a decision is taken, by its options.
+
+        E is linear in each p_c, and dE/dp_c(o) / P(c is taken) = C_c(o), which is F_c(o) and what
+        is expected of the decisions that o leads to; and something that all options of c have
+        alike, so that only differences mean anything. Of a decision that cannot be taken it is no
+        number.
+
+        Returns:
+            E; label -> C_c `[number of options]`.
+        """
+        p = {k: alphas.probabilities(k).detach().requires_grad_() for k in self.costs}
+        taken = {label: chance_taken(self._space, label, p) for label in p}
+        terms = [taken[label] * (p[label] * cost).sum() for label, cost in self.costs.items()]
+        total = self.base + torch.stack(terms).sum()
+        slopes = torch.autograd.grad(total, list(p.values()))
+        costs = {label: slope / taken[label].detach() for label, slope in zip(p, slopes)}
+        return float(total.detach()), costs
+
+    def cheapest(self) -> Architecture:
+        """Return what has least by the sum, each decision settled after those it leads to.
+
+        That is exact where no decision lies in options of several others.
+        """
+        alphas = Alphas(self._space)
+        for label in reversed(self._space.choices):
+            _, costs = self.by_option(alphas)
+            alphas.logits[label][int(costs[label].argmin())] = _CERTAIN
+        return alphas.best()
 
 
-def _rows(
-    space: Space, points: Sequence[Architecture]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _taking(space: Space, choice: Choice, option: Option, rng: np.random.Generator) -> Architecture:
+    """Draw an architecture with an option of a decision, however seldom draws would lead to it."""
+
+    def any_of(options: Sequence[Option]) -> Option:
+        return options[int(rng.integers(len(options)))]
+
+    way = choice.conditions[int(rng.integers(len(choice.conditions)))]
+    fixed = {
+        label: any_of([o for o in space.choices[label].options if o in options])
+        for label, options in way
+    }
+    return space.complete({**fixed, choice.label: option}, lambda c: any_of(c.options))
+
+
+def _rows(space: Space, points: Sequence[Architecture]) -> Array:
     encoded = np.stack([space.encode(a) for a in points])
     return np.column_stack([encoded, np.ones(len(points))])

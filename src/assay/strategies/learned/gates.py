@@ -1,15 +1,28 @@
-"""ProxylessNAS's arithmetic: two options drawn of each decision, one of them active."""
+"""ProxylessNAS's arithmetic: two options drawn of each operation, one of them active."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["EntryAdam", "draw_two", "gate_gradient", "kept_apart"]
+from assay.architecture import Option
+from assay.space.structure import meets
+from assay.strategies.learned.alphas import Alphas
+
+__all__ = [
+    "Drawn",
+    "EntryAdam",
+    "draw_step",
+    "draw_two",
+    "gate_gradient",
+    "kept_apart",
+    "score_gradients",
+]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -28,17 +41,62 @@ def draw_two(p: Array, rng: np.random.Generator) -> tuple[int, int]:
     return first, second
 
 
-def gate_gradient(gates: Tensor, logits: Tensor) -> Tensor:
-    """Return the gradient of a loss by the logits of a pair, given that by its binary gates.
+@dataclass
+class Drawn:
+    """What an architecture step runs, and which decisions it learns of.
 
-    dL/dalpha_i = sum_j dL/dg_j q_j (delta_ij - q_i), with q the softmax over the pair.
+    Attributes:
+        pairs: Label -> positions of two options, the active one first, of each operation on the
+            active path.
+        single: Label -> option of each other decision on the active path.
+        behind: Label -> option of each decision that only options that are held lead to. They run,
+            and nothing is learned of them: no gradient of the loss reaches behind an option held.
+    """
 
-    Source: Cai et al. 2019, "ProxylessNAS", arXiv:1812.00332, equation 4 of section 3.2.1; over two
-    options as in section 3.2.2.
+    pairs: dict[str, list[int]] = field(default_factory=dict)
+    single: dict[str, Option] = field(default_factory=dict)
+    behind: dict[str, Option] = field(default_factory=dict)
+
+
+def draw_step(alphas: Alphas, rng: np.random.Generator) -> Drawn:
+    """Draw two options of each operation on the active path, and one of all else that runs.
 
     Args:
-        gates: dL/dg, `[2]`.
-        logits: alpha of the pair, `[2]`.
+        alphas: Chances of the options.
+        rng: Where the draws come from.
+    """
+    drawn = Drawn()
+    active: dict[str, Option] = {}
+    mix: dict[str, dict[Option, float]] = {}
+    for label, choice in alphas.space.choices.items():
+        if not meets(choice.conditions, mix):
+            continue
+        learns = choice.active(active)
+        if learns and choice.kind == "OneOf":
+            at = list(draw_two(alphas.probabilities(label).numpy(), rng))
+            q = torch.softmax(alphas.logits[label][at], 0).numpy()
+            drawn.pairs[label] = at if rng.random() < q[0] else at[::-1]
+            options = [choice.options[i] for i in drawn.pairs[label]]
+        else:
+            options = [choice.options[alphas.draw(label, rng)]]
+            (drawn.single if learns else drawn.behind)[label] = options[0]
+        if learns:
+            active[label] = options[0]
+        mix[label] = dict.fromkeys(options, 1.0)
+    return drawn
+
+
+def gate_gradient(gates: Tensor, logits: Tensor) -> Tensor:
+    """Return the gradient of a loss by the logits of some options, given that by their gates.
+
+    dL/dalpha_i = sum_j dL/dg_j q_j (delta_ij - q_i), with q the softmax over these options.
+
+    Source: Cai et al. 2019, "ProxylessNAS", arXiv:1812.00332, section 3.2.1, equation 4, and over
+    two options as that section ends.
+
+    Args:
+        gates: dL/dg, `[n]`: 2 of a pair.
+        logits: alpha, `[n]`.
     """
     q = torch.softmax(logits, 0)
     return q * (gates - (gates * q).sum())
@@ -49,13 +107,41 @@ def kept_apart(new: Tensor, old: Tensor) -> Tensor:
 
     The sum of exp(alpha) over the pair stays what it was.
 
-    Source: Cai et al. 2019, arXiv:1812.00332, section 3.2.2.
+    Source: Cai et al. 2019, arXiv:1812.00332, section 3.2.1.
 
     Args:
         new: `[2]`.
         old: `[2]`.
     """
     return new - torch.logsumexp(new, 0) + torch.logsumexp(old, 0)
+
+
+def score_gradients(
+    alphas: Alphas, drawn: Sequence[tuple[Mapping[str, Option], float]], baseline: float
+) -> dict[str, Tensor]:
+    """Estimate the gradient of the expected loss by the logits, from draws.
+
+    The mean over the draws of (loss - baseline) grad log p, where the gradient of log p_c(o) by
+    alpha_c is e_o - p_c.
+
+    Source: Williams 1992, "Simple statistical gradient-following algorithms for connectionist
+    reinforcement learning", Machine Learning 8.
+
+    Args:
+        alphas: What was drawn from.
+        drawn: For each path the options meant, and the loss that they had.
+        baseline: What is taken from each loss; it may be anything that the draw did not influence.
+    Returns:
+        Label -> gradient `[number of options]`, for the decisions that were drawn.
+    """
+    found: dict[str, Tensor] = {}
+    for options, loss in drawn:
+        for label, option in options.items():
+            by_logit = -alphas.probabilities(label)
+            by_logit[alphas.space.choices[label].options.index(option)] += 1
+            gain = (loss - baseline) / len(drawn)
+            found[label] = found.get(label, torch.zeros_like(by_logit)) + gain * by_logit
+    return found
 
 
 class EntryAdam:

@@ -17,14 +17,20 @@ from torch import Tensor
 
 from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Learning, Mix, Proposal
-from assay.cost import derive
-from assay.errors import InvalidSetting, SpaceExhausted
+from assay.errors import InvalidSetting, nearest
+from assay.hardware.measures import COSTS
 from assay.space.choices import Held
 from assay.space.space import Space
-from assay.space.structure import meets
+from assay.strategies.learned.aim import FORMS, Aim, Form
 from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.expected import Expected
-from assay.strategies.learned.gates import EntryAdam, draw_two, gate_gradient, kept_apart
+from assay.strategies.learned.gates import (
+    EntryAdam,
+    draw_step,
+    gate_gradient,
+    kept_apart,
+    score_gradients,
+)
 from assay.strategies.learned.learner import Learner, reward
 from assay.train.files import under
 from assay.train.task import Task, call_model
@@ -34,8 +40,6 @@ from assay.weights.supernet import Supernet
 __all__ = ["Gates", "Proxyless"]
 
 Measure: TypeAlias = Callable[[str, Architecture], float]
-
-_SURVEYED = 64  # architectures that a refusal speaks of
 
 
 @dataclass
@@ -47,12 +51,16 @@ class Proxyless:
     are drawn, one of them active, the other computed without a graph; the gradient by their binary
     gates moves the two logits and leaves the chance of all others alone. Sizes, depths and inputs,
     which cannot be two things at once, learn by REINFORCE from the same loss. With
-    `rule="reinforce"` everything does, from the reward of a few whole paths.
+    `rule="reinforce"` everything does, from the reward of a few whole paths. A step learns of the
+    decisions on the active path only.
 
     The quantity in the loop is expected from a measured table as a sum over the decisions (see
-    `Expected`), and enters the loss as CE + weight * E / target ("linear", the paper's) or as
-    CE * (E / target) ** weight ("power", in the manner of the released code). The reward is
-    R = r * (cost / target) ** -weight, with r the accuracy, or exp(-loss) for other tasks.
+    `Expected`), and enters the loss in one of three forms, the paper's "linear" among them (see
+    `Aim`). The reward is R = r * (cost / target) ** -weight, with r the accuracy, or exp(-loss) for
+    other tasks.
+
+    The supernet is one of the space and task themselves, at full resolution, unless the estimator
+    was told otherwise.
 
     Source: Cai, Zhu, Han 2019, "ProxylessNAS: Direct Neural Architecture Search on Target Task and
     Hardware", arXiv:1812.00332, sections 3.2 and 3.3; differs: E is divided by the target, so that
@@ -65,7 +73,7 @@ class Proxyless:
         quantity: What is in the loop, such as "latency_ms" or "macs"; "" for nothing.
         target: Its target; 0 for the limit of that quantity, or where there is none for what is
             expected at first.
-        form: How the quantity enters the loss of `rule="gradient"`.
+        form: How the quantity enters the loss of `rule="gradient"`: "linear", "power" or "log".
         weight: Of the quantity.
         lr: Learning rate of Adam on the logits.
         warmup: Share of the steps in which paths are uniform and nothing is learned of them.
@@ -73,13 +81,13 @@ class Proxyless:
         batch: Validation samples of an architecture step.
         paths_each: Paths of one step of `rule="reinforce"`.
     Raises:
-        InvalidSetting: a word that is not known, or a number out of range.
+        InvalidSetting: a word or quantity that is not known, or a number out of range.
     """
 
     rule: Literal["gradient", "reinforce"] = "gradient"
     quantity: str = "latency_ms"
     target: float = 0.0
-    form: Literal["linear", "power"] = "linear"
+    form: Form = "linear"
     weight: float = 0.2
     lr: float = 0.02
     warmup: float = 0.25
@@ -88,12 +96,11 @@ class Proxyless:
     paths_each: int = 4
 
     def __post_init__(self) -> None:
-        words = {"rule": ("gradient", "reinforce"), "form": ("linear", "power")}
+        words = {"rule": ("gradient", "reinforce"), "form": FORMS, "quantity": ("", *COSTS)}
         for name, known in words.items():
-            if getattr(self, name) not in known:
-                raise InvalidSetting(
-                    f"strategy.{name}={getattr(self, name)!r}; there are {' and '.join(known)}"
-                )
+            given = getattr(self, name)
+            if given not in known:
+                raise InvalidSetting(f"unknown strategy.{name}={given!r}; {nearest(given, known)}")
         for name in ("every", "batch", "paths_each"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
@@ -142,12 +149,15 @@ class Gates(Learner[Alphas]):
     """
 
     settings: Proxyless
+    prefers: Mapping[str, Any] = {"variant": {}, "resolution": 1.0}
+    """In place of the defaults of the estimator: no cheaper space, no smaller images."""
 
     def __init__(self, settings: Proxyless) -> None:
         super().__init__(settings, Alphas)
         self.measure: Measure | None = None
         self.target = 0.0
         self._fitted: tuple[Measure, Expected] | None = None
+        self._aim: Aim | None = None
         self._baseline: float | None = None
 
     def passes(
@@ -162,41 +172,31 @@ class Gates(Learner[Alphas]):
         own, measure = self.settings, self.measure
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
         self._adam = EntryAdam(sizes, own.lr)
-        self._baseline = None
-        self._expected: Expected | None = None
+        self._baseline, self._aim = None, None
         if own.quantity and own.weight and measure is not None:
-            if self._fitted is None or self._fitted[0] is not measure:  # it takes seconds
-                fitted = Expected(space, lambda a: measure(own.quantity, a), seed=ctx.seed)
-                self._fitted = (measure, fitted)
-            self._expected = self._fitted[1]
-            self._target = self.target or float(self._expected(self.known))
-            self._refuse_target(space, measure, ctx.seed)
+            expected = self._expected(space, measure, ctx.seed)
+            target = self.target or expected(self.known)
+            self._aim = Aim(
+                own.quantity, lambda a: measure(own.quantity, a), expected, target, own.weight,
+                own.form,
+            )  # fmt: skip
+            self._aim.refuse_hopeless()
 
-    def _refuse_target(self, space: Space, measure: Measure, seed: int) -> None:
-        """Refuse a target that what costs least does not meet, by more than the sum is wrong."""
-        assert self._expected is not None
-        own, costs = self.settings, self._expected.costs
-        cheapest = space.complete({}, lambda c: c.options[int(costs[c.label].argmin())])
-        least = measure(own.quantity, cheapest)
-        if least <= (1 + self._expected.error) * self._target:
-            return
-        rng = derive(seed, "target")
-        drawn = [measure(own.quantity, space.sample(rng)) for _ in range(_SURVEYED)]
-        raise SpaceExhausted(
-            f"no architecture can meet the target {own.quantity} = {self._target:g}: the space has "
-            f"min {min(least, *drawn):.4g}, median {np.median(drawn):.4g}, max {max(drawn):.4g}; "
-            "raise the limit or strategy.target, or widen the space"
-        )
+    def _expected(self, space: Space, measure: Measure, seed: int) -> Expected:
+        """Return the quantity as a sum; fitting it takes seconds, and is done once."""
+        if self._fitted is None or self._fitted[0] is not measure:
+            own = self.settings
+            self._fitted = (measure, Expected(space, lambda a: measure(own.quantity, a), seed=seed))
+        return self._fitted[1]
 
     def _figures(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        if self._expected is not None:
-            found = {
-                "quantity": self.settings.quantity,
-                "expected": float(self._expected(self.known)),
-                "target": self._target,
-            }
-        return found if self._baseline is None else {**found, "reward": -self._baseline}
+        if self._aim is not None:
+            expected, target = self._aim.expected(self.known), self._aim.target
+            found = {"quantity": self._aim.quantity, "expected": expected, "target": target}
+        if self.settings.rule == "reinforce" and self._baseline is not None:
+            found["reward"] = -self._baseline
+        return found
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -221,113 +221,77 @@ class Gates(Learner[Alphas]):
     def _by_gradient(
         self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
     ) -> None:
-        alphas = self.known
-        mix, pairs, single = self._drawn(space, rng)
-        device = targets.device
-        gates = torch.zeros(len(pairs), 2, device=device)
+        alphas, drawn, device = self.known, draw_step(self.known, rng), targets.device
+        gates = torch.zeros(len(drawn.pairs), 2, device=device)
         gates[:, 0] = 1.0
         gates.requires_grad_()
-        for k, (label, at) in enumerate(pairs.items()):
+        mix: dict[str, dict[Option, Any]] = {
+            label: {option: 1.0} for label, option in (drawn.single | drawn.behind).items()
+        }
+        for k, (label, at) in enumerate(drawn.pairs.items()):
             active, other = (space.choices[label].options[i] for i in at)
             mix[label] = {active: gates[k, 0], other: Held(gates[k, 1])}
         space.select(mix)
         loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
-        by_gate = torch.zeros(len(pairs), 2, dtype=torch.float64)
-        if pairs:
+        by_gate = torch.zeros(len(drawn.pairs), 2, dtype=torch.float64)
+        if drawn.pairs:
             (found,) = torch.autograd.grad(loss, gates)
             by_gate = found.double().cpu()
         value = float(loss.detach())
-        scale, by_cost = self._in_loss(value)
-        for k, (label, at) in enumerate(pairs.items()):
+        scale, costs = self._beside(value)
+        for k, (label, at) in enumerate(drawn.pairs.items()):
             old = alphas.logits[label][at]
-            total = scale * by_gate[k]
-            if self._expected is not None:
-                total = total + by_cost * self._expected.costs[label][at]
+            total = scale * by_gate[k] + costs[label][at]
             move = self._adam.step(label, at, gate_gradient(total, old))
             alphas.logits[label][at] = kept_apart(old + move, old)
-        self._reinforce([(single, scale * value)], by_cost)
+        self._reinforce([(drawn.single, scale * value)], costs)
 
-    def _drawn(
-        self, space: Space, rng: np.random.Generator
-    ) -> tuple[dict[str, dict[Option, Any]], dict[str, list[int]], dict[str, Option]]:
-        """Draw two options of each operation that is reached, the active one first, one of others.
+    def _beside(self, value: float) -> tuple[float, dict[str, Tensor]]:
+        """Return what the quantity in the loop makes of the gradient.
 
+        Args:
+            value: The task's loss.
         Returns:
-            The mix so far, with 1 for each option that is in it; positions of the pairs by label;
-            options of the other decisions by label.
+            What the derivatives of that loss are multiplied by; label -> what the cost of each
+            option adds to its own, given that the decision is taken.
         """
         alphas = self.known
-        mix: dict[str, dict[Option, Any]] = {}
-        pairs: dict[str, list[int]] = {}
-        single: dict[str, Option] = {}
-        for label, choice in space.choices.items():
-            if not meets(choice.conditions, mix):
-                continue
-            if choice.kind != "OneOf":
-                single[label] = choice.options[alphas.draw(label, rng)]
-                mix[label] = {single[label]: 1.0}
-                continue
-            at = list(draw_two(alphas.probabilities(label).numpy(), rng))
-            q = torch.softmax(alphas.logits[label][at], 0).numpy()
-            if rng.random() >= q[0]:
-                at.reverse()
-            pairs[label] = at
-            mix[label] = {choice.options[i]: 1.0 for i in at}
-        return mix, pairs, single
-
-    def _in_loss(self, value: float) -> tuple[float, float]:
-        """Return the derivatives of the whole loss by the task's loss, and by the expected cost."""
-        if self._expected is None:
-            return 1.0, 0.0
-        own, ratio = self.settings, float(self._expected(self.known)) / self._target
-        if own.form == "linear":
-            return 1.0, own.weight / self._target
-        grown = ratio**own.weight
-        return grown, value * own.weight * ratio ** (own.weight - 1.0) / self._target
+        if self._aim is None:
+            return 1.0, {label: torch.zeros_like(v) for label, v in alphas.logits.items()}
+        expected, costs = self._aim.expected.by_option(alphas)
+        scale, by_cost = self._aim.in_loss(value, expected)
+        return scale, {label: by_cost * cost for label, cost in costs.items()}
 
     # --- by reward ----------------------------------------------------------------------------
 
     def _by_reward(
         self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
     ) -> None:
-        drawn = []
+        drawn: list[tuple[Mapping[str, Option], float]] = []
         for _ in range(self.settings.paths_each):
             point = self.known.sample(rng)
             worth = reward(space, task, inputs, targets, point)
-            if self._expected is not None:
-                worth *= (self._expected.of(point) / self._target) ** -self.settings.weight
-            drawn.append((dict(point), -worth))
-        self._reinforce(drawn, 0.0)
+            drawn.append((point, -worth if self._aim is None else -self._aim.reward(worth, point)))
+        self._reinforce(drawn, {})
 
     def _reinforce(
-        self, drawn: Sequence[tuple[Mapping[str, Option], float]], by_cost: float
+        self,
+        drawn: Sequence[tuple[Mapping[str, Option], float]],
+        costs: Mapping[str, Tensor],
     ) -> None:
-        """Move the logits of single options along (loss - baseline) grad log p, and of their cost.
+        """Move the logits of decisions against their loss and cost.
 
         Args:
             drawn: For each path the options meant, and the loss that they had.
-            by_cost: Derivative of the whole loss by the expected cost.
+            costs: Label -> what more each option adds to the loss.
         """
-        losses = [loss for _, loss in drawn]
-        mean = sum(losses) / len(losses)
+        mean = sum(loss for _, loss in drawn) / len(drawn)
         if self._baseline is None:
             self._baseline = mean
-        alphas = self.known
-        labels = list(dict.fromkeys(label for options, _ in drawn for label in options))
-        leaves = {label: alphas.logits[label].clone().requires_grad_() for label in labels}
-        kept = alphas.logits
-        alphas.logits = {**kept, **leaves}
-        total = torch.zeros((), dtype=torch.float64)
-        for options, loss in drawn:
-            if options:
-                gain = (loss - self._baseline) / len(drawn)
-                total = total + gain * alphas.log_prob(options)
-        if by_cost and self._expected is not None:
-            total = total + by_cost * self._expected(alphas)
-        alphas.logits = kept
-        if labels:
-            found = torch.autograd.grad(total, list(leaves.values()))
-            for label, gradient in zip(labels, found):
-                everything = list(range(len(kept[label])))
-                kept[label] = kept[label] + self._adam.step(label, everything, gradient)
+        logits = self.known.logits
+        for label, gradient in score_gradients(self.known, drawn, self._baseline).items():
+            if label in costs:
+                gradient = gradient + gate_gradient(costs[label], logits[label])
+            everything = list(range(len(logits[label])))
+            logits[label] = logits[label] + self._adam.step(label, everything, gradient)
         self._baseline = 0.9 * self._baseline + 0.1 * mean
