@@ -11,7 +11,8 @@ that autograd keeps for the backward pass, each storage once and no weights, and
 - `path`: a weight step on a random path (bytes: mean of the N paths of one operation throughout);
 - `proxyless`: an architecture step on a validation batch as large (bytes: of `path`, times the mean
   ratio of 10 steps to the active path of each);
-- `darts`: a weight step that runs all N operations of each block.
+- `darts`: a weight step that runs all N operations of each block, whose weights are left as they
+  are, and `darts_architecture`: a step of first order that moves these, on a validation batch.
 
 Steps of Assay are those of its training loop, batches included. The same is measured of NNI 3.0's
 `RandomOneShot`, `Proxyless` and `DARTS` right after, in an environment of its own (`nni` in --out,
@@ -47,6 +48,7 @@ from assay.cost import derive
 from assay.executors.inline import Inline
 from assay.report.svg import COLOURS, style
 from assay.space.space import Space
+from assay.strategies.learned.darts import DARTS, Weights
 from assay.strategies.learned.proxyless import Proxyless
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
@@ -123,7 +125,9 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
     space = space_of(num)
     ctx = Context(space, task, RECIPE, Inline(), "cpu", 0, History(space))
     gates = Proxyless(quantity="", warmup=0.0, every=1, batch=BATCH).paths
-    gates.begin(ctx, space, FOREVER)
+    weights = DARTS(warmup=0.0, every=1, batch=BATCH).paths
+    for learner in (gates, weights):
+        learner.begin(ctx, space, FOREVER)
     supernet = Supernet(space, paths=Everywhere(space, name_of(*ALONE)), seed=0)
     supernet.reset()
     alone = Trainer(space.build(everywhere(space, name_of(*ALONE))), task, RECIPE, steps=FOREVER)
@@ -131,31 +135,33 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
         "alone": alone,
         "same": supernet.trainer(task, RECIPE, steps=FOREVER),
         "path": Supernet(space, paths=Uniform()).trainer(task, RECIPE, steps=FOREVER),
-        "darts": Supernet(space, paths=Everything(space)).trainer(task, RECIPE, steps=FOREVER),
+        "darts": Supernet(space, paths=Still(weights)).trainer(task, RECIPE, steps=FOREVER),
     }
     number = iter(range(FOREVER))
-
-    def architecture_step() -> None:
-        gates.learn(supernet, task, next(number))
-
-    inputs: Any = next(task.train.train_batches(BATCH, seed=0))[0]
-    kept, share = kept_by(space, alone, architecture_step, inputs)
     works: dict[str, Callable[[], object]] = {
         name: lambda trainer=trainer: trainer.run(1)  # type: ignore[misc]
         for name, trainer in trainers.items()
     }
-    steps = {name: Step(w) for name, w in {**works, "proxyless": architecture_step}.items()}
+    works["proxyless"] = lambda: gates.learn(supernet, task, next(number))
+    works["darts_architecture"] = lambda: weights.learn(supernet, task, next(number))
+    inputs: Any = next(task.train.train_batches(BATCH, seed=0))[0]
+    kept, share = kept_by(space, alone, works["proxyless"], inputs)
+    kept |= darts_kept(space, weights, works["darts_architecture"], inputs)
+    steps = {name: Step(work) for name, work in works.items()}
     same = paired_ratios(steps["same"], steps["alone"], pairs=pairs)
     arch = paired_ratios(steps["proxyless"], steps["path"], pairs=pairs)
     darts = paired_ratios(steps["darts"], steps["path"], pairs=pairs)
+    darts_arch = paired_ratios(steps["darts_architecture"], steps["path"], pairs=pairs)
     row = {
         "path_to_alone": round(kept["same"] / kept["alone"], 4),
         "proxyless_without_second_output_to_path": round(share, 4),
         "proxyless_to_path": round(kept["proxyless"] / kept["path"], 4),
         "darts_to_path": round(kept["darts"] / kept["path"], 2),
+        "darts_architecture_to_path": round(kept["darts_architecture"] / kept["path"], 2),
         "time_path_to_alone": middle(same),
         "time_architecture_to_path": middle(arch),
         "time_darts_to_path": middle(darts),
+        "time_darts_architecture_to_path": middle(darts_arch),
         "kept_mib": {name: mib(value) for name, value in kept.items()},
         "step_ms": {name: step.ms for name, step in steps.items()},
     }
@@ -165,7 +171,7 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
 def kept_by(
     space: Space, alone: Trainer, architecture_step: Callable[[], object], inputs: Any
 ) -> tuple[dict[str, float], float]:
-    """Return the bytes by kind of step, and those of an architecture step ÷ its active path's.
+    """Return the bytes by kind of step, and those of `proxyless` ÷ its active path's.
 
     The latter is the largest of all draws, the outputs of the second path not counted.
     """
@@ -191,8 +197,19 @@ def kept_by(
         ratios.append(whole / path)
         shares.append((whole - sum(outputs_of(space, active, inputs))) / path)
     kept["proxyless"] = kept["path"] * float(np.mean(ratios))
-    kept["darts"] = float(on(Everything(space).mix))
     return kept, max(shares)
+
+
+def darts_kept(
+    space: Space, weights: Weights, architecture_step: Callable[[], object], inputs: Any
+) -> dict[str, float]:
+    """Return the bytes of both steps of DARTS."""
+    space.select(*weights.passes(space, 0, rng=derive(0, "darts")))
+    step = kept_bytes(space.model, lambda: call_model(space.model, inputs))
+    return {
+        "darts": float(step),
+        "darts_architecture": float(kept_bytes(space.model, architecture_step)),
+    }
 
 
 def everywhere(space: Space, name: str) -> Architecture:
@@ -209,17 +226,11 @@ class Everywhere:
         return [self.point]
 
 
-class Everything:
-    """All operations of each block, equally weighed."""
+class Still:
+    """What a learner activates in its weight steps, without its learning."""
 
-    def __init__(self, space: Space) -> None:
-        self.mix = {
-            label: {o: torch.tensor(1.0 / len(c.options), requires_grad=True) for o in c.options}
-            for label, c in space.choices.items()
-        }
-
-    def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> list[Any]:
-        return [self.mix]
+    def __init__(self, learner: Weights) -> None:
+        self.passes = learner.passes
 
 
 def outputs_of(space: Space, point: Any, inputs: Tensor) -> list[int]:

@@ -10,15 +10,25 @@ import torch
 from bench.nni_steps import kept_bytes, name_of, network
 from bench.path_memory import (
     OPERATIONS,
+    SHAPE,
+    Still,
+    darts_kept,
     everywhere,
     holds,
     nni_measured,
     nni_python,
+    noise,
     plan_of,
     slope,
     space_of,
 )
 from torch import nn
+
+from assay.contracts import Context, History
+from assay.executors.inline import Inline
+from assay.strategies.learned.darts import DARTS
+from assay.train.recipe import Recipe
+from assay.weights.supernet import Supernet
 
 
 @pytest.mark.parametrize("operation", [(5, 3), (3, 6)])
@@ -55,6 +65,25 @@ def test_what_was_counted_is_freed():
 
     kept_bytes(nn.Sequential(), work)
     assert seen[0]() is None
+
+
+def test_both_steps_of_darts_keep_what_all_operations_keep():
+    """The step of alpha also keeps each operation's output, which its weight's gradient needs."""
+    space, task = space_of(2), noise()
+    weights = DARTS(warmup=0.0, batch=4).paths
+    weights.begin(Context(space, task, Recipe(), Inline(), "cpu", 0, History(space)), space, 9)
+    assert not hasattr(Still(weights), "learn")  # so that a supernet takes weight steps only
+    supernet, images = Supernet(space), torch.randn(4, *SHAPE)
+    space.model.train()
+    before = weights.known.table()
+    kept = darts_kept(space, weights, lambda: weights.learn(supernet, task, 0), images)
+    assert weights.known.table() != before
+    paths = []
+    for name in next(iter(space.choices.values())).options:
+        space.select(everywhere(space, str(name)))
+        paths.append(kept_bytes(space.model, lambda: space.model(images)))
+    assert 1.8 * sum(paths) / 2 < kept["darts"] < 1.05 * sum(paths)
+    assert kept["darts"] < kept["darts_architecture"] < 1.5 * sum(paths)
 
 
 def test_the_slope_is_in_paths_and_needs_two_points():

@@ -116,6 +116,15 @@ def test_a_variant_has_the_same_choices(small: Space) -> None:
     assert variant.model(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
 
 
+@pytest.mark.parametrize(("side", "cells"), [(8, 5), (15, 5), (16, 8)])
+def test_small_images_have_fewer_cells_and_the_same_decisions(side: int, cells: int) -> None:
+    space = darts(input_shape=(1, side, side + 1), channels=5, nodes=1)
+    names = [name for name, _ in space.model.named_children() if name.startswith("cell")]
+    assert names == [f"cell{i}" for i in range(1, cells + 1)]
+    assert space.cheap == {"cells": 3, "channels": 3}
+    assert space.variant(**space.cheap).size == space.size == (7 * 7) ** 2
+
+
 # --- genotypes ------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ class Watch:
         self._history = history
         self._study = study
         self._steps = steps
-        self._idle = idle_options(history.space)
+        self._idle = idle_options(history.space, getattr(strategy, "exclude", ()))
 
     def look(self, step: Step) -> None:
         """Put what is known now on the line of a step under way."""

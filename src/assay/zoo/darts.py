@@ -19,13 +19,15 @@ from assay.zoo.darts_genotype import OPERATIONS, edge_label, inputs_label, pairs
 
 __all__ = ["darts"]
 
+_LARGE = 16  # pixels of a side
+
 
 def darts(
     *,
     input_shape: tuple[int, int, int] = (3, 32, 32),
     num_classes: int = 10,
     channels: int = 16,
-    cells: int = 8,
+    cells: int | None = None,
     nodes: int = 4,
 ) -> Space:
     """Make the space of DARTS: a normal cell and a reduction cell, each stacked many times.
@@ -39,7 +41,7 @@ def darts(
 
     The cells at one and two thirds of the depth are reduction cells: they halve the side (an odd
     one is rounded up) and double the channels. `assay.zoo.darts_genotype` reads and writes
-    architectures as they are published.
+    architectures as they are published. Cheap networks have three cells and half the channels.
 
     Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
     arXiv:1806.09055, sections 2.1 and 3.1.1, and appendix A; differs: the network of the search is
@@ -52,7 +54,8 @@ def darts(
         num_classes: Outputs.
         channels: Of each node of the first cells; the paper's search has 16, its evaluation 36. The
             stem has three times as many.
-        cells: In all, at least 3; the paper's search has 8, its evaluation 20.
+        cells: In all, at least 3; the paper's search has 8, its evaluation 20. None for 8, and for
+            images of fewer than 16 pixels a side for 5.
         nodes: Of each cell, without its two inputs.
     Raises:
         InvalidSetting: a count that is too small.
@@ -60,6 +63,8 @@ def darts(
         >>> darts(channels=2, cells=3).size == (7**8 * 1 * 3 * 6 * 10) ** 2
         True
     """
+    if cells is None:
+        cells = 8 if min(input_shape[1:]) >= _LARGE else 5
     least = {"num_classes": (num_classes, 1), "channels": (channels, 1), "cells": (cells, 3),
              "nodes": (nodes, 1), "input_shape": (min(input_shape), 1)}  # fmt: skip
     for name, (value, smallest) in least.items():
@@ -91,7 +96,7 @@ def darts(
         darts, input_shape=input_shape, num_classes=num_classes, channels=channels, cells=cells,
         nodes=nodes,
     )  # fmt: skip
-    return Space(model, remake=remake)
+    return Space(model, remake=remake, cheap={"cells": 3, "channels": (channels + 1) // 2})
 
 
 # --- cells ----------------------------------------------------------------------------------------

@@ -12,14 +12,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import assay
 from assay.contracts import History
-from assay.cost import Budget
+from assay.cost import Budget, derive
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.estimators.one_shot import OneShot
 from assay.space.choices import Inputs
 from assay.space.space import Space
-from assay.strategies.learned.darts import DARTS
+from assay.strategies.learned.bilevel import mixed_loss
+from assay.strategies.learned.darts import DARTS, Weights
 from assay.train.proxy import halved
 from assay.train.task import Task
+from assay.weights.optimizer import PathOptimizer
 from assay.weights.supernet import Supernet
 from assay.zoo.darts import darts
 from assay.zoo.darts_genotype import OPERATIONS, to_genotype
@@ -91,43 +93,94 @@ def test_the_mix_is_the_sum_of_all_operations_by_their_weights():
     torch.testing.assert_close(told, last(relu(mixed)), rtol=1e-12, atol=1e-12)
 
 
+def differences(loss, alpha, eps=1e-6):
+    """Return the gradient of a function of alpha by central differences."""
+    found = []
+    for unit in torch.eye(len(alpha), dtype=torch.float64):
+        with torch.no_grad():
+            found.append((loss(alpha + eps * unit) - loss(alpha - eps * unit)) / (2 * eps))
+    return torch.stack(found)
+
+
 @pytest.mark.parametrize("relax", ["softmax", "sigmoid"])
 def test_the_first_order_gradient_is_that_of_finite_differences(relax):
     ctx, paths, _, valid = begun(relax=relax)
-    leaves = paths._leaves()
-    loss = paths._loss(ctx.space, ctx.task, valid, paths._weights(leaves), None)
-    (found,) = torch.autograd.grad(loss + paths._regular(leaves), list(leaves.values()))
-    alpha, eps = leaves["op"].detach(), 1e-6
-    for i in range(len(alpha)):
-        ends = []
-        for sign in (1, -1):
-            moved = {"op": alpha + sign * eps * torch.eye(3, dtype=torch.float64)[i]}
-            with torch.no_grad():
-                value = paths._loss(ctx.space, ctx.task, valid, paths._weights(moved), None)
-                ends.append(value + paths._regular(moved))
-        assert float(found[i]) == pytest.approx(float((ends[0] - ends[1]) / (2 * eps)), rel=1e-5)
+    told = paths._gradients(Supernet(ctx.space, paths=paths), ctx.task, valid, 40)["op"]
+
+    def loss(alpha):
+        w = torch.softmax(alpha, 0) if relax == "softmax" else torch.sigmoid(alpha)
+        mix = {"op": dict(zip(ctx.space.choices["op"].options, w))}
+        found = mixed_loss(ctx.space, ctx.task, valid, mix)
+        return found - 10 * ((w - 0.5) ** 2).mean() if relax == "sigmoid" else found
+
+    exact = differences(loss, paths.known.logits["op"])
+    torch.testing.assert_close(told, exact, rtol=1e-5, atol=1e-9)
 
 
 def test_the_second_order_gradient_is_that_of_the_unrolled_objective():
     ctx, paths, train, valid = begun(second_order=True)
-    leaves = paths._leaves()
-    told = paths._second_order(ctx.space, ctx.task, train, valid, leaves)["op"]
+    paths._training_batch = lambda *_: train
+    told = paths._gradients(Supernet(ctx.space, paths=paths), ctx.task, valid, 40)["op"]
 
     own = dict(ctx.space.model.named_parameters())
+    alpha = paths.known.logits["op"].clone().requires_grad_()
 
-    def loss(parameters, alpha, batch):
+    def loss(parameters, batch):
         ctx.space.select(paths._mix(ctx.space, {"op": torch.softmax(alpha, 0)}))
         return F.cross_entropy(functional_call(ctx.space.model, parameters, (batch[0],)), batch[1])
 
-    alpha = leaves["op"].detach().requires_grad_()
     first = torch.autograd.grad(
-        loss(own, alpha, train), list(own.values()), create_graph=True, materialize_grads=True
+        loss(own, train), list(own.values()), create_graph=True, materialize_grads=True
     )
-    stepped = {k: p - paths._lr * g for (k, p), g in zip(own.items(), first)}
-    (exact,) = torch.autograd.grad(loss(stepped, alpha, valid), alpha)
+    xi = ctx.recipe.lr_at(40, 100)
+    stepped = {k: p - xi * g for (k, p), g in zip(own.items(), first)}
+    (exact,) = torch.autograd.grad(loss(stepped, valid), alpha)
     torch.testing.assert_close(told, exact, rtol=1e-3, atol=1e-7)
-    plain = torch.autograd.grad(loss(own, alpha, valid), alpha)[0]
+    plain = torch.autograd.grad(loss(own, valid), alpha)[0]
     assert (told - exact).abs().max() < 0.05 * (plain - exact).abs().max()
+
+
+def test_xi_is_the_rate_of_the_weight_step_that_follows(monkeypatch):
+    seen, taken, xi, step = [], [], Weights._xi, PathOptimizer.step
+
+    def noted(self, at):
+        seen.append(xi(self, at))
+        return seen[-1]
+
+    def taking(self, lr):
+        taken.append(lr)
+        step(self, lr)
+
+    monkeypatch.setattr(Weights, "_xi", noted)
+    monkeypatch.setattr(PathOptimizer, "step", taking)
+    paths = DARTS(second_order=True, warmup=0.0).paths
+    estimator = OneShot(paths=paths, rate=3.0, schedule="cosine", states=1)
+    list(estimator.prepare(context(of_operations), Budget(steps=12)))
+    assert seen == taken
+    assert len(set(taken)) == 12
+    assert max(taken) == pytest.approx(3 * 0.05)
+
+
+def test_the_gumbel_gradient_is_that_of_finite_differences_with_the_noise_held():
+    """What is drawn stays drawn: its gate is 1 and moves as the softmax that it was drawn by."""
+    ctx, paths, _, valid = begun(relax="gumbel", temperature=(2.0, 2.0))
+    supernet, options = Supernet(ctx.space, paths=paths), ctx.space.choices["op"].options
+    now, drawn = paths.known.logits["op"], set()
+    for step in range(8):
+        told = paths._gradients(supernet, ctx.task, valid, step)["op"]
+        noise = torch.from_numpy(derive(ctx.seed, "learned", step).gumbel(size=3))
+        at = int((torch.log_softmax(now, 0) + noise).argmax())
+        drawn.add(options[at])
+
+        def loss(alpha, at=at, noise=noise):
+            soft = [torch.softmax((a + noise) / 2.0, 0)[at] for a in (alpha, now)]
+            return mixed_loss(
+                ctx.space, ctx.task, valid, {"op": {options[at]: 1 + soft[0] - soft[1]}}
+            )
+
+        torch.testing.assert_close(told, differences(loss, now), rtol=1e-5, atol=1e-9)
+        assert bool(told.any()) == (options[at] != "blind")
+    assert len(drawn) > 1
 
 
 @pytest.mark.parametrize(
@@ -136,8 +189,8 @@ def test_the_second_order_gradient_is_that_of_the_unrolled_objective():
 )
 def test_an_option_that_lets_nothing_through_is_given_up(settings):
     strategy, _, ctx = learned(**settings)
-    op = strategy.paths.over(ctx.space).probabilities("op")
-    assert op[1] < 0.15
+    alpha = strategy.paths.over(ctx.space).logits["op"]
+    assert torch.softmax(alpha, 0)[1] < 0.15
 
 
 def test_gumbel_runs_one_operation_at_a_time():
@@ -155,12 +208,9 @@ def test_gumbel_runs_one_operation_at_a_time():
 
     for name in counts:
         op.get_submodule(name).register_forward_hook(counter(name))
-    leaves, batch = paths._leaves(), next(ctx.task.valid.batches(16))
-    loss = paths._drawn_loss(ctx.space, ctx.task, batch, leaves, 3)
+    batch = next(ctx.task.valid.batches(16))
+    paths._gradients(Supernet(ctx.space, paths=paths), ctx.task, batch, 3)
     assert sum(counts.values()) == 1
-    (gradient,) = torch.autograd.grad(loss, [leaves["op"]])
-    assert bool(gradient.abs().sum() > 0)
-    assert float(gradient.sum()) == pytest.approx(0.0, abs=1e-9)  # of a softmax
 
 
 def test_a_size_is_refused_by_name():
@@ -183,19 +233,67 @@ def test_what_is_excluded_is_weighed_but_not_proposed():
     assert {p.architecture["op"] for p in asked} == {"blind"}
 
 
-def test_learning_stops_where_too_many_prefer_what_has_no_parameters():
-    ctx, paths = context(of_two), DARTS(most_skips=1, warmup=0.0).paths
+def test_what_sigmoids_weigh_is_shown_and_drawn_in_proportion():
+    ctx, strategy = context(of_operations), DARTS(relax="sigmoid")
+    strategy.paths.begin(ctx, ctx.space, 100)
+    alpha = torch.tensor([3.0, -3.0, 2.0], dtype=torch.float64)
+    strategy.paths.known.logits["op"] = alpha
+    (mix,) = strategy.paths.passes(ctx.space, 0, rng=np.random.default_rng(0))
+    shown = strategy.learned(ctx.history)[-1]
+    assert shown.probabilities["op"] == [0.9526, 0.0474, 0.8808]
+    assert shown.probabilities["op"] == [round(float(w), 4) for w in mix["op"].values()]
+    weights = torch.sigmoid(alpha)
+    p = weights / weights.sum()
+    torch.testing.assert_close(strategy.paths.over(ctx.space).probabilities("op"), p)
+    assert shown.entropy == pytest.approx(float(-(p * p.log()).sum() / np.log(3)))
+
+
+# --- the stop -------------------------------------------------------------------------------------
+
+SEE_UP = {"one": [0.0, 0.0, 0.0], "two": [-1.0, 0.0, 1.0]}
+"""A gradient by which the second choice comes to prefer an option without parameters."""
+
+
+def moved(gradient, alpha, **settings):
+    """Return paths over two choices after one architecture step along a gradient."""
+    ctx = context(of_two)
+    paths = DARTS(**{"warmup": 0.0, "decay": 0.0, "lr": 1.0, **settings}).paths
     paths.begin(ctx, ctx.space, 100)
-    for label, (see, costly) in {"one": (1.0, 0.0), "two": (0.0, 1.0)}.items():
-        paths.known.logits[label] = torch.tensor([see, 0.0, costly], dtype=torch.float64)
-    paths._watch()
+    given = {k: torch.tensor(v, dtype=torch.float64) for k, v in gradient.items()}
+    paths._gradients = lambda *_: given
+    paths.known.logits = {k: torch.tensor(v, dtype=torch.float64) for k, v in alpha.items()}
+    paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 0)
+    return ctx, paths, {k: v.tolist() for k, v in paths.known.logits.items()}
+
+
+def test_learning_stops_at_the_alpha_of_before_too_many_prefer_what_has_no_parameters():
+    before = {"one": [1.0, 0.0, 0.0], "two": [0.0, 0.0, 0.5]}
+    ctx, paths, after = moved(SEE_UP, before, most_skips=1)
+    assert "2 of 2 choices would prefer an option without parameters" in paths.stopped
+    assert after == before
+    paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 1)
+    assert {k: v.tolist() for k, v in paths.known.logits.items()} == before
+    assert moved(SEE_UP, before, most_skips=2)[1].stopped == ""
+    paths, after = moved(SEE_UP, before)[1:]
     assert paths.stopped == ""
-    paths.known.logits["two"] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    paths._watch()
-    assert "2 of 2 choices prefer an option without parameters" in paths.stopped
-    before = paths.known.state_dict()
-    paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 99)
-    assert all(torch.equal(before[k], v) for k, v in paths.known.logits.items())
+    assert after["two"] == pytest.approx([1.0, 0.0, -0.5])
+
+
+def test_what_is_never_proposed_stops_nothing():
+    """See leads, and is barred; of the others one choice prefers what has parameters."""
+    before = {"one": [3.0, 0.0, 1.0], "two": [3.0, 2.0, 0.0]}
+    assert moved(SEE_UP, before, most_skips=1)[1].stopped != ""
+    assert moved(SEE_UP, before, most_skips=1, exclude=("see",))[1].stopped == ""
+    both = {**before, "one": [3.0, 2.0, 0.0]}
+    assert moved(SEE_UP, both, most_skips=1, exclude=("see",))[1].stopped != ""
+    assert moved(SEE_UP, both, most_skips=1, exclude=("see", "blind"))[1].stopped == ""
+
+
+def test_the_first_small_step_is_no_preference():
+    nothing = {"one": [0.0, 0.0, 0.0], "two": [0.0, 0.0, 0.0]}
+    paths, after = moved({**SEE_UP, "one": SEE_UP["two"]}, nothing, most_skips=1, lr=0.01)[1:]
+    assert paths.stopped == ""
+    assert after["one"] == after["two"] == pytest.approx([0.01, 0.0, -0.01])
 
 
 def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
@@ -220,8 +318,11 @@ def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"relax": "hard"}, {"relax": "gumbel", "second_order": True}, {"every": 0}, {"lr": 0.0}],
-)
+    [
+        {"relax": "hard"}, {"relax": "gumbel", "second_order": True}, {"every": 0}, {"lr": 0.0},
+        {"zero_one": -1.0}, {"most_skips": -1},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be(settings):
     with pytest.raises(InvalidSetting, match=r"strategy\."):
         DARTS(**settings)
@@ -254,6 +355,10 @@ def test_of_every_node_the_two_strongest_inputs_are_kept(relax):
                     strength[i], best[i] = w[2:].max(), OPERATIONS[2 + int(w[2:].argmax())]
                 kept = sorted(sorted(strength, key=strength.__getitem__)[-2:])
                 assert list(genes[2 * node - 4 : 2 * node - 2]) == [(best[i], i) for i in kept]
+                if node > 2:
+                    chances = strategy.paths.known.table()[f"{kind}.node{node}.inputs"]
+                    pairs = [strength[i] * strength[j] for j in range(node) for i in range(j)]
+                    assert max(chances) == pytest.approx(max(pairs) / sum(pairs), abs=1e-4)
 
 
 def test_all_inputs_count_once_while_alpha_is_learned():

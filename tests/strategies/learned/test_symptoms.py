@@ -11,10 +11,10 @@ from assay.contracts import Learning
 from assay.space.choices import OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.strategies.learned.symptoms import idle_options, symptoms
+from assay.strategies.learned.symptoms import Idle, idle_options, open_options, symptoms
 
 LABELS = tuple("abcd")
-IDLE = {label: frozenset({1}) for label in LABELS}
+IDLE = {label: Idle((1,), (0,)) for label in LABELS}
 
 
 def known(step: int, *, skip: float = 0.3, entropy: float = 0.5, **more) -> Learning:
@@ -89,12 +89,33 @@ def test_each_sign_is_told_as_it_was_when_it_first_showed():
     assert symptoms(records, total=200, idle=IDLE) == symptoms(records[:5], total=200, idle=IDLE)
 
 
-def test_idle_options_are_those_without_parameters_beside_others():
-    def model() -> nn.Module:
-        w = Width(4, 8, label="w")
-        mixed = OneOf(linear=nn.Linear(8, 8), skip=nn.Identity(), relu=nn.ReLU(), label="mixed")
-        weighty = OneOf(one=nn.Linear(8, 8), two=nn.Linear(8, 8), label="weighty")
-        light = OneOf(relu=nn.ReLU(), tanh=nn.Tanh(), label="light")
-        return nn.Sequential(nn.Linear(8, w), nn.Linear(w, 8), mixed, weighty, light)
+def test_what_is_never_proposed_is_neither_idle_nor_a_rival():
+    barred = {label: Idle((1,), (2,)) for label in LABELS}  # of three options, the first
 
-    assert idle_options(Space(model)) == {"mixed": frozenset({1, 2})}
+    def seen(*p: float) -> dict[str, str]:
+        return symptoms([Learning(150, dict.fromkeys(LABELS, p), 0.5)], total=200, idle=barred)
+
+    assert seen(0.8, 0.05, 0.15) == {}
+    assert seen(0.6, 0.3, 0.1).keys() == {"idle"}
+
+
+def of_three() -> nn.Module:
+    w = Width(4, 8, label="w")
+    mixed = OneOf(linear=nn.Linear(8, 8), skip=nn.Identity(), relu=nn.ReLU(), label="mixed")
+    weighty = OneOf(one=nn.Linear(8, 8), two=nn.Linear(8, 8), label="weighty")
+    light = OneOf(relu=nn.ReLU(), tanh=nn.Tanh(), label="light")
+    return nn.Sequential(nn.Linear(8, w), nn.Linear(w, 8), mixed, weighty, light)
+
+
+def test_idle_options_are_those_without_parameters_beside_others():
+    space = Space(of_three)
+    assert idle_options(space) == {"mixed": Idle((1, 2), (0,))}
+    assert idle_options(space, ("skip",)) == {"mixed": Idle((2,), (0,))}
+    assert idle_options(space, ("skip", "relu")) == {}
+    assert idle_options(space, ("linear",)) == {}
+
+
+def test_where_all_options_are_excluded_none_is():
+    mixed = Space(of_three).choices["mixed"]
+    assert open_options(mixed, ("skip",)) == [0, 2]
+    assert open_options(mixed, ("skip", "relu", "linear")) == [0, 1, 2]

@@ -14,21 +14,26 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Learning, Mix, Proposal
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.space.space import Space
-from assay.space.structure import Choice
 from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.bilevel import (
+    by_alpha,
+    drawn_gate,
+    mixed_loss,
+    second_order,
+    zero_one,
+)
 from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
-from assay.strategies.learned.symptoms import idle_options
+from assay.strategies.learned.symptoms import idle_options, open_options, preferring_idle
 from assay.train.files import under
 from assay.train.proxy import halved
 from assay.train.splits import Batch, Stream
-from assay.train.task import Task, call_model
+from assay.train.task import Task
 from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
@@ -48,8 +53,8 @@ class DARTS:
         d/dalpha L_val(w', alpha) - xi (d/dalpha L_train(w+, alpha) - d/dalpha L_train(w-, alpha))
         / 2 eps,
 
-    with w' = w - xi d/dw L_train(w, alpha), w± = w ± eps d/dw' L_val(w', alpha), and
-    eps = 0.01 / |d/dw' L_val|.
+    with w' = w - xi d/dw L_train(w, alpha), w± = w ± eps d/dw' L_val(w', alpha),
+    eps = 0.01 / |d/dw' L_val|, and xi the rate of the weight step that follows.
 
     Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
     arXiv:1806.09055, sections 2.2 and 2.3; Chu et al. 2020, "Fair DARTS", arXiv:1911.12126,
@@ -57,18 +62,20 @@ class DARTS:
     Hours", arXiv:1910.04465, section 3.2; differs: the inner step has no momentum, and any choices
     of operations are weighed, not only the edges of a cell. Where a node of a cell chooses its
     inputs too, as in the space `darts`, all of them count while alpha is learned, and the strongest
-    are kept; "gumbel" trains the operations on inputs drawn by their strength.
+    are kept, for "sigmoid" too, where FairDARTS keeps those above a threshold; "gumbel" trains the
+    operations on inputs drawn by their strength.
 
     Args:
         relax: "softmax", "sigmoid" (FairDARTS) or "gumbel" (GDAS, one operation computes).
         second_order: Whether the architecture step looks through a weight step.
         lr: Learning rate of Adam on alpha.
         decay: Weight decay of alpha.
-        zero_one: Weight of FairDARTS' loss -mean((sigmoid(alpha) - 0.5)^2), for "sigmoid".
+        zero_one: Weight of FairDARTS' loss -mean((sigmoid(alpha) - 0.5)^2), for "sigmoid"; 0 for
+            none.
         temperature: Of "gumbel", at the start and at the end.
         exclude: Options that are not proposed, though they are weighed.
-        most_skips: The learning of alpha stops where more choices than this prefer an option
-            without parameters; 0 for never.
+        most_skips: The learning of alpha stops before more choices than this clearly prefer an
+            option without parameters, by 1.5 times its weight; 0 for never.
         warmup: Share of the steps before alpha is moved.
         every: Weight steps for each architecture step.
         batch: Samples of an architecture step.
@@ -102,6 +109,9 @@ class DARTS:
         for name in ("every", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
+        for name in ("zero_one", "most_skips"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be 0 or more")
         if not 0 <= self.warmup < 1 or self.lr <= 0 or self.decay < 0 or min(self.temperature) <= 0:
             raise InvalidSetting(
                 f"strategy.warmup={self.warmup} must be from 0 to below 1, lr={self.lr} and "
@@ -128,14 +138,9 @@ class DARTS:
         """Return the strongest architecture once, and draws by the weights."""
         alphas = self.paths.over(history.space)
         for label, choice in history.space.choices.items():
-            barred = sorted(set(range(len(choice.options))) - set(self._open(choice)))
-            alphas.logits[label][barred] = -torch.inf
+            barred = set(range(len(choice.options))) - set(open_options(choice, self.exclude))
+            alphas.logits[label][sorted(barred)] = -torch.inf
         return alphas.propose(history, n, rng)
-
-    def _open(self, choice: Choice) -> list[int]:
-        """Return the positions of the options that may be proposed; all, where none would be."""
-        found = [i for i, option in enumerate(choice.options) if option not in self.exclude]
-        return found or list(range(len(choice.options)))
 
     def learned(self, history: History) -> Sequence[Learning]:
         """Return what was known as the supernet trained; see `Strategy`."""
@@ -162,7 +167,7 @@ class Weights(Learner[Alphas]):
     settings: DARTS
 
     def __init__(self, settings: DARTS) -> None:
-        super().__init__(settings, Alphas)
+        super().__init__(settings, Sigmoids if settings.relax == "sigmoid" else Alphas)
         self.stopped = ""
         self._steps = 1
         self._training = Stream()
@@ -175,7 +180,7 @@ class Weights(Learner[Alphas]):
         """
         self.settings.check(space)
         self._steps, self.stopped, self._training = steps, "", Stream()
-        self._lr = ctx.recipe.lr
+        self._recipe = ctx.recipe
         super().begin(ctx, space, steps)
 
     def divide(self, task: Task) -> Task:
@@ -204,7 +209,7 @@ class Weights(Learner[Alphas]):
     def _settle(self, ctx: Context, space: Space) -> None:
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
         self._moments = EntryAdam(sizes, self.settings.lr, betas=(0.5, 0.999))
-        self._idle = idle_options(space)
+        self._idle = idle_options(space, self.settings.exclude)
         self._inputs = _inputs(space)
         self._shares = {
             label: dict.fromkeys(space.choices[label].options, 1 / sum(led[0][0] in e for e in led))
@@ -219,25 +224,42 @@ class Weights(Learner[Alphas]):
     ) -> None:
         if self.stopped:
             return
-        space, own = supernet.space, self.settings
-        leaves = self._leaves()
-        with Norms(space.model, lambda: None).by_batch():
-            if own.relax == "gumbel":
-                loss = self._drawn_loss(space, task, (inputs, targets), leaves, step)
-            elif own.second_order:
-                number, seed = (step - self._first) // own.every, self._seed + 1
-                train = self._training.at(
-                    number, task.train, own.batch, seed, supernet.device
-                )  # fmt: skip
-                self._adam(self._second_order(space, task, train, (inputs, targets), leaves))
-                self._watch()
-                return
-            else:
-                loss = self._loss(space, task, (inputs, targets), self._weights(leaves), None)
-        total = loss.double() + self._regular(leaves)
-        found = torch.autograd.grad(total, list(leaves.values()))
-        self._adam(dict(zip(leaves, found)))
-        self._watch()
+        before = dict(self.known.logits)
+        with Norms(supernet.module, lambda: None).by_batch():
+            gradients = self._gradients(supernet, task, (inputs, targets), step)
+        self._adam(gradients)
+        self._watch(before)
+
+    def _gradients(
+        self, supernet: Supernet, task: Task, valid: Batch, step: int
+    ) -> dict[str, Tensor]:
+        space, leaves = supernet.space, self._leaves()
+        if self.settings.relax == "gumbel":
+            mix = self._drawn(space, leaves, step)
+            return by_alpha(mixed_loss(space, task, valid, mix), leaves)
+
+        def judged(alphas: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
+            mix = self._mix(space, self._weights(alphas))
+            return mixed_loss(space, task, valid, mix, weights).double() + self._regular(alphas)
+
+        if not self.settings.second_order:
+            return by_alpha(judged(leaves, None), leaves)
+        train = self._training_batch(supernet, task, step)
+
+        def trained(alphas: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+            return mixed_loss(space, task, train, self._mix(space, self._weights(alphas)), weights)
+
+        weights = {k: p for k, p in space.model.named_parameters() if p.requires_grad}
+        return second_order(trained, judged, leaves, weights, self._xi(step))
+
+    def _xi(self, step: int) -> float:
+        """Return the rate of the weight step that follows, which the inner step looks through."""
+        return self._recipe.lr_at(step, self._steps)
+
+    def _training_batch(self, supernet: Supernet, task: Task, step: int) -> Batch:
+        own = self.settings
+        number = (step - self._first) // own.every
+        return self._training.at(number, task.train, own.batch, self._seed + 1, supernet.device)
 
     def _leaves(self) -> dict[str, Tensor]:
         learned = {k: v for k, v in self.known.logits.items() if k not in self._inputs}
@@ -248,12 +270,11 @@ class Weights(Learner[Alphas]):
             return {label: torch.sigmoid(alpha) for label, alpha in leaves.items()}
         return {label: torch.softmax(alpha, 0) for label, alpha in leaves.items()}
 
-    def _regular(self, leaves: Mapping[str, Tensor]) -> Tensor:
-        """Return FairDARTS' zero-one loss, which draws sigmoids away from one half."""
+    def _regular(self, alphas: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighed loss that draws sigmoids away from one half; 0 of a softmax."""
         if self.settings.relax != "sigmoid":
             return torch.zeros((), dtype=torch.float64)
-        gates = torch.cat([torch.sigmoid(alpha) for alpha in leaves.values()])
-        return -self.settings.zero_one * ((gates - 0.5) ** 2).mean()
+        return self.settings.zero_one * zero_one(alphas)
 
     def _mix(self, space: Space, weights: Mapping[str, Tensor]) -> Mix:
         """Return the operations by their weights, and every input that a node may read once."""
@@ -264,81 +285,17 @@ class Weights(Learner[Alphas]):
         }
         return {**operations, **self._shares}
 
-    def _loss(
-        self,
-        space: Space,
-        task: Task,
-        batch: Batch,
-        weights: Mapping[str, Tensor],
-        parameters: Mapping[str, Tensor] | None,
-    ) -> Tensor:
-        inputs, targets = batch
-        space.select(self._mix(space, weights))
-        if parameters is None:
-            return task.training_loss(call_model(space.model, inputs), targets, 0.0)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return functional_call(space.model, dict(parameters), args, kwargs)
-
-        output = call_model(run, inputs)  # type: ignore[arg-type]
-        return task.training_loss(output, targets, 0.0)
-
-    def _second_order(
-        self,
-        space: Space,
-        task: Task,
-        train: Batch,
-        valid: Batch,
-        leaves: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """Return the gradient by alpha of the validation loss after one weight step."""
-        own = {k: p for k, p in space.model.named_parameters() if p.requires_grad}
-        xi = self._lr
-        alphas = list(leaves.values())
-        loss = self._loss(space, task, train, self._weights(leaves), own)
-        first = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
-        stepped = {
-            k: (p if g is None else p - xi * g).detach().requires_grad_()
-            for (k, p), g in zip(own.items(), first)
-        }
-        loss = self._loss(space, task, valid, self._weights(leaves), stepped)
-        total = loss.double() + self._regular(leaves)
-        found = torch.autograd.grad(
-            total, [*alphas, *stepped.values()], allow_unused=True, materialize_grads=True
-        )
-        by_alpha, by_weight = found[: len(alphas)], found[len(alphas) :]
-        norm = torch.sqrt(sum((g.double() ** 2).sum() for g in by_weight))  # type: ignore[arg-type]
-        eps = 0.01 / float(norm) if float(norm) > 0 else 0.01
-        ends = []
-        for sign in (1.0, -1.0):
-            moved = {k: (p + sign * eps * g).detach() for (k, p), g in zip(own.items(), by_weight)}
-            loss = self._loss(space, task, train, self._weights(leaves), moved)
-            ends.append(torch.autograd.grad(loss, alphas, materialize_grads=True))
-        return {
-            label: g - xi * (plus - minus) / (2 * eps)
-            for label, g, plus, minus in zip(leaves, by_alpha, *ends)
-        }
-
-    def _drawn_loss(
-        self, space: Space, task: Task, batch: Batch, leaves: Mapping[str, Tensor], step: int
-    ) -> Tensor:
-        """Return the loss of one operation of each choice, drawn by the Gumbel trick.
-
-        Its weight is 1, with the gradient of the softmax that it was drawn by.
-        """
+    def _drawn(self, space: Space, leaves: Mapping[str, Tensor], step: int) -> Mix:
+        """Return one operation of each choice, drawn by the Gumbel trick."""
         start, end = self.settings.temperature
-        tau = start + (end - start) * min(1.0, step / max(1, self._steps))
+        temperature = start + (end - start) * min(1.0, step / max(1, self._steps))
         rng, mix = self._draws(step), dict[str, dict[Any, Any]](self._shares)
         like = next(space.model.parameters())
         for label, alpha in leaves.items():
-            gumbel = torch.from_numpy(rng.gumbel(size=len(alpha)))
-            soft = torch.softmax((torch.log_softmax(alpha, 0) + gumbel) / tau, 0)
-            at = int(soft.argmax())
-            weight = 1.0 + soft[at] - soft[at].detach()
-            mix[label] = {space.choices[label].options[at]: weight.to(like.device, like.dtype)}
-        inputs, targets = batch
-        space.select(mix)
-        return task.training_loss(call_model(space.model, inputs), targets, 0.0)
+            noise = torch.from_numpy(rng.gumbel(size=len(alpha)))
+            at, gate = drawn_gate(alpha, noise, temperature)
+            mix[label] = {space.choices[label].options[at]: gate.to(like.device, like.dtype)}
+        return mix
 
     def _adam(self, gradients: Mapping[str, Tensor]) -> None:
         """Move alpha, decayed, by Adam; then say how strong each way to read inputs is.
@@ -352,22 +309,22 @@ class Weights(Learner[Alphas]):
             move = self._moments.step(label, list(range(len(alpha))), whole)
             self.known.logits[label] = alpha + move
         choices, weights = self.known.space.choices, self._weights(self.known.logits)
+        exclude = self.settings.exclude
         for label, led in self._inputs.items():
-            best = [[weights[e][self.settings._open(choices[e])].max() for e in es] for es in led]
+            best = [[weights[e][open_options(choices[e], exclude)].max() for e in es] for es in led]
             self.known.logits[label] = torch.stack([torch.stack(es).log().sum() for es in best])
 
-    def _watch(self) -> None:
-        """Stop where too many choices prefer an option without parameters."""
+    def _watch(self, before: dict[str, Tensor]) -> None:
+        """Stop where too many choices prefer an option without parameters, at alpha as before."""
         most = self.settings.most_skips
-        if not most:
+        idle = len(preferring_idle(self.known.table(), self._idle)) if most else 0
+        if idle <= most:
             return
-        best = {label: int(self.known.logits[label].argmax()) for label in self._idle}
-        idle = sum(best[label] in options for label, options in self._idle.items())
-        if idle > most:
-            self.stopped = (
-                f"{idle} of {len(best)} choices prefer an option without parameters, more "
-                f"than most_skips={most}: alpha is left as it is"
-            )
+        self.known.logits = before
+        self.stopped = (
+            f"{idle} of {len(self._idle)} choices would prefer an option without parameters, more "
+            f"than most_skips={most}: alpha is left as it was before"
+        )
 
     # --- state --------------------------------------------------------------------------------
 
@@ -378,6 +335,29 @@ class Weights(Learner[Alphas]):
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._moments.load_state_dict(under("moments.", state))
         self.stopped = str(state["stopped"])
+
+
+class Sigmoids(Alphas):
+    """Independent weights sigmoid(alpha) of operations; drawn in proportion to them."""
+
+    def probabilities(self, label: str) -> Tensor:
+        """Return what each option of a decision is drawn by, `[number of options]`."""
+        if not self._independent(label):
+            return super().probabilities(label)
+        weights = torch.sigmoid(self.logits[label])
+        return weights / weights.sum()
+
+    def table(self) -> dict[str, list[float]]:
+        """Return the weights of operations, each from 0 to 1, and chances of inputs, by label."""
+        weights = {
+            label: [round(w, 4) for w in torch.sigmoid(alpha).tolist()]
+            for label, alpha in self.logits.items()
+            if self._independent(label)
+        }
+        return {**super().table(), **weights}
+
+    def _independent(self, label: str) -> bool:
+        return self.space.choices[label].kind == "OneOf"
 
 
 def _inputs(space: Space) -> dict[str, list[list[str]]]:

@@ -102,7 +102,7 @@ class Learner(ABC, Generic[Known]):
         """Begin to learn over a space; what was loaded is taken up.
 
         Args:
-            ctx: Names the seed.
+            ctx: Names the seed; its recipe is the one that the supernet's weights train by.
             space: Of the supernet.
             steps: Weight steps in all.
         """

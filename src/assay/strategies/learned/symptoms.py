@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
+from assay.architecture import Option
 from assay.contracts import Learning
 from assay.space.space import Space
+from assay.space.structure import Choice
 
-__all__ = ["idle_options", "symptoms"]
+__all__ = ["Idle", "idle_options", "open_options", "preferring_idle", "symptoms"]
 
 _SURE = 0.01  # of the entropy: nothing more will be tried
 _EARLY = 0.5  # of all steps
@@ -18,9 +21,19 @@ _WINDOW = 8  # records
 _GROWN = 0.01  # of the target
 
 
-def symptoms(
-    trace: Sequence[Learning], *, total: int, idle: Mapping[str, frozenset[int]]
-) -> dict[str, str]:
+class Idle(NamedTuple):
+    """Of the options of a choice that may be proposed the positions.
+
+    Attributes:
+        idle: Of those without parameters, at least one.
+        others: Of those with parameters, at least one.
+    """
+
+    idle: tuple[int, ...]
+    others: tuple[int, ...]
+
+
+def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle]) -> dict[str, str]:
     """Return what went wrong: symptom -> what was seen when it first showed, in words.
 
     - "stopped": the strategy itself stopped learning.
@@ -55,21 +68,15 @@ def _collapsed(now: Learning) -> str:
     )
 
 
-def _idle(now: Learning, idle: Mapping[str, frozenset[int]]) -> str:
-    known = [label for label in idle if label in now.probabilities]
-    taken = sum(_prefers(now.probabilities[label], idle[label]) for label in known)
+def _idle(now: Learning, idle: Mapping[str, Idle]) -> str:
+    known = {label: sides for label, sides in idle.items() if label in now.probabilities}
+    taken = len(preferring_idle(now.probabilities, known))
     if len(known) < _FEWEST or taken < _NEARLY_ALL * len(known):
         return ""
     return (
         f"at step {now.step:,}, {taken} of {len(known)} choices prefer an option without "
         "parameters, which needs no training to look good"
     )
-
-
-def _prefers(probabilities: Sequence[float], options: frozenset[int]) -> bool:
-    """Whether one of some options is clearly likelier than all others."""
-    others = [p for i, p in enumerate(probabilities) if i not in options]
-    return max(probabilities[i] for i in options) > _CLEARLY * max(others)
 
 
 def _drifting(window: Sequence[Learning]) -> str:
@@ -87,24 +94,57 @@ def _drifting(window: Sequence[Learning]) -> str:
     )
 
 
-def idle_options(space: Space) -> dict[str, frozenset[int]]:
-    """Return the positions of options without parameters, by label.
+def preferring_idle(
+    probabilities: Mapping[str, Sequence[float]], idle: Mapping[str, Idle]
+) -> list[str]:
+    """Return the labels of choices in which an option without parameters is clearly the likeliest.
 
-    Choices of operations that have both such options and others are meant.
+    That is 1.5 times as likely as each with parameters; what may not be proposed does not count.
+
+    Args:
+        probabilities: Of each option by label, or its weight where these are independent.
+        idle: As of `idle_options`.
+    """
+    return [
+        label
+        for label, (without, others) in idle.items()
+        if max(probabilities[label][i] for i in without)
+        > _CLEARLY * max(probabilities[label][i] for i in others)
+    ]
+
+
+def open_options(choice: Choice, exclude: Collection[Option] = ()) -> list[int]:
+    """Return the positions of the options that may be proposed; all, where none would be.
+
+    Args:
+        choice: A decision.
+        exclude: Options that are not proposed.
+    """
+    found = [i for i, option in enumerate(choice.options) if option not in exclude]
+    return found or list(range(len(choice.options)))
+
+
+def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Idle]:
+    """Return what has parameters and what has none, by label.
+
+    Choices of operations are meant that may propose options of both sorts.
+
+    Args:
+        space: Whose choices.
+        exclude: Options that are not proposed.
     """
     found = {}
     for label, choice in space.choices.items():
         if choice.kind != "OneOf":
             continue
-        positions = frozenset(
-            i
-            for i, option in enumerate(choice.options)
-            if not any(
-                True
-                for site in space.structure.modules[label]
-                for _ in site.get_submodule(str(option)).parameters()
-            )
-        )
-        if 0 < len(positions) < len(choice.options):
-            found[label] = positions
+        places = open_options(choice, exclude)
+        trained = {i for i in places if _has_parameters(space, label, choice.options[i])}
+        if 0 < len(trained) < len(places):
+            idle = tuple(i for i in places if i not in trained)
+            found[label] = Idle(idle, tuple(sorted(trained)))
     return found
+
+
+def _has_parameters(space: Space, label: str, option: Option) -> bool:
+    sites = space.structure.modules[label]
+    return any(True for site in sites for _ in site.get_submodule(str(option)).parameters())
