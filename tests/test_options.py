@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from assay.errors import InvalidSetting
 from assay.estimators.zero_cost import ZeroCost
-from assay.options import read_option
+from assay.options import options_of, read_option
 from assay.run import names
 
 
@@ -56,3 +57,22 @@ def test_fields_that_hold_several_values_can_be_typed() -> None:
         {"signals": "macs,synflow", "variant": "{}", "batch": "8"},
     )  # fmt: skip
     assert made == ZeroCost(("macs", "synflow"), batch=8, variant={})
+
+
+def test_an_object_tells_what_it_was_made_with() -> None:
+    class Plain:
+        def __init__(self, size: int, words: tuple[str, ...], task: object, other: int = 3) -> None:
+            self.size, self.words, self.task, self.calls = size, words, task, 17
+
+    assert options_of(Plain(2, ("a", "b"), object())) == {"size": 2, "words": ("a", "b")}
+    assert options_of(ZeroCost(batch=5))["batch"] == 5
+    assert options_of(object()) == {}
+    described = names.describe(Plain(2, ("a",), object()))
+    assert (described["size"], described["words"]) == (2, ["a"])
+    assert described["class"].endswith("Plain")
+
+
+def test_functions_are_described_by_name_and_by_what_they_were_given() -> None:
+    assert names.describe(sorted) == {"class": "builtins:sorted"}
+    given = functools.partial(sorted, reverse=True)
+    assert names.describe(given) == {"class": "builtins:sorted", "args": [], "reverse": True}

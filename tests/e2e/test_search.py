@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import assay
-from assay.contracts import Estimate
-from assay.errors import AssayError, InvalidSetting, InvalidStudy, SpaceExhausted
+from assay.architecture import Architecture
+from assay.contracts import STEPS, Estimate
+from assay.errors import (
+    AssayError,
+    ExportRefused,
+    ForeignMachine,
+    InvalidSetting,
+    InvalidStudy,
+    SpaceExhausted,
+    TestSplitClosed,
+)
+from assay.run import finalists
+from assay.run.events import Event
 from assay.run.plan import Finalists
 from assay.study.store import Study
 from tests.e2e import tiny
@@ -106,8 +118,10 @@ def test_a_limit_nothing_can_meet_says_what_the_space_has(table: Path, tmp_path:
         tiny.run(tmp_path / "none", table, limits={"macs": 10})
     with pytest.raises(SpaceExhausted, match=r"latency_ms <= 1e-06.*min .*median .*max "):
         tiny.run(tmp_path / "never", table, limits={"latency_ms": 1e-6})
-    with Study.read(tmp_path / "never") as study:
-        assert "train" not in study.ledger()  # refused before anything was trained
+    for limits in ({"params": 10}, {"model_bytes": 10}):
+        with pytest.raises(SpaceExhausted, match=r"<= 10: the space has min .*median .*max "):
+            tiny.run(tmp_path / "small", table, limits=limits)
+    assert not list(tmp_path.iterdir())  # refused before anything was trained
 
 
 def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) -> None:
@@ -165,6 +179,39 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(table: Path, tmp_
         assert any("Traceback" in f.traceback for f in study.failures())
 
 
+def test_a_finalist_that_fails_in_any_way_takes_no_other_with_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def evaluate(*given: Any) -> dict[str, float]:
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise IndexError("of a metric of the user's")
+        return judge(*given)
+
+    judge = finalists.evaluate
+    monkeypatch.setattr(finalists, "evaluate", evaluate)
+    events: list[Event] = []
+    result = tiny.run(
+        tmp_path / "out", table, budget="steps=5,trials=8,epochs=1", on_event=events.append
+    )
+    with Study.read(result.out) as study:
+        first, second = sorted(study.finalists(), key=lambda f: f["state"] == "done")
+        failures = [f for f in study.failures() if f.phase == "finalists"]
+    assert [first["state"], second["state"]] == ["failed", "done"]
+    assert "IndexError: of a metric" in failures[0].traceback
+    assert result.best().architecture == Architecture.from_json(second["architecture"])
+    assert [e.step for e in events if e.kind == "end"] == list(STEPS)  # and steps end in order
+
+
+def another() -> Callable[[nn.Module], float]:
+    def another_depth(module: nn.Module) -> float:
+        return 1.0
+
+    return another_depth
+
+
 def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_path: Path) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"estimator": "one-shoot"}, "did you mean 'one-shot'"),
@@ -176,6 +223,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_p
         ({"settings": {"strategy": {"population": "many"}}}, "strategy.population='many'"),
         ({"budget": "20 parsecs"}, "neither a time nor counts"),
         ({"train_on": "tpu"}, "There are: auto, cpu, cuda"),
+        ({"limits": {another(): 1, another(): 2}}, "'another_depth' is called like another"),
+        ({"limits": {another(): "median"}, "objectives": ("score", another())}, "called like"),
+        ({"limits": {lambda module: 1.0: 2}}, "has no name"),
+        ({"settings": {"finalists": {"k": "0"}}}, "finalists.k=0 must be at least 1"),
+        ({"settings": {"estimator": {"norms": "x"}}}, "estimator.norms='x'"),
     ]
     for changes, message in wrong:
         with pytest.raises(InvalidSetting, match=message):
@@ -183,9 +235,93 @@ def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_p
         assert not (tmp_path / "refused").exists()
 
 
-def test_a_budget_too_small_says_so(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match="too small for one training step"):
+def test_a_budget_too_small_says_so_and_leaves_nothing(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"too small for one training step.*s more"):
         tiny.run(tmp_path / "short", table, budget=1e-3)
+    assert not (tmp_path / "short").exists()
+
+
+class Dear(Breaking):
+    """An estimator each of whose estimates takes ages, after a preparation or without one."""
+
+    def __init__(self, step_s):
+        self.step_s = step_s
+
+    def step_seconds(self, ctx):
+        return self.step_s
+
+    def estimate_seconds(self, ctx):
+        return 1e6
+
+    def estimate(self, ctx, proposals):
+        return [Estimate(float(len(p.architecture))) for p in proposals]
+
+
+def test_a_budget_is_exceeded_only_for_what_was_prepared(table: Path, tmp_path: Path) -> None:
+    budget = "60s,steps=2,epochs=1"
+    with pytest.raises(InvalidSetting, match=r"too small for one score: .*'search' may spend"):
+        tiny.run(tmp_path / "scratch", table, estimator=Dear(0.0), budget=budget)
+    result = tiny.run(tmp_path / "paid", table, estimator=Dear(1e-3), budget=budget)
+    with Study.read(result.out) as study:
+        assert study.phase("search").counts["trials"] == 2  # as many as there are finalists
+    assert sum(t.state == "scored" for t in result.trials()) == 2
+
+
+class Wrong(tiny.Net):
+    """For images of three channels, where the digits have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+
+
+class Lost(tiny.Net):
+    """Whose head does not follow the open width that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(32, 10)
+
+
+@pytest.mark.parametrize(("net", "module"), [(Wrong, "stem"), (Lost, "head")])
+def test_a_model_that_does_not_run_is_refused_by_module(
+    net: type[nn.Module], module: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AssayError, match=rf"^{module}: the path .* does not run"):
+        assay.search(assay.Space(net), tiny.task(), out=tmp_path / "out", budget="steps=1,trials=1")
+    assert not (tmp_path / "out").exists()
+
+
+class Unwritable(nn.Module):
+    """What no exporter can write: the output goes by the numbers in the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.neg() if float(x.sum()) > 1e9 else x
+
+
+class Untold(tiny.Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.neck = nn.Sequential(Unwritable(), *self.neck)
+
+
+def test_what_the_target_cannot_run_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ExportRefused, match=r"target=Device\('torch'\), or --set target\.runtime"):
+        assay.search(
+            assay.Space(Untold), tiny.task(), out=tmp_path / "out", budget="steps=1,trials=1"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_that_cannot_serve_is_refused_before_training(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidStudy, match="cannot be read"):
+        tiny.run(tmp_path / "out", tmp_path / "missing.json")
+    saved = json.loads(table.read_text())
+    foreign = tmp_path / "foreign.json"
+    foreign.write_text(json.dumps({**saved, "device": "another machine"}))
+    with pytest.raises(ForeignMachine, match="leave the table out of the search"):
+        tiny.run(tmp_path / "out", foreign)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_budget_in_seconds_becomes_counts_that_are_kept(table: Path, tmp_path: Path) -> None:
@@ -224,10 +360,21 @@ def test_ways_to_search(
 ) -> None:
     result = tiny.run(
         tmp_path / "way", table, settings={"estimator": estimator}, strategy=strategy,
-        budget="steps=6,trials=30,epochs=1",
+        budget="steps=6,trials=14,epochs=1",
         finalists=Finalists(k=1, seeds=2, weights="supernet", compare=False),
     )  # fmt: skip
-    assert result.best().metrics["test_loss"] < 10
+    with Study.read(result.out) as study:
+        given = study.identity["estimator"]
+        assert {k: str(given[k]).lower() for k in estimator} == estimator
+        finals = [f for f in study.finalists() if f["trial"] is not None]
+    best = result.best()
+    scored = {t.number: t for t in result.trials() if t.state == "scored"}
+    top = max(scored.values(), key=lambda t: t.estimate.score if t.estimate else -np.inf)
+    assert {(f["trial"], f["seed"]) for f in finals} == {(top.number, 0), (top.number, 1)}
+    assert best.architecture == top.architecture
+    assert all(t.measured["macs"] <= 150_000 for t in scored.values())
+    # The supernet's weights are where they start from: six of its steps and one epoch are little.
+    assert best.metrics["valid_loss"] < 1.05 * float(np.log(10))
 
 
 class Curve(nn.Module):
@@ -290,9 +437,14 @@ def test_a_toy_segmentation_with_inputs_by_keyword(tmp_path: Path) -> None:
     assert best.architecture == {"body.0": 3}
     assert best.metrics["test_accuracy"] > 0.8
     with Study.read(result.out) as study:
-        assert study.get("handover")["refused"] == {} or "model.onnx" in str(
-            study.get("handover")["refused"]
-        )
+        handover = study.get("handover")
+    assert handover["refused"] == {}
+    assert {"model.onnx", "model.pt2"} <= set(handover["open_batch"])
+    session = onnxruntime.InferenceSession(str(best.folder / "model.onnx"))
+    (out,) = session.run(None, {"image": images[:3]})
+    with torch.no_grad():
+        expected = best.module(image=torch.from_numpy(images[:3])).numpy()
+    np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 def test_the_test_split_is_closed_while_searching(table: Path, tmp_path: Path) -> None:
@@ -306,6 +458,22 @@ def test_the_test_split_is_closed_while_searching(table: Path, tmp_path: Path) -
     with Study.read(tmp_path / "peek") as study:
         judged = [t for t in study.trials() if t.state != "infeasible"]
         assert [t.state for t in judged] == ["failed"] * 3
+
+
+def test_a_second_search_closes_the_test_split_again(table: Path, tmp_path: Path) -> None:
+    task = tiny.task()
+    task.open_test()  # as the finalists of a first search leave it
+
+    class Looking(Breaking):
+        def prepare(self, ctx, budget):
+            ctx.task.test  # noqa: B018
+            yield from ()
+
+    with pytest.raises(TestSplitClosed):
+        assay.search(
+            assay.Space(tiny.Net), task, estimator=Looking(), table=table, out=tmp_path / "second",
+            budget="steps=1,trials=3,epochs=1",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("estimator", ["scratch", "zero-cost"])

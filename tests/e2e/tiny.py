@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from assay.contracts import History, Proposal
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
 from assay.run import finalists, preparing
@@ -22,6 +23,7 @@ from assay.run.result import Result
 from assay.space.choices import OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
+from assay.strategies.evolution import Evolution
 from assay.train.augment import ShiftAndFlip
 from assay.train.recipe import Recipe
 from assay.train.task import Task
@@ -71,6 +73,15 @@ def run(out: Path, table: Path, **changes: Any) -> Result:
     return search(Space(Net), task(), **given)
 
 
+class Slow(Evolution):
+    """Takes its time, and says so, since a test can hardly kill within a proposal otherwise."""
+
+    def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
+        print("ask search", len(history), flush=True)
+        time.sleep(0.005)
+        return super().ask(history, n, rng=rng)
+
+
 def told(event: Event) -> None:
     print(event.kind, event.step, event.done, flush=True)
     if event.kind == "start":
@@ -80,4 +91,4 @@ def told(event: Event) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     preparing._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.05
-    run(Path(sys.argv[1]), Path(sys.argv[2]), on_event=told)
+    run(Path(sys.argv[1]), Path(sys.argv[2]), strategy=Slow(), on_event=told)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assay.architecture import Architecture
-from assay.handover import export
+from assay.handover import export, formats
 from assay.handover.export import HandOver, hand_over
 from assay.space.space import Space
 from assay.zoo.mobile import Stage, mobile
@@ -196,6 +196,22 @@ def test_a_batch_that_the_network_fixes_stays_fixed(tmp_path: Path) -> None:
     assert done.open_batch == []
     assert done.onnx_max_difference == done.pt2_max_difference == 0.0
     assert "at most 0; N is fixed at 4." in (tmp_path / "best/card.md").read_text()
+
+
+def test_what_the_runtime_refuses_with_an_open_batch_is_written_with_a_fixed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export_onnx(module: nn.Module, inputs: Any, *, dynamic_batch: bool) -> Any:
+        if dynamic_batch:
+            raise RuntimeError("of the runtime, which has errors of its own")
+        return export_as_ever(module, inputs, dynamic_batch=False)
+
+    export_as_ever = formats.export_onnx
+    monkeypatch.setattr(formats, "export_onnx", export_onnx)
+    written = formats.write_onnx(nn.Linear(3, 2).eval(), torch.randn(4, 3), tmp_path / "m.onnx")
+    assert not written.open_batch
+    assert written.max_difference <= 1e-6
+    assert (tmp_path / "m.onnx").is_file()
 
 
 class Two(nn.Module):

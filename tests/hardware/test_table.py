@@ -10,7 +10,7 @@ from assay.architecture import Architecture
 from assay.errors import ExportRefused, ForeignMachine, InvalidSetting, InvalidStudy
 from assay.hardware.device import Device
 from assay.hardware.fit import Fit
-from assay.hardware.table import LatencyTable
+from assay.hardware.table import LatencyTable, Validation
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing import FakeDevice, tiny_space
@@ -104,6 +104,20 @@ def test_validation_is_on_networks_that_the_fit_never_saw(space, table):
     assert found.rmse_ms <= 5e-3 * max(m for _, m, _, _ in found.pairs)
     told = found.to_dict()
     assert json.loads(json.dumps(told))["pairs"][0][2] == dict(unseen[0])
+
+
+def test_a_tau_that_is_none_is_null_in_json():
+    told = Validation(0.1, float("nan"), 1.0, ((1.0, 1.1, "{}", 5.0),)).to_dict()
+    assert told["tau"] is None
+    assert json.loads(json.dumps(told, allow_nan=False))["pairs"] == [[1.0, 1.1, {}, 5.0]]
+    assert Validation(0.1, 0.5, 1.0, ()).to_dict()["tau"] == 0.5
+
+
+def test_what_computes_adds_up_to_the_prediction(space, table):
+    point = space.largest()
+    parts = table.layers_ms(point)
+    assert table.fit.network_ms + sum(parts.values()) == pytest.approx(table.predict(point))
+    assert set(parts) == {unit.key for unit in table.calls.of(point)}
 
 
 def test_a_wrong_table_is_found_out(space, table):
@@ -201,5 +215,7 @@ def test_what_cannot_be_exported_is_refused_with_a_way_out():
             return x.cos() if x.sum() > 0 else x.sin()
 
     odd = Space(lambda: nn.Sequential(OneOf(a=Undecided(), b=nn.Linear(6, 6))))
-    with pytest.raises(ExportRefused, match=r"Undecided.*instead: Device\('torch'\)"):
+    with pytest.raises(
+        ExportRefused, match=r"Undecided.*instead: target=Device\('torch'\), or --set"
+    ):
         LatencyTable.build(odd, Device(runs=50, warmup=1), example=EXAMPLE)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
+from assay.report.blocks import describe_layers
 from assay.report.content import read_content
 from tests.report.fake_study import FakeStudy, finished
 
@@ -27,6 +30,10 @@ def test_networks_are_the_tables_and_the_finalists_each_once() -> None:
          "source": "measured", "detail": {}}
         for a, value in ((point.to_json(), 9.0), (other.to_json(), 2.0), (None, 0.1))
     ]  # fmt: skip
+    compared = Architecture({"a": "z"})  # of no trial; what it is made of stands in the detail
+    conv = "Conv2d(8, 8, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2))"
+    detail = {"macs": 30, "parts_ms": {f"{conv} on ((1, 8, {n}, {n}),)": 0.25 for n in (4, 8)}}
+    rows.append({**rows[0], "architecture": compared.to_json(), "detail": json.dumps(detail)})
     study = FakeStudy(
         rows=[Trial(0, other, "scored", Estimate(0.5), {"macs": 20})],
         measured=rows,
@@ -36,6 +43,7 @@ def test_networks_are_the_tables_and_the_finalists_each_once() -> None:
     assert [(n.architecture, n.macs, n.latency_ms, n.parts_ms) for n in found] == [
         (point, 10, 1.0, {"op": 0.5}),
         (other, 20, 2.0, {}),
+        (compared, 30, 9.0, {describe_layers(conv): 0.5}),
     ]
 
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
+from torch import nn
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate
 from assay.errors import InvalidSetting, NotFinite
 from assay.hardware.measures import Measures
 from assay.run.allot import SHARES, count_for
-from assay.run.limits import Aims
+from assay.run.limits import Aims, quantity_name, refuse_shared_names
 
 POINT = Architecture({"a": "x"})
 
@@ -59,3 +63,35 @@ def test_seconds_become_counts() -> None:
     assert count_for("train", "step", 100.0, 0.1, most=7) == 7
     with pytest.raises(InvalidSetting, match="too small for one training step"):
         count_for("train", "training step", 1.0, 10.0)
+    # With the seconds that the message asks for, one fits; also where the time is used up.
+    for left_s in (1.0, 0.0, -3.0):
+        with pytest.raises(InvalidSetting) as refused:
+            count_for("finalists", "step", left_s, 10.0)
+        more_s = float(str(refused.value).split("at least ")[1].split(" s more")[0])
+        assert count_for("finalists", "step", left_s + more_s + 0.05, 10.0) == 1
+
+
+def depth(module: nn.Module) -> float:
+    return 1.0
+
+
+def another_depth() -> Callable[[nn.Module], float]:
+    def depth(module: nn.Module) -> float:
+        return 2.0
+
+    return depth
+
+
+def macs(module: nn.Module) -> float:
+    return 3.0
+
+
+def test_values_are_kept_by_names_that_are_a_quantitys_own() -> None:
+    refuse_shared_names([depth, "macs", "-latency_ms", "score", "macs", depth])
+    with pytest.raises(InvalidSetting, match="'depth' is called like another function"):
+        refuse_shared_names([depth, another_depth()])
+    with pytest.raises(InvalidSetting, match="'macs' is called like what Assay measures"):
+        refuse_shared_names([macs])
+    for nameless in (lambda module: 1.0, partial(depth)):
+        with pytest.raises(InvalidSetting, match="has no name"):
+            quantity_name(nameless)

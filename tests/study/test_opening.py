@@ -257,7 +257,8 @@ def read_only():
 def test_a_read_only_study_can_be_read_and_no_more(read_only):
     assert as_nobody(read_only, "read") == "read 1 0"
     assert as_nobody(read_only, "open") == (
-        f"InvalidSetting {read_only} cannot be written; change its permissions or give another folder"
+        f"InvalidSetting {read_only} cannot be written; change its permissions or give another "
+        "folder"
     )
     assert as_nobody(read_only / "new", "open").startswith(
         f"InvalidSetting {read_only}/new cannot be made (Permission denied)"

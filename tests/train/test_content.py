@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -74,4 +76,39 @@ def test_callables_are_named_with_their_settings():
     assert named(ShiftAndFlip(2)) == "assay.train.augment:ShiftAndFlip(shift=2, flip=False)"
     partial = functools.partial(F.cross_entropy, ignore_index=3)
     assert named(partial) == "torch.nn.functional:cross_entropy with () [('ignore_index', 3)]"
-    assert named(torch.nn.MSELoss()) == "torch.nn.modules.loss:MSELoss"
+    assert named(torch.nn.MSELoss()) == "torch.nn.modules.loss:MSELoss(reduction='mean')"
+
+
+def test_what_a_callable_was_made_with_is_in_its_name():
+    class Stronger:
+        def __init__(self, strength, hidden):
+            self.strength, self._hidden, self.calls = strength, hidden, 0
+
+        def __call__(self, x, generator):
+            return self.strength * x
+
+    weights = torch.tensor([1.0, 2.0])
+    one, other = Stronger(2, 3), Stronger(4, 3)
+    assert named(one).endswith("Stronger(strength=2)")
+    assert named(other).endswith("Stronger(strength=4)")
+    losses = [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weights), nn.CrossEntropyLoss(2 * weights)]
+    assert len({named(loss) for loss in losses}) == 3
+    assert named(losses[1]) == named(nn.CrossEntropyLoss(weights.clone()))
+
+
+def test_a_lambda_goes_by_what_it_does():
+    def scaled(factor):
+        return lambda x, y: factor * x.sub(y).abs().mean()
+
+    lambdas = [lambda x, y: x - y, lambda x, y: x + y, lambda x, y: x + y + 1, scaled(2), scaled(3)]
+    assert len({named(f) for f in lambdas}) == len(lambdas)
+    assert named(scaled(2)) == named(lambdas[3])
+    code = "from assay.train.content import named; print(named(lambda x, y: x in {'a', 'b'} or y))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(told) == 1

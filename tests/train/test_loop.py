@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -487,3 +488,53 @@ def test_a_data_set_is_learned_sample_by_sample():
     for train in (data, DataLoader(data, batch_size=16, shuffle=True)):
         task = Task(train, data)
         assert validated(task, line(), ADAM, 60)["accuracy"] == 1.0
+
+
+# --- timing ---------------------------------------------------------------------------------------
+
+
+class Slow(nn.Module):
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.layer, self.seconds = line(), seconds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return self.layer(x)
+
+
+def test_steps_are_timed_in_bounded_time():
+    quick = Trainer(line(), blob_task(), PLAIN, steps=1000)
+    assert 0 < quick.step_seconds(warmup=2, rounds=4, steps=3, most_s=60.0) < 5.0
+    assert quick.step == 2 + 4 * 3
+    slow = Trainer(Slow(0.1), blob_task(), PLAIN, steps=1000)
+    assert slow.step_seconds(warmup=2, rounds=4, steps=3, most_s=0.05) >= 0.1
+    assert slow.step == 1  # which has taken longer than all were allowed to
+    slow = Trainer(Slow(0.1), blob_task(), PLAIN, steps=1000)
+    assert slow.step_seconds(warmup=2, rounds=4, steps=3, most_s=0.35) >= 0.1
+    assert 2 <= slow.step <= 4
+
+
+# --- labels that are read batch by batch ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [lambda pairs: pairs, lambda pairs: DataLoader(pairs, 16)])
+@pytest.mark.parametrize(
+    ("label", "num_classes", "message"),
+    [
+        (7, 3, "label 7 of a batch's sample .* whole numbers 0 to 2"),
+        (-1, None, "label -1 of a batch's sample"),
+        (7, None, "the network has 3 outputs, but labels go up to 7"),
+    ],
+)
+def test_a_label_out_of_range_in_a_stream_is_named(wrap, label, num_classes, message):
+    x, y = blobs()
+    x, wrong = x.astype(np.float32), y.copy()
+    wrong[40] = label
+    good, bad = Pairs(x, y), Pairs(x, wrong)
+    training = Trainer(line(), Task(wrap(bad), good, num_classes=num_classes), PLAIN, steps=8)
+    with pytest.raises(InvalidTask, match=message):
+        training.run(8)
+    task = Task(good, wrap(bad), num_classes=num_classes)
+    with pytest.raises(InvalidTask, match=message):
+        evaluate(line(), task.valid.batches(16), task)

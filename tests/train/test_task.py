@@ -80,6 +80,14 @@ def test_the_test_split_is_closed_until_it_is_opened():
     assert task.test is opened
 
 
+def test_the_test_split_closes_again():
+    task = blob_task()
+    task.open_test()
+    task.close_test()
+    with pytest.raises(TestSplitClosed):
+        task.test  # noqa: B018
+
+
 def test_a_task_without_a_test_split_says_so():
     task = regression()
     assert not task.has_test

@@ -46,7 +46,8 @@ def write_onnx(module: nn.Module, inputs: Any, path: Path) -> Written:
         ExportRefused: the exporter's reason, or outputs that differ from torch's.
     """
     if _runs_on_one(module, inputs):
-        with contextlib.suppress(ExportRefused):  # then the batch stays at the example's
+        # Exporter and runtime share no error below Exception; then the batch stays the example's.
+        with contextlib.suppress(Exception):
             return _write_onnx(module, inputs, path, open_batch=True)
     return _write_onnx(module, inputs, path, open_batch=False)
 

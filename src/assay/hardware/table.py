@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from assay.hardware.fit import Fit, fit_whole
 from assay.hardware.runtimes import Runner
 from assay.space.space import Space
 
-__all__ = ["LatencyTable", "Validation"]
+__all__ = ["LatencyTable", "Validation", "runner_of"]
 
 _FITTED = 16
 Progress = Callable[[int, int], None]
@@ -36,7 +37,7 @@ class Validation:
 
     Attributes:
         rmse_ms: Root of the mean squared error.
-        tau: Kendall's tau between predicted and measured.
+        tau: Kendall's tau between predicted and measured; NaN where one of them is all the same.
         within_10: Share of networks within 10 % of the measurement.
         pairs: (predicted ms, measured ms, architecture as JSON, MACs) of each network.
     """
@@ -47,9 +48,10 @@ class Validation:
     pairs: tuple[tuple[float, float, str, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values, each architecture as an object."""
+        """Return the fields as JSON values, each architecture as an object, NaN as None."""
         pairs = [[p, m, json.loads(text), macs] for p, m, text, macs in self.pairs]
-        return {**asdict(self), "pairs": pairs}
+        tau = self.tau if math.isfinite(self.tau) else None
+        return {**asdict(self), "tau": tau, "pairs": pairs}
 
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -161,7 +163,7 @@ class LatencyTable:
         with device.ready():
             runners: list[Runner] = []
             for part in (*(calls.modules[key] for key in keys), *drawn):
-                runners.append(_runner(space, device, example, part))
+                runners.append(runner_of(space, device, example, part))
                 tell(len(runners), 2 * graphs)
             empty = device.runner(nn.Identity(), tensors_in(example)[0])
             *times_ms, empty_ms = device.medians_ms(
@@ -230,6 +232,18 @@ class LatencyTable:
             for unit in self.calls.of(architecture)
         ]
 
+    def layers_ms(self, architecture: Architecture) -> dict[str, float]:
+        """Return the predicted milliseconds of an architecture by what computes them.
+
+        Returns:
+            Layers, as in `blocks`, with their input's shape -> milliseconds, added up over all
+            places where they stand.
+        """
+        found: dict[str, float] = {}
+        for unit in self.calls.of(architecture):
+            found[unit.key] = found.get(unit.key, 0.0) + self._added_ms(unit)
+        return found
+
     def validate(self, n: int, *, seed: int = 0) -> Validation:
         """Measure n whole networks that the fit never saw, and compare.
 
@@ -247,7 +261,7 @@ class LatencyTable:
                 "the space; leave the validation out"
             )
         with self.device.ready():
-            runners = [_runner(self.space, self.device, self.example, a) for a in drawn]
+            runners = [runner_of(self.space, self.device, self.example, a) for a in drawn]
             measured = self.device.medians_ms(runners)
         predicted = [self.predict(a) for a in drawn]
         errors = np.asarray(predicted) - np.asarray(measured)
@@ -311,8 +325,9 @@ class LatencyTable:
             raise InvalidSetting(f"{path} is of another space or input shape; measure a new table")
         if saved.device != device.fingerprint and not allow_foreign:
             raise ForeignMachine(
-                f"{path} was measured on {saved.device}, and this is {device.fingerprint}; measure "
-                "a new table here, or load it with allow_foreign=True"
+                f"{path} was measured on {saved.device}, and this is {device.fingerprint}; leave "
+                "the table out of the search to measure one here, or read it all the same with "
+                "LatencyTable.load(..., allow_foreign=True)"
             )
         fit = Fit(**saved.fit.model_dump())
         fitted = [Architecture.from_json(text) for text in saved.fitted]
@@ -333,14 +348,26 @@ def _features(units: Sequence[Unit], times_ms: Mapping[str, float]) -> tuple[flo
     return own, float(len(units)), float(sum(u.counts.weight_bytes for u in units)), 1.0
 
 
-def _runner(space: Space, device: Device, example: Any, part: Any) -> Runner:
-    """Make the runner of an architecture, or of a unit: its module and inputs."""
+def runner_of(space: Space, device: Device, example: Any, part: Any) -> Runner:
+    """Return what runs an architecture, or a unit, once on a device.
+
+    Args:
+        space: The space.
+        device: Where it will run.
+        example: Inputs of a whole network at the device's batch.
+        part: An architecture, or a unit as its module and inputs.
+    Raises:
+        ExportRefused: ONNX Runtime cannot be given it.
+    """
     try:
         if isinstance(part, Architecture):
             return device.runner(space.build(part), example)
         return device.runner(*part)
     except ExportRefused as error:
-        raise ExportRefused(f"{error}; measure in torch instead: Device('torch')") from error
+        raise ExportRefused(
+            f"{error}; measure in torch instead: target=Device('torch'), or --set "
+            "target.runtime=torch"
+        ) from error
 
 
 def _shapes(example: Any) -> str:

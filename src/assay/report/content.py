@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from assay.architecture import Architecture
 from assay.contracts import STEPS, Trial
 from assay.cost import Cost
+from assay.report.blocks import describe_layers
 from assay.report.pairs import Network, Pair, equal_macs
 
 __all__ = ["Content", "Record", "read_content"]
@@ -201,16 +203,31 @@ def _networks(
     """Collect the networks measured whole, each architecture once: the table's, the finalists'."""
     found: dict[Architecture, Network] = {}
     for _, measured, architecture, macs, *parts in (validation or {}).get("pairs", []):
-        network = Network(Architecture(architecture), macs, measured, *parts[:1])
-        found[Architecture(architecture)] = network
+        point, layers_ms = Architecture(architecture), parts[0] if parts else {}
+        found[point] = Network(point, macs, measured, _by_layers(layers_ms))
     macs_of = {trial.architecture: trial.measured.get("macs") for trial in trials}
     for row in map(_row, study.measurements(quantity="latency_ms", source="measured")):
         if row["architecture"] is not None:
             point = Architecture.from_json(row["architecture"])
-            macs = macs_of.get(point)
+            told = _json(row["detail"])
+            macs = told.get("macs", macs_of.get(point))
             if macs is not None:
-                found.setdefault(point, Network(point, macs, row["value"]))
+                layers_ms = _by_layers(told.get("parts_ms", {}))
+                found.setdefault(point, Network(point, macs, row["value"], layers_ms))
     return list(found.values())
+
+
+def _json(detail: Any) -> Mapping[str, Any]:
+    return json.loads(detail) if isinstance(detail, str) else detail or {}
+
+
+def _by_layers(parts_ms: Mapping[str, float]) -> dict[str, float]:
+    """Add up what layers cost at all the shapes that they see, and say them in short."""
+    found: dict[str, float] = {}
+    for key, cost_ms in parts_ms.items():
+        layers = describe_layers(key.rpartition(" on ")[0] or key)
+        found[layers] = found.get(layers, 0.0) + cost_ms
+    return found
 
 
 def _finalists(study: Record) -> list[Mapping[str, Any]]:

@@ -38,9 +38,9 @@ def count_for(step: str, unit: str, left_s: float, unit_s: float, *, most: int =
     share = share_of(step, left_s)
     count = most if unit_s <= 0 else int(share / unit_s)
     if count < 1:
+        more_s = unit_s / SHARES[step] - left_s
         raise InvalidSetting(
             f"the budget is too small for one {unit}: the step {step!r} may spend {share:.3g} s "
-            f"and one takes {unit_s:.3g} s here; give a budget at least "
-            f"{unit_s / max(share, 1e-9):.3g} times as large"
+            f"and one takes {unit_s:.3g} s here; give at least {more_s:.3g} s more"
         )
     return min(count, most)

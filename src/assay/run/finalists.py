@@ -16,8 +16,8 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.cost import Cost, derive
-from assay.errors import AssayError, InvalidSetting, NotFinite, SpaceExhausted
-from assay.run.allot import count_for
+from assay.errors import AssayError, NotFinite, SpaceExhausted
+from assay.run.allot import share_of
 from assay.run.steps import Step
 from assay.run.workflow import Workflow
 from assay.train.files import load_tensors, save_tensors
@@ -31,6 +31,7 @@ _CHUNK_S = 1.0
 _SAVE_EVERY_S = 5.0
 _MOST_MEASURED = 60
 _EVALUATION_BATCH = 256
+_TIMING_SHARE = 0.03  # of the budget, for timing the steps of all
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,11 @@ class Selection:
             for seed in range(self.plan.finalists.seeds)
         ]
         others = self._comparison() if self.plan.finalists.compare else []
-        steps = self._steps([*finals, *others])
-        step.total = steps * len([*finals, *others])
-        for final in [*finals, *others]:
-            network, figures = self._trained(final, steps, step)
+        counts = self._counts([*finals, *others])
+        chosen = [*finals, *others][: counts["networks"]]
+        step.total = counts["steps"] * len(chosen)
+        for final in chosen:
+            network, figures = self._trained(final, counts["steps"], step)
             if figures is not None:
                 self._networks[final.key], self.results[final.key] = network, figures
         self._others = [f for f in others if f.key in self.results]
@@ -146,9 +148,13 @@ class Selection:
                 return float(row.value)
         network = self.plan.space.build(architecture)
         latency = self.plan.target.latency(network, self.flow.example)
+        detail = {
+            "macs": self.flow.measures("macs", architecture),
+            "parts_ms": self.flow.table.layers_ms(architecture),
+        }
         self.study.add_measurement(
             text, "latency_ms", latency.median_ms, source="measured", trial=trial,
-            detail=latency.to_dict(),
+            detail={**latency.to_dict(), **detail},
         )  # fmt: skip
         return float(latency.median_ms)
 
@@ -163,27 +169,36 @@ class Selection:
 
     # --- how long -----------------------------------------------------------------------------
 
-    def _steps(self, finals: Sequence[Final]) -> int:
-        """Return the training steps of each network: counted, or what the time left allows."""
-        phase = self.study.phase("finalists")
-        if phase.counts:
-            return int(phase.counts["steps"])
-        budget = self.plan.budget
-        epoch = self.plan.task.steps_per_epoch(self.recipe.batch_size)
-        most = epoch * (budget.epochs or self.recipe.epochs)
-        if not budget.in_counts:
-            unit_s = sum(self._step_seconds(final) for final in finals)
-            try:
-                left_s = self.flow.left_s()
-                most = count_for("finalists", "training step of each", left_s, unit_s, most=most)
-            except InvalidSetting as error:
-                # What was found is worth more than the budget's last seconds.
-                most = epoch
-                self.flow.steps.note(f"{error}; the finalists are trained for one epoch")
-        return int(self.study.plan("finalists", {"steps": most})["steps"])
+    def _counts(self, finals: Sequence[Final]) -> dict[str, int]:
+        """Return how many of the networks are trained, and the steps of each.
 
-    def _step_seconds(self, final: Final) -> float:
-        return self._trainer(final, 10**9).step_seconds()
+        They are counted, or what the time left allows: as many as an epoch of each fits in, the
+        best first, and those for comparison last.
+        """
+        budget, known = self.plan.budget, self.study.phase("finalists").counts
+        epoch = self.plan.task.steps_per_epoch(self.recipe.batch_size)
+        steps, networks = epoch * (budget.epochs or self.recipe.epochs), len(finals)
+        if not known and budget.seconds is not None:
+            most_s = _TIMING_SHARE * budget.seconds / len(finals)
+            times_s = [self._step_seconds(final, most_s) for final in finals]
+            share_s = share_of("finalists", self.flow.left_s())
+            fits = [epoch * sum(times_s[: n + 1]) <= share_s for n in range(networks)]
+            networks = max(1, sum(fits))
+            if networks < len(finals):
+                self.flow.steps.note(
+                    f"{len(finals)} networks are to be trained, and there is time for an epoch of "
+                    f"{networks}: the others are left out; a larger budget trains them too"
+                )
+            # An epoch of the best is trained in any case: without it nothing was found.
+            each = int(share_s / max(sum(times_s[:networks]), 1e-9))
+            steps = min(steps, max(each, epoch))
+        return dict(known or self.study.plan("finalists", {"steps": steps, "networks": networks}))
+
+    def _step_seconds(self, final: Final, most_s: float) -> float:
+        try:
+            return self._trainer(final, 10**9).step_seconds(most_s=most_s)
+        except Exception:  # it fails when it is trained, and is recorded then
+            return 0.0
 
     # --- training -----------------------------------------------------------------------------
 
@@ -210,14 +225,15 @@ class Selection:
         if before["state"] == "failed":
             return trainer.module, None
         if before["state"] == "done":
-            return trainer.finish(), dict(before["metrics"])
+            figures = {k: v for k, v in before["metrics"].items() if k != "training_s"}
+            return trainer.finish(), figures
         self._seconds = float(before["metrics"].get("training_s", 0.0))
         try:
             self._train(final, trainer, step)
             state = trainer.state_dict()
             network = trainer.finish()
             figures = self._validated(network)
-        except (AssayError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # of the user's loss or module; the others are trained still
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
             self._save(final, trainer, "failed", {}, step)
             return trainer.module, None

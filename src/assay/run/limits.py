@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate
 from assay.errors import InvalidSetting, NotFinite
+from assay.hardware.measures import COSTS
 
-__all__ = ["Aims", "Measure", "Quantity", "quantity_name"]
+__all__ = ["Aims", "Measure", "Quantity", "quantity_name", "refuse_shared_names"]
 
 Quantity: TypeAlias = str | Callable[..., float]
 """A measured name such as "latency_ms", or a user's f(module) -> float."""
@@ -26,8 +27,38 @@ class Measure(Protocol):
 
 
 def quantity_name(quantity: Quantity) -> str:
-    """Return the name a quantity is stored under."""
-    return quantity if isinstance(quantity, str) else quantity.__name__
+    """Return the name a quantity is stored under.
+
+    Raises:
+        InvalidSetting: a function has none of its own.
+    """
+    if isinstance(quantity, str):
+        return quantity
+    name: str = getattr(quantity, "__name__", "<unnamed>")
+    if name.startswith("<"):
+        raise InvalidSetting(
+            f"{quantity!r} has no name to keep its values under; write it as a function with def"
+        )
+    return name
+
+
+def refuse_shared_names(quantities: Iterable[Quantity]) -> None:
+    """Refuse two quantities of one name, under which both would be kept.
+
+    Args:
+        quantities: Limits and objectives; one that is named twice is one quantity.
+    Raises:
+        InvalidSetting: two functions of one name, or one that is called like what Assay measures.
+    """
+    known: dict[str, Quantity] = {name: name for name in ("score", *COSTS)}
+    for quantity in quantities:
+        name = quantity_name(quantity).lstrip("-")
+        if known.setdefault(name, quantity) != quantity and not isinstance(quantity, str):
+            other = "what Assay measures" if known[name] == name else "another function"
+            raise InvalidSetting(
+                f"the function {name!r} is called like {other}; rename it, since values are kept "
+                "by name"
+            )
 
 
 @dataclass(frozen=True)

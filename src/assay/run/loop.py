@@ -36,6 +36,7 @@ from assay.study.store import Study
 __all__ = ["Searcher", "survey"]
 
 _TRIES_PER_TRIAL = 200
+_IDLE = 20
 _SURVEYED = 1000
 
 
@@ -116,12 +117,16 @@ class Searcher:
         return next(ages, len(self.history))
 
     def _meet(self, n: int, most: float) -> list[Trial]:
-        """Find up to n new feasible architectures, and at most so many new ones; record them."""
+        """Find up to n new feasible architectures, and at most so many new ones; record them.
+
+        Where some were found, it is not waited long for what brings nothing new any more.
+        """
         start = len(self.history)
         new: list[Trial] = []
         met: set[tuple[Architecture, float]] = set()
-        feasible = 0
+        feasible = idle = 0
         for attempt in range(_TRIES_PER_TRIAL):
+            known = len(new)
             rng = derive(self.ctx.seed, "ask", start, attempt)
             wanted = int(min(n - feasible, most - len(new)))
             asked = self.strategy.ask(self.history, wanted, rng=rng)
@@ -135,7 +140,13 @@ class Searcher:
                 feasible += new[-1].state == "running"
             # One that asks for fewer waits for these before it goes on.
             enough = feasible == n or len(new) >= most
-            if enough or not asked or (feasible and len(asked) < wanted):
+            idle = 0 if len(new) > known else idle + 1
+            if (
+                enough
+                or (feasible and idle == _IDLE)
+                or not asked
+                or (feasible and len(asked) < wanted)
+            ):
                 break
         self.study.record_all(new, failed_in="search")
         for trial in new:

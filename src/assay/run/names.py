@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from assay.errors import InvalidSetting, nearest
-from assay.options import read_option
+from assay.options import options_of, read_option
 
 __all__ = [
     "ESTIMATORS",
@@ -104,12 +105,19 @@ def _with_variant(kind: str, given: str, field: str, settings: dict[str, Any]) -
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """Return an object's class and fields as JSON values, for the study."""
-    name = f"{type(thing).__module__}:{type(thing).__qualname__}"
-    if not dataclasses.is_dataclass(thing):
-        return {"class": name}
-    fields = {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing) if f.init}
-    return {"class": name, **{k: _plain(v) for k, v in fields.items()}}
+    """Return an object's class and options as JSON values, for the study; a function's own name.
+
+    Of a `functools.partial` also what it was given.
+    """
+    if isinstance(thing, functools.partial):
+        given = {"args": _plain(thing.args), **{k: _plain(v) for k, v in thing.keywords.items()}}
+        return {**describe(thing.func), **given}
+    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if isinstance(fingerprint := getattr(thing, "fingerprint", None), str):
+        return {"class": name, "fingerprint": fingerprint}  # a task, a space
+    options = {} if kind is thing else options_of(thing)
+    return {"class": name, **{k: _plain(v) for k, v in options.items()}}
 
 
 def changed(kind: str, value: Any, changes: Mapping[str, Any]) -> Any:

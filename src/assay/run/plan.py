@@ -15,7 +15,7 @@ from assay.contracts import Estimator, Executor, Strategy
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.hardware.device import Device
-from assay.run.limits import Quantity, quantity_name
+from assay.run.limits import Quantity, quantity_name, refuse_shared_names
 from assay.run.names import describe
 from assay.space.space import Space
 from assay.train.recipe import Recipe
@@ -35,7 +35,7 @@ class Finalists:
         weights: "scratch", or "supernet" to start from the shared weights.
         compare: Also train the space's largest, smallest and one random architecture alike.
     Raises:
-        InvalidSetting: unknown weights.
+        InvalidSetting: unknown weights, or fewer than one of something.
     """
 
     k: int = 3
@@ -49,11 +49,18 @@ class Finalists:
             raise InvalidSetting(
                 f"finalists.weights={self.weights!r}; there are 'scratch' and 'supernet'"
             )
+        for name in ("k", "seeds"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"finalists.{name}={getattr(self, name)} must be at least 1")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The settled arguments of `search`; see there."""
+    """The settled arguments of `search`; see there.
+
+    Raises:
+        InvalidSetting: limits or objectives that would be kept under one name.
+    """
 
     space: Space
     task: Task
@@ -72,6 +79,9 @@ class Plan:
     table: Path | None = None
     url: str | None = None
     origin: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        refuse_shared_names([*self.limits, *self.objectives])
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this search itself: two that differ here are two studies."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting, SpaceExhausted
+from assay.errors import InvalidSetting
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.run.allot import count_for
@@ -19,21 +20,19 @@ from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher
 from assay.run.plan import Plan, versions
 from assay.run.preparing import prepare
+from assay.run.refusals import refuse_broken_model, refuse_hopeless_limits
 from assay.run.steps import Step, Steps
 from assay.run.watch import Watch
-from assay.space.check import check_paths
 from assay.study.store import Study
 
 __all__ = ["Workflow"]
 
-_CHECKED_PATHS = 3
 _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
 _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
-_FEWEST_TRIALS = 10
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _VALIDATED = 8
-_DRAWN_FOR_MEDIAN = 501
+_DRAWN = 501
 
 
 class Workflow:
@@ -49,6 +48,7 @@ class Workflow:
         self.plan = plan
         self.study = study
         self.steps = steps
+        plan.task.close_test()
         self.example = plan.task.example(plan.target.batch)
         if plan.space.example is None:
             plan.space.example = plan.task.example(1)
@@ -83,11 +83,11 @@ class Workflow:
             if step.finished:
                 return
             self._refuse_weights()
-            rng = derive(self.plan.seed, "check")
-            points = [space.largest(), space.smallest()]
-            points += [space.sample(rng) for _ in range(_CHECKED_PATHS)]
-            check_paths(space, self.plan.task.example(2), points)
-            self._refuse_hopeless_limit(points[1])
+            self._given_table()
+            refuse_broken_model(self.plan)
+            refuse_hopeless_limits(self.plan, self.measures)
+            if not hasattr(self.plan.strategy, "in_the_loop"):  # which must know the hardware first
+                self._train_counts()  # a budget without time for one step is refused here
             step.done = 1
             self.study.put("versions", {**versions(), "torch threads": torch.get_num_threads()})
             self.study.put("space", {
@@ -107,30 +107,12 @@ class Workflow:
                 "estimator 'one-shot' with variant={} and resolution=1"
             )
 
-    def _refuse_hopeless_limit(self, smallest: Architecture) -> None:
-        """Measure the smallest network before anything is trained under a limit it breaks."""
-        limit = self.plan.limits.get("latency_ms")
-        if not isinstance(limit, int | float):
-            return
-        space, target = self.plan.space, self.plan.target
-        least = target.latency(space.build(smallest), self.example).median_ms
-        if least <= 1.2 * limit:
-            return
-        rng = derive(self.plan.seed, "hopeless")
-        networks = [space.build(space.sample(rng)) for _ in range(_TIMED_PATHS)]
-        values = [least, *(target.latency(net, self.example).median_ms for net in networks)]
-        raise SpaceExhausted(
-            f"no architecture can meet latency_ms <= {limit:g}: measured on this machine, the "
-            f"space has min {min(values):.4g}, median {np.median(values):.4g}, max "
-            f"{max(values):.4g} ms; raise the limit or widen the space"
-        )
-
     # --- 2 train it once ----------------------------------------------------------------------
 
     def _train(self) -> None:
         estimator = self.plan.estimator
         with self.steps.step("train") as step:
-            counts = self.study.phase("train").counts or self._train_counts()
+            counts = self._train_counts()
             step.total = counts["steps"]
             learns = hasattr(self.plan.strategy, "paths")
             prepare(
@@ -141,7 +123,9 @@ class Workflow:
             step.message = f"{done}, {step.message}" if step.message else done
 
     def _train_counts(self) -> dict[str, Any]:
-        plan = self.plan
+        plan, known = self.plan, self.study.phase("train").counts
+        if known:
+            return dict(known)
         whole = plan.recipe.epochs * plan.task.steps_per_epoch(plan.recipe.batch_size)
         if plan.budget.in_counts:
             return self.study.plan("train", {"steps": plan.budget.steps or whole})
@@ -149,7 +133,10 @@ class Workflow:
         if unit_s == 0:
             return self.study.plan("train", {"steps": 0})
         most = min(_MOST_PASSES * whole, plan.budget.steps or _MOST_PASSES * whole)
-        count = count_for("train", "training step", self.left_s(), unit_s, most=most)
+        left_s, setup = self.left_s(), getattr(plan.estimator, "setup_seconds", None)
+        if setup is not None:
+            left_s -= setup(self.ctx, min(most, int(left_s / unit_s)))
+        count = count_for("train", "training step", left_s, unit_s, most=most)
         return self.study.plan("train", {"steps": count})
 
     # --- 3 measure the hardware ---------------------------------------------------------------
@@ -158,7 +145,7 @@ class Workflow:
         plan, path = self.plan, self.plan.out / "table.json"
         with self.steps.step("measure") as step:
             if not path.exists():
-                self._table(step).save(path)
+                (self._given_table() or self._built_table(step)).save(path)
             self.table = table = LatencyTable.load(
                 path, plan.space, plan.target, example=self.example
             )
@@ -176,12 +163,18 @@ class Workflow:
         except InvalidSetting as error:  # a small space, all of which the table was fitted to
             self.steps.note(str(error))
         else:
-            self.study.put("validation", validation.to_dict())
+            told = validation.to_dict()
+            told["pairs"] = [[*p, table.layers_ms(Architecture(p[2]))] for p in told["pairs"]]
+            self.study.put("validation", told)
 
-    def _table(self, step: Step) -> LatencyTable:
+    def _given_table(self) -> LatencyTable | None:
         plan = self.plan
-        if plan.table is not None:
-            return LatencyTable.load(plan.table, plan.space, plan.target, example=self.example)
+        if plan.table is None:
+            return None
+        return LatencyTable.load(plan.table, plan.space, plan.target, example=self.example)
+
+    def _built_table(self, step: Step) -> LatencyTable:
+        plan = self.plan
 
         def progress(done: int, total: int) -> None:
             step.done, step.total = done, total
@@ -209,7 +202,7 @@ class Workflow:
 
     def _median(self, quantity: Any) -> float:
         rng = derive(self.plan.seed, "median")
-        drawn = [self.plan.space.sample(rng) for _ in range(_DRAWN_FOR_MEDIAN)]
+        drawn = [self.plan.space.sample(rng) for _ in range(_DRAWN)]
         return float(np.median([self.measures(quantity, a) for a in drawn]))
 
     # --- 4 search, 5 score instantly ----------------------------------------------------------
@@ -219,7 +212,9 @@ class Workflow:
         searcher = Searcher(
             self.ctx, self.study, plan.strategy, plan.estimator, self.aims, self.measures
         )
-        with self.steps.step("search") as searching, self.steps.step("score") as scoring:
+        with ExitStack() as last, ExitStack() as first:  # they go on together, and end in order
+            searching = first.enter_context(self.steps.step("search"))
+            scoring = last.enter_context(self.steps.step("score"))
             counts = self.study.phase("search").counts or self._search_counts()
             searching.total = scoring.total = counts["trials"]
             if searching.finished:
@@ -260,8 +255,10 @@ class Workflow:
         try:
             count = count_for("search", "score", self.left_s(), unit_s, most=most)
         except InvalidSetting as error:
-            # The supernet is paid for; a few scores more than the budget allows make use of it.
-            count = min(most, _FEWEST_TRIALS)
+            if not self.study.phase("train").counts["steps"]:
+                raise
+            # What was prepared is paid for; a score for each finalist makes use of it.
+            count = min(most, plan.finalists.k)
             self.steps.note(f"{error}; {count} architectures are scored")
         return self.study.plan("search", {"trials": count})
 

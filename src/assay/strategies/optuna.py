@@ -20,7 +20,6 @@ from assay.errors import InvalidSetting, nearest
 from assay.space.suggest import category
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
@@ -34,7 +33,7 @@ _SAMPLERS = {
     "tpe": "TPESampler",
 }
 _STUDY = "history"
-_TRIES = 20
+_REPEATS = 20
 
 
 @dataclass
@@ -45,7 +44,8 @@ class Optuna:
     the trials, and a resumed search asks the same. It is told all objectives, and the violation of
     the limits as a constraint. A trial over a limit was never estimated; its objectives are told as
     the least so far. Trials under way, and those after them, are told as running; so is, during the
-    ask, a suggestion that was seen before, of which there are up to 20.
+    ask, a suggestion that was seen before. After 20 of these in one ask, a random architecture that
+    is new stands in for what the sampler repeats: in a small space little else is left.
 
     Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework",
     arXiv:1907.10902; for `tpe` Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization";
@@ -79,7 +79,7 @@ class Optuna:
             if told is None or not told.takes(history):
                 told = self._told = _Told(history, self._seeded)
             told.catch_up()
-            return told.ask(self._seeded(int(rng.integers(2**32))), n)
+            return told.ask(self._seeded(int(rng.integers(2**32))), n, rng)
 
     def _seeded(self, seed: int) -> BaseSampler:
         import optuna
@@ -143,7 +143,7 @@ class _Told:
             else:
                 self._complete(trial)
 
-    def ask(self, sampler: BaseSampler, n: int) -> list[Proposal]:
+    def ask(self, sampler: BaseSampler, n: int, rng: np.random.Generator) -> list[Proposal]:
         """Return n suggestions; of them stay failed trials only, which no sampler reads."""
         import optuna
         from optuna.trial import TrialState
@@ -152,20 +152,29 @@ class _Told:
         study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
         for trial in self._history[self._done :]:
             study.add_trial(self._trial(trial.architecture, "RUNNING"))
-        proposals = [Proposal(self._new(study)) for _ in range(n)]
+        proposals: list[Proposal] = []
+        repeats = 0
+        while len(proposals) < n:
+            point = self._history.space.suggest(study.ask())
+            # One that was seen is running meanwhile, which keeps the sampler from repeating it.
+            if not self._seen(point):
+                proposals.append(Proposal(point))
+            elif repeats < _REPEATS:
+                repeats += 1
+            else:
+                proposals.append(Proposal(self._new(rng)))
         for running in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(running.number, state=TrialState.FAIL)
         return proposals
 
-    def _new(self, study: optuna.Study) -> Architecture:
-        """Return a suggestion that was not seen before, or the last of a few that were.
+    def _seen(self, point: Architecture) -> bool:
+        return self._history.seen(self._history.space.canonical(point)) is not None
 
-        Those that were seen are running meanwhile, which keeps a sampler from repeating itself.
-        """
-        space = self._history.space
-        for _ in range(_TRIES):
-            point = space.suggest(study.ask())
-            if self._history.seen(space.canonical(point)) is None:
+    def _new(self, rng: np.random.Generator) -> Architecture:
+        """Return a random architecture that is new, or the last of a few that are not."""
+        for _ in range(_REPEATS):
+            point = self._history.space.sample(rng)
+            if not self._seen(point):
                 break
         return point
 
@@ -216,6 +225,8 @@ def _breeds(sampler: BaseSampler) -> tuple[str, int] | None:
     if not isinstance(sampler, BaseGASampler):
         return None
     assert sampler.population_size is not None
+    # Private, but nothing public says it: trials that are copied must bear the key by which the
+    # sampler tells generations apart.
     return sampler._get_generation_key(), sampler.population_size
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from assay.options import options_of
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
 __all__ = ["digest_of", "named"]
@@ -37,17 +38,41 @@ def digest_of(*parts: Any) -> str:
 
 
 def named(thing: Any) -> str:
-    """Return what names a callable in every process: where it is defined, and its settings."""
+    """Return what names a callable in every process: where it is defined, and its settings.
+
+    A lambda has no name of its own and goes by what it does; a module also by its tensors, such as
+    the weights of classes in a loss.
+    """
     if isinstance(thing, functools.partial):
         return f"{named(thing.func)} with {thing.args!r} {sorted(thing.keywords.items())!r}"
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
     name = f"{kind.__module__}:{kind.__qualname__}"
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        fields = ", ".join(
-            f"{f.name}={getattr(thing, f.name)!r}" for f in dataclasses.fields(thing)
-        )
-        return f"{name}({fields})"
-    return name
+    if isinstance(thing, FunctionType) and thing.__name__ == "<lambda>":
+        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+        caught = [v for v in cells if isinstance(v, bool | int | float | str)]
+        return f"{name} {digest_of(*_body(thing.__code__), thing.__defaults__, caught)}"
+    options = {} if kind is thing else options_of(thing)
+    settings = [f"{key}={value!r}" for key, value in options.items()]
+    if isinstance(thing, nn.Module) and thing.state_dict():
+        settings.append(f"tensors={_digest_of_tensors(thing)}")
+    return f"{name}({', '.join(settings)})" if settings else name
+
+
+def _body(code: CodeType) -> list[Any]:
+    """Return what a function does: its instructions, the names and the constants in them."""
+    constants = [
+        _body(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset)
+        else c for c in code.co_consts
+    ]  # fmt: skip
+    return [code.co_code, code.co_names, code.co_freevars, constants]
+
+
+def _digest_of_tensors(module: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for key, tensor in module.state_dict().items():
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
 
 
 def _tensors(split: Split) -> list[Tensor]:

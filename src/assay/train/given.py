@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from assay.errors import InvalidTask
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
-__all__ = ["as_split", "as_tensor", "check_classes", "refuse_empty"]
+__all__ = ["as_split", "as_tensor", "check_classes", "check_range", "refuse_empty"]
 
 _LEAST = {"train": 2}
 
@@ -82,7 +82,8 @@ def check_classes(splits: Mapping[str, Split], num_classes: int | None) -> int |
 
     Args:
         splits: Name -> split; "train" among them.
-        num_classes: As the user gave it; otherwise what the training labels reach.
+        num_classes: As the user gave it; otherwise what the training labels reach. Labels that are
+            read from elsewhere are checked batch by batch, see `check_range`.
     Raises:
         InvalidTask: a label out of range, a class without a training sample, only one class.
     """
@@ -96,7 +97,7 @@ def check_classes(splits: Mapping[str, Split], num_classes: int | None) -> int |
         )
     for name, split in splits.items():
         if isinstance(split, InMemory):
-            _check_range(split.targets, name, num_classes)
+            check_range(split.targets, f"{name} sample", num_classes)
     if isinstance(train, InMemory) and train.targets.ndim == 1 and num_classes is not None:
         refuse_empty(train.targets, num_classes, "training sample")
     return num_classes
@@ -123,7 +124,16 @@ def refuse_empty(labels: Tensor, num_classes: int, what: str) -> None:
         )
 
 
-def _check_range(labels: Tensor, name: str, num_classes: int | None) -> None:
+def check_range(labels: Tensor, what: str, num_classes: int | None) -> None:
+    """Refuse labels that are no class.
+
+    Args:
+        labels: `[N, ...]`.
+        what: What a message calls the place of the first wrong one, before its number.
+        num_classes: How many there are; None where only negative ones are wrong.
+    Raises:
+        InvalidTask: a label is out of range.
+    """
     if labels.dtype == torch.bool:
         labels = labels.byte()
     wrong = labels < 0 if num_classes is None else (labels < 0) | (labels >= num_classes)
@@ -133,7 +143,7 @@ def _check_range(labels: Tensor, name: str, num_classes: int | None) -> None:
     value = int(labels[sample][wrong[sample]].flatten()[0])
     top = "" if num_classes is None else f" to {num_classes - 1}"
     raise InvalidTask(
-        f"label {value} of {name} sample {sample} is out of range; labels are whole numbers 0{top}"
+        f"label {value} of {what} {sample} is out of range; labels are whole numbers 0{top}"
     )
 
 

@@ -24,6 +24,7 @@ from assay.train.task import Task, call_model
 __all__ = ["Optimizer", "Trainer", "channels_last"]
 
 _READ_EVERY_ON_CUDA = 20
+_TIMED_S = 2.0
 Passes = Callable[[int], Iterable[float]]
 
 
@@ -114,15 +115,31 @@ class Trainer:
         self._check_weights()
         return Cost(time.perf_counter() - started, samples, 0, self._device)
 
-    def step_seconds(self, *, warmup: int = 3, rounds: int = 6, steps: int = 3) -> float:
+    def step_seconds(
+        self, *, warmup: int = 3, rounds: int = 6, steps: int = 3, most_s: float = _TIMED_S
+    ) -> float:
         """Return the wall seconds of one step, the lower quartile of a few rounds.
 
         Takes steps, so the trainer is of no other use after. A slow moment of the machine falls on
         one round and is passed over.
+
+        Args:
+            warmup: Steps before the first round.
+            rounds: How many.
+            steps: Of a round.
+            most_s: After so many seconds no other step begins; where steps are as slow as that,
+                the last of the warm-up is the answer.
         """
-        self.run(warmup)
-        times = sorted(self.run(steps).wall_s / steps for _ in range(rounds))
-        return times[rounds // 4]
+        until, once_s = time.perf_counter() + most_s, 0.0
+        for _ in range(warmup):
+            once_s = self.run(1).wall_s
+            if time.perf_counter() >= until:
+                return once_s
+        times: list[float] = []
+        while len(times) < rounds and (left_s := until - time.perf_counter()) > 0:
+            count = max(1, min(steps, int(left_s / once_s)))
+            times.append(self.run(count).wall_s / count)
+        return sorted(times)[len(times) // 4] if times else once_s
 
     @property
     def _on_cuda(self) -> bool:
@@ -164,7 +181,7 @@ class Trainer:
                 output = call_model(self.module, inputs)
                 if not self._checked:
                     self.task.check_output(output, targets)
-                    self._checked = True
+                    self._checked = self.task.labels_known
                 loss = self.task.training_loss(output, targets, self.recipe.label_smoothing)
             factor = weight if self._scale is None else weight * self._scale.value
             scaled = loss if factor == 1.0 else loss * factor

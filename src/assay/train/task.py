@@ -16,7 +16,7 @@ from assay.errors import InvalidTask, TestSplitClosed, nearest
 from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
-from assay.train.given import as_split, check_classes
+from assay.train.given import as_split, check_classes, check_range
 from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
@@ -205,6 +205,15 @@ class Task:
         self._test_open = True
         return self._test
 
+    def close_test(self) -> None:
+        """Close the test split again: another search begins."""
+        self._test_open = False
+
+    @property
+    def labels_known(self) -> bool:
+        """Whether every label of the splits has been read and found in range."""
+        return isinstance(self.train, InMemory) and isinstance(self.valid, InMemory)
+
     @property
     def has_test(self) -> bool:
         """Whether there is a test split."""
@@ -238,13 +247,14 @@ class Task:
         return self.loss(output, targets)
 
     def check_output(self, output: Any, targets: Tensor) -> None:
-        """Refuse a network whose output the default loss cannot take.
+        """Refuse a network whose output the default loss cannot take, and labels out of range.
 
         Args:
             output: Of the network on a batch; logits `[N, classes, ...]` are wanted.
             targets: Of the batch, `[N, ...]`.
         Raises:
-            InvalidTask: the output is no tensor of such a shape, or has too few classes.
+            InvalidTask: the output is no tensor of such a shape, or has too few classes; a label
+                that was not known before (see `labels_known`) is out of range.
         """
         if not self.classes:
             return
@@ -255,6 +265,8 @@ class Task:
                 f"the network gives {what} for targets {list(targets.shape)}; give logits "
                 "[N, classes, ...], or pass loss= to the Task"
             )
+        if not self.labels_known:
+            check_range(targets, "a batch's sample", self.num_classes)
         needed = self.num_classes or int(targets.max()) + 1
         if shape[1] < needed:
             raise InvalidTask(
@@ -329,8 +341,14 @@ class Tally:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, output: Any, targets: Tensor) -> None:
-        """Count a batch."""
+        """Count a batch.
+
+        Raises:
+            InvalidTask: a label that was not known before is out of range.
+        """
         n = len(targets)
+        if not self._task.labels_known:
+            self._task.check_output(output, targets)
         self._samples += n
         for name, metric in (("loss", self._task.loss), *self._task.metrics.items()):
             total = torch.as_tensor(metric(output, targets)).double().mean() * n

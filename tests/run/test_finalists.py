@@ -1,0 +1,86 @@
+"""Who is trained for real, and for how long."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from assay.architecture import Architecture
+from assay.cost import Budget
+from assay.errors import InvalidSetting
+from assay.run.allot import SHARES
+from assay.run.finalists import Final, Selection
+from assay.run.plan import Finalists
+from assay.study.store import Study
+from assay.train.recipe import Recipe
+
+EPOCH, EPOCHS, STEP_S = 20, 5, 0.1
+FINALS = [Final("finalist", Architecture({"a": str(i)}), 0, trial=i) for i in range(6)]
+
+
+def counted(budget: Budget, left_s: float = 0.0) -> tuple[dict[str, int], list[str], list[float]]:
+    """Return the counts that six networks get, what was noted, and how long each might be timed."""
+    notes: list[str] = []
+    allowed: list[float] = []
+    plan = SimpleNamespace(
+        finalists=Finalists(), recipe=Recipe(epochs=EPOCHS), budget=budget,
+        task=SimpleNamespace(steps_per_epoch=lambda size: EPOCH),
+    )  # fmt: skip
+    with Study.open(None, identity={}) as study:
+        flow: Any = SimpleNamespace(
+            plan=plan, study=study, left_s=lambda: left_s, steps=SimpleNamespace(note=notes.append)
+        )
+        selection = Selection(flow)
+
+        def timed(final: Final, most_s: float) -> float:
+            allowed.append(most_s)
+            return STEP_S
+
+        selection._step_seconds = timed  # type: ignore[method-assign]
+        counts = selection._counts(FINALS)
+        again = selection._counts(FINALS)  # a resumed run obeys what is in the study
+    assert again == counts
+    assert len(allowed) in (0, len(FINALS))
+    return counts, notes, allowed
+
+
+def test_counts_are_obeyed() -> None:
+    counts, notes, allowed = counted(Budget(steps=1))
+    assert counts == {"steps": EPOCH * EPOCHS, "networks": 6}
+    assert counted(Budget(epochs=2))[0] == {"steps": 2 * EPOCH, "networks": 6}
+    assert not notes
+    assert not allowed
+
+
+def test_time_that_is_enough_trains_all_as_the_recipe_says() -> None:
+    counts, notes, allowed = counted(Budget(seconds=300.0), 200.0)
+    assert counts == {"steps": EPOCH * EPOCHS, "networks": 6}
+    assert not notes
+    assert sum(allowed) == pytest.approx(0.03 * 300.0)
+
+
+def test_shorter_time_trains_all_for_less_and_still_shorter_fewer_of_them() -> None:
+    share_s = 60.5 * SHARES["finalists"]
+    counts, notes, _ = counted(Budget(seconds=99.0), 60.5)
+    assert counts == {"steps": int(share_s / (6 * STEP_S)), "networks": 6}
+    assert EPOCH < counts["steps"] < EPOCHS * EPOCH
+    assert not notes
+    counts, notes, _ = counted(Budget(seconds=99.0), 10.0)
+    assert counts["networks"] == 4  # an epoch of each takes 2 s of 8.8
+    assert counts["networks"] * counts["steps"] * STEP_S <= 10.0
+    assert counts["steps"] >= EPOCH
+    assert "time for an epoch of 4" in notes[0]
+
+
+def test_where_no_time_is_left_the_best_is_trained_for_an_epoch() -> None:
+    for left_s in (1.0, 0.0, -100.0):
+        assert counted(Budget(seconds=99.0), left_s)[0] == {"steps": EPOCH, "networks": 1}
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"seeds": 0}, {"k": -2}, {"weights": "mine"}])
+def test_finalists_that_cannot_be(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(InvalidSetting, match=rf"finalists\.{name}="):
+        Finalists(**wrong)
