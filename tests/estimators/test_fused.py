@@ -12,6 +12,7 @@ from assay.contracts import Estimate, Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.estimators.fused import Fused, _expected
+from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.predictor import Predictor
 from assay.estimators.zero_cost import ZeroCost
 from assay.testing import FakeEstimator, tiny_context
@@ -25,6 +26,30 @@ class Counted(FakeEstimator):
 
     def training_step_seconds(self, ctx):
         return 0.5
+
+
+class Priced(FakeEstimator):
+    """A fake that tells what it takes: 2 s a step, 0.25 s an estimate, 16 s a reference sample."""
+
+    def step_seconds(self, ctx):
+        return 2.0
+
+    def estimate_seconds(self, ctx):
+        return 0.25
+
+    def reference_seconds(self, ctx):
+        return 16.0
+
+
+class Echo(FakeEstimator):
+    """A signal that says just what the default's short training will."""
+
+    def __init__(self, steps):
+        super().__init__(len)
+        self.of = LowFidelity(steps=steps)
+
+    def estimate(self, ctx, proposals):
+        return [Estimate(0.0, {"x": e.score}) for e in self.of.estimate(ctx, proposals)]
 
 
 class Partial(FakeEstimator):
@@ -136,6 +161,35 @@ def test_the_budget_pays_for_so_many_trainings_and_none_twice():
     ctx = prepared(fused, 245)
     assert len(fake.estimated) == len(set(fake.estimated)) == 24
     assert fused.step_seconds(ctx) == 0.5
+
+
+def test_it_tells_what_all_of_its_parts_take():
+    """Three parts share the steps; a candidate is seen by the signals and both others."""
+    ctx = tiny_context()
+    alone = Fused(Priced(len), Counted(structure))
+    assert (alone.step_seconds(ctx), alone.estimate_seconds(ctx)) == (0.5, 0.25)
+    assert alone.setup_seconds(ctx, 240) == 16.0 + 3 * 24 * 0.25
+    fused = Fused(Priced(len), Counted(structure), (Priced(len), Priced(len)), candidates=2)
+    assert fused.step_seconds(ctx) == (0.5 + 2.0 + 2.0) / 3
+    assert fused.estimate_seconds(ctx) == 0.75
+    assert fused.setup_seconds(ctx, 3 * 160) == 16.0 + 2 * 16 * 0.75
+    assert Fused(Priced(len), Counted(structure)).setup_seconds(ctx, 0) == 16.0 + 3 * 8 * 0.25
+
+
+def test_by_default_no_signal_is_taken_alone():
+    """The default sample is trained by proxy: one that agrees with it wholly is told, no more."""
+    ctx = tiny_context()
+    steps = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+    fused = Fused(Echo(steps))
+    list(fused.prepare(ctx, Budget(steps=12 * steps)))
+    (estimate,) = fused.estimate(ctx, [Proposal(ctx.space.largest())])
+    told = estimate.made_from
+    assert told["sample"] == 12
+    assert (told["best_single"], told["best_single_tau"]) == ("signal x", pytest.approx(1.0))
+    assert told["tau_held_out"] < told["best_single_tau"]
+    assert "process" in told["weights"]
+    assert "signal x" not in told["weights"]
+    assert fused.state_dict()["whole"] is False
 
 
 def test_the_others_have_an_equal_part_of_the_steps_and_a_vote():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,22 @@ def test_what_is_seen_five_times_or_less_is_not_augmented(steps, setting, calls)
     assert len(ctx.task.train) == 120  # 16 a step: 38 steps see each of them five times
     LowFidelity(steps=steps, augment=setting).estimate(ctx, [Proposal(point(ctx))])
     assert len(seen) == calls
+
+
+def test_it_trains_a_whole_network_only_where_it_does_all_that_the_recipe_does():
+    ctx = context()
+    ctx = replace(ctx, recipe=ctx.recipe.with_(schedule="cosine", ema=0.0))
+    whole = {
+        "share": 1.0, "score": "metric", "schedule": "cosine", "ema": 0.0, "samples": 0,
+        "augment": True,
+    }  # fmt: skip
+    assert LowFidelity(**whole).trains_whole(ctx)
+    assert LowFidelity(**{**whole, "samples": len(ctx.task.valid)}).trains_whole(ctx)
+    for other in (
+        {"share": 0.9}, {"score": "loss"}, {"schedule": "constant"}, {"ema": 0.5}, {"samples": 5},
+        {"data": 0.5},
+    ):  # fmt: skip
+        assert not LowFidelity(**{**whole, **other}).trains_whole(ctx), other
+    assert not LowFidelity(share=1.0).trains_whole(ctx)
+    assert Scratch().trains_whole(ctx)
+    assert not Scratch(score="loss").trains_whole(ctx)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.contracts import Context, History, Proposal
+from assay.architecture import Architecture
+from assay.contracts import Context, History, Proposal, Trial
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
@@ -41,33 +42,76 @@ def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
     assert by_loss.estimate(ctx, []) == []
 
 
+class Drifting(nn.Module):
+    """Has a state that sharing cannot see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * (1 + self.calls % 7)
+
+
+class Hidden(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = nn.Flatten()
+        self.op = OneOf(a=nn.Identity(), b=nn.ReLU())
+        self.drift = Drifting()
+        self.last = OneOf(a=nn.Linear(64, 10), b=nn.Linear(64, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.drift(self.op(self.flat(x))))
+
+
 def test_a_model_with_hidden_state_is_scored_path_by_path_and_says_so() -> None:
-    class Drifting(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            return x * (1 + self.calls % 7)
-
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.flat = nn.Flatten()
-            self.op = OneOf(a=nn.Identity(), b=nn.ReLU())
-            self.drift = Drifting()
-            self.last = OneOf(a=nn.Linear(64, 10), b=nn.Linear(64, 10))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(self.drift(self.op(self.flat(x))))
-
-    ctx = context(Space(Net))
+    ctx = context(Space(Hidden))
     estimator = OneShot()
     list(estimator.prepare(ctx, Budget(steps=1)))
     found = estimator.estimate(ctx, [Proposal(a) for a in ctx.space.all()])
     assert all(e.made_from["shared"] is False for e in found)
     assert all("differs by" in e.made_from["unshared_because"] for e in found)
+
+    # One that takes up the search knows it from the history, also of a single path.
+    for number, (point, estimate) in enumerate(zip(ctx.space.all(), found)):
+        ctx.history.append(Trial(number, point, "scored", estimate))
+    resumed = OneShot()
+    resumed.load_state_dict(estimator.state_dict())
+    (again,) = resumed.estimate(ctx, [Proposal(ctx.space.smallest())])
+    assert again.made_from == found[0].made_from
+
+
+def test_a_path_whose_loss_is_nan_says_nothing_against_sharing() -> None:
+    class Breaking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.Identity(), b=Nan())
+            self.last = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.op(x))
+
+    class Nan(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * float("nan")
+
+    ctx = context(Space(Breaking))
+    estimator = OneShot(paths=Firsts())
+    list(estimator.prepare(ctx, Budget(steps=1)))
+    points = [Architecture({"op": op}) for op in "ab"]
+    found = estimator.estimate(ctx, [Proposal(point) for point in points])
+    assert np.isfinite(found[0].score)
+    assert np.isnan(found[1].score)
+    assert all(e.made_from == {"estimator": "one-shot", "shared": True} for e in found)
+
+
+class Firsts:
+    """Trains the first option of everything alone."""
+
+    def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> list[Architecture]:
+        return [space.complete({}, lambda choice: choice.options[0])]
 
 
 def test_settings_that_cannot_be() -> None:
@@ -77,6 +121,14 @@ def test_settings_that_cannot_be() -> None:
         OneShot(samples=0)
     with pytest.raises(InvalidSetting, match=r"estimator\.rate=0"):
         OneShot(rate=0.0)
+    for words, message in (
+        ({"norms": "batches"}, "estimator.norms='batches'; did you mean 'batch'"),
+        ({"score": "x"}, "estimator.score='x'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"ema": 1.0}, r"estimator\.ema=1.0"),
+    ):
+        with pytest.raises(InvalidSetting, match=message):
+            OneShot(**words)
 
 
 def test_a_state_alone_is_enough_to_score() -> None:

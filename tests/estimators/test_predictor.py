@@ -12,6 +12,7 @@ from assay.errors import InvalidSetting
 from assay.estimators.features import Features, Scaler
 from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor, expected_improvement, spread
+from assay.estimators.zero_cost import ZeroCost, _Signals
 from assay.testing import FakeEstimator, tiny_context
 
 
@@ -23,6 +24,18 @@ class Counted(FakeEstimator):
 
     def training_step_seconds(self, ctx):
         return 0.5
+
+
+class Knows(ZeroCost):
+    """Signals of which one says what follows from nothing else that can be seen."""
+
+    def _measure(self, ctx, points):
+        return [_Signals({"macs": float(len(a)), "snip": luck(a)}, samples=8) for a in points]
+
+
+def luck(architecture):
+    """Is known of each architecture, and follows from nothing that can be seen of it."""
+    return float(derive(5, "luck", architecture.to_json()).normal())
 
 
 def worth(architecture):
@@ -128,3 +141,35 @@ def test_it_learns_from_a_supernet_that_the_budget_prepares():
     other = Predictor(OneShot(), sample=12)
     other.load_state_dict(predictor.state_dict())
     assert [e.score for e in other.estimate(ctx, proposals)] == pytest.approx(told)
+
+
+def test_it_may_be_told_signals_beside_the_rest():
+    taus = {}
+    for name, signals in (("with", Knows(("macs", "snip"), reference=16)), ("without", None)):
+        ctx = tiny_context()
+        predictor = Predictor(Counted(luck), pool=32, explore=1.0, signals=signals)
+        costs = list(predictor.prepare(ctx, Budget(steps=400)))
+        rng = derive(9, "new")
+        points = [ctx.space.canonical(ctx.space.sample(rng)) for _ in range(60)]
+        estimates = predictor.estimate(ctx, [Proposal(a) for a in points])
+        taus[name] = kendalltau([e.score for e in estimates], list(map(luck, points))).statistic
+        booked = signals is not None
+        assert (sum(c.samples for c in costs) > 0) == booked
+        assert all((e.cost.samples > 0) == (e.cost.macs > 0) == booked for e in estimates)
+    assert taus["with"] > 0.6
+    assert abs(taus["without"]) < 0.3
+
+
+def test_signals_are_part_of_its_price():
+    ctx = tiny_context()
+    signals = Knows(("macs", "snip"), reference=16)
+    signals.estimate_seconds = lambda ctx: 0.25
+    predictor = Predictor(Counted(worth), signals=signals, pool=10, batch=4, explore=0.5)
+    # 16 of the reference, 20 of the sample, and 3 pools of 10 for the second half of it
+    assert predictor.setup_seconds(ctx, 200) == 0.25 * (16 + 20 + 30)
+    assert Predictor(Counted(worth)).setup_seconds(ctx, 200) == 0.0
+
+
+def test_a_single_signal_is_refused():
+    with pytest.raises(InvalidSetting, match=r"estimator\.signals=.*has one signal"):
+        Predictor(signals=ZeroCost(("snip",)))

@@ -102,9 +102,9 @@ def test_sizes_are_those_of_fresh_networks_and_draw_no_weights() -> None:
 
 def test_the_reference_sample_is_distinct_and_bounded_by_space_and_budget() -> None:
     small, ctx = context(nn.Identity(), nn.ReLU(), nn.Tanh()), tiny_context()
-    estimator = ZeroCost(("params", "macs"), reference=10, batch=8)
+    estimator = ZeroCost(("params", "snip"), reference=10, batch=8)
     assert sum(c.samples for c in estimator.prepare(small, Budget())) == 3 * 8
-    other = ZeroCost(("params", "macs"), reference=10, batch=8)
+    other = ZeroCost(("params", "snip"), reference=10, batch=8)
     assert sum(c.samples for c in other.prepare(ctx, Budget(steps=4))) == 4 * 8
     assert sum(c.samples for c in other.prepare(ctx, Budget(steps=12))) == 6 * 8
     points = [text for text, _, _ in other.state_dict()["reference"]]
@@ -171,6 +171,21 @@ def test_torchs_generator_is_left_alone() -> None:
     ctx, before = tiny_context(), torch.get_rng_state()
     scored(ZeroCost(reference=2, batch=16), ctx)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_quantiles_are_those_that_the_score_adds_up() -> None:
+    ctx, estimator = tiny_context(), ZeroCost(("params", "snip"), reference=12, batch=16)
+    for e in scored(estimator, ctx):
+        assert e.score == pytest.approx(sum(map(math.log, estimator.quantiles(e))))
+
+
+def test_it_tells_what_it_takes() -> None:
+    ctx, estimator = tiny_context(), ZeroCost(("params", "snip"), reference=12, batch=16)
+    single = ZeroCost(("snip",), batch=16)
+    assert estimator.estimate_seconds(ctx) > 0
+    assert single.estimate_seconds(ctx) > single.step_seconds(ctx) == 0
+    estimator.step_seconds = lambda ctx: 0.5  # type: ignore[method-assign]
+    assert estimator.reference_seconds(ctx) == 12 * 0.5
 
 
 def test_settings_that_cannot_be() -> None:

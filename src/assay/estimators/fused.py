@@ -17,10 +17,11 @@ from scipy.stats import norm
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
-from assay.estimators.sample import trainings
+from assay.estimators.origin import same_space
+from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
 from assay.estimators.zero_cost import ZeroCost
@@ -48,7 +49,7 @@ class Fused:
     third is size alone. Where the sample is trained as whole networks are,
     and one signal alone surely does better on held-out examples, it is taken alone. The first half
     of the sample is spread over what the signals tell, the second half goes where the posterior
-    puts the best architectures.
+    puts the best architectures. One whose training diverges is left out and told in `made_from`.
 
     Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
 
@@ -82,38 +83,69 @@ class Fused:
         self._signals: Any = self.signals if self.signals is not None else ZeroCost()
         self._opinions: dict[Architecture, Opinions] = {}
         self._trained: dict[Architecture, float] = {}
+        self._failed: dict[Architecture, str] = {}
+        self._space = ""
         self._features: Features | None = None
         self._fitted: tuple[int, _Posterior] | None = None
         self._whole = False
 
     def step_seconds(self, ctx: Context) -> float:
-        """Time some training steps of the sample's trainings."""
+        """Return the seconds of one step of the budget: of k others each takes one of k + 1."""
         of = self.of if self.of is not None else LowFidelity()
-        return float(of.training_step_seconds(ctx)) / ctx.executor.at_once
+        steps_s = [float(of.training_step_seconds(ctx)) / ctx.executor.at_once]
+        steps_s += [float(part.step_seconds(ctx)) for part in self.others]
+        return sum(steps_s) / len(steps_s)
+
+    def setup_seconds(self, ctx: Context, steps: int) -> float:
+        """Return the seconds that `prepare` takes beside so many steps.
+
+        The signals' reference sample, and what the signals and the others say of the candidates.
+        """
+        told = getattr(self._signals, "reference_seconds", None)
+        part = steps // (1 + len(self.others))
+        wanted = num_trainings(ctx, self.of, part, self.sample, fewest=_FEWEST)
+        measured_s = self.candidates * wanted * self.estimate_seconds(ctx)
+        return measured_s + (0.0 if told is None else float(told(ctx)))
+
+    def estimate_seconds(self, ctx: Context) -> float:
+        """Return the seconds in which the signals, and the others that can tell, take a look.
+
+        Weighing takes little beside it. Of another that cannot tell before it is prepared, as a
+        supernet, nothing is in it.
+        """
+        parts = (self._signals, *self.others)
+        told = [getattr(part, "estimate_seconds", None) for part in parts]
+        return sum(float(seconds(ctx)) for seconds in told if seconds is not None)
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Prepare the parts, measure the candidates, train the sample; yields between.
 
         Raises:
             InvalidSetting: the budget does not pay for eight trainings.
+            InvalidStudy: the loaded state is of another space.
+            NotFinite: so many diverged that fewer than eight are left to learn from.
         """
+        self._rows(ctx)
         part = Budget(steps=(budget.steps or 0) // (1 + len(self.others)))
         of, wanted = trainings(ctx, self.of, part.steps or 0, self.sample, fewest=_FEWEST)
         wanted = min(wanted, ctx.space.size)
-        told = getattr(of, "trains_whole", None)
-        self._whole = told is None or told(ctx)
+        whole = getattr(of, "trains_whole", None)
+        self._whole = whole is None or whole(ctx)
         for estimator in (self._signals, *self.others):
             yield from estimator.prepare(ctx, part)
         pool = self._pool(ctx, self.candidates * wanted)
         yield from self._measure(ctx, pool)
-        while len(self._trained) < min(wanted, len(pool)):
-            started = time.perf_counter()
+        while len(self._trained) + len(self._failed) < min(wanted, len(pool)):
+            started, spent = time.perf_counter(), Cost(device=ctx.device)
             chosen = self._next(ctx, pool, wanted)
-            estimates = of.estimate(ctx, [Proposal(a) for a in chosen])
-            for point, estimate in zip(chosen, estimates):
-                self._trained[point] = estimate.score
-            spent = sum((e.cost for e in estimates), Cost(device=ctx.device))
+            for point, told in zip(chosen, asked(ctx, of, chosen)):
+                if isinstance(told, NotFinite):
+                    self._failed[point] = str(told)
+                else:
+                    self._trained[point] = told.score
+                    spent += told.cost
             yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
+        check_enough(len(self._trained), self._failed, fewest=_FEWEST)
 
     def _pool(self, ctx: Context, num: int) -> list[Architecture]:
         rng = derive(ctx.seed, "fused", "candidates")
@@ -130,45 +162,53 @@ class Fused:
     def _ask(
         self, ctx: Context, points: Sequence[Architecture]
     ) -> dict[Architecture, tuple[Opinions, Cost]]:
-        """Ask the signals and the other estimators about architectures."""
-        proposals = [Proposal(a) for a in points]
-        by_part = [part.estimate(ctx, proposals) for part in (self._signals, *self.others)]
-        told: dict[Architecture, tuple[Opinions, Cost]] = {}
-        for i, point in enumerate(points):
-            measured, *others = (estimates[i] for estimates in by_part)
-            opinions = {"signals": measured.score}
-            opinions |= {_SIGNAL + name: value for name, value in measured.metrics.items()}
-            for j, (part, estimate) in enumerate(zip(self.others, others)):
-                opinions[f"{type(part).__name__} {j}"] = estimate.score
-            told[point] = (opinions, sum((e[i].cost for e in by_part), Cost()))
+        """Ask the signals and the other estimators; who says nothing finite has no opinion."""
+        told: dict[Architecture, tuple[Opinions, Cost]] = {a: ({}, Cost()) for a in points}
+        names = ["signals", *(f"{type(part).__name__} {j}" for j, part in enumerate(self.others))]
+        for name, part in zip(names, (self._signals, *self.others)):
+            for point, said in zip(points, asked(ctx, part, points)):
+                if isinstance(said, NotFinite):
+                    continue
+                opinions, cost = told[point]
+                metrics = said.metrics if name == "signals" else {}
+                singly = {_SIGNAL + key: value for key, value in metrics.items()}
+                told[point] = ({**opinions, name: said.score, **singly}, cost + said.cost)
         return told
 
     def _next(self, ctx: Context, pool: Sequence[Architecture], wanted: int) -> list[Architecture]:
         """Return the next to train: first spread by the signals, then where the best may be."""
-        done, first = len(self._trained), max(_FEWEST, wanted // 2)
+        tried = {*self._trained, *self._failed}
+        done, first = len(tried), max(_FEWEST, wanted // 2)
         count = min(self.batch, wanted - done)
         if done < first:
-            by_signal = sorted(pool, key=lambda a: self._opinions[a]["signals"])
+            by_signal = sorted(pool, key=lambda a: self._opinions[a].get("signals", -np.inf))
             evenly = np.unique(np.linspace(0, len(pool) - 1, first).round().astype(int))
             order = derive(ctx.seed, "fused", "order").permutation(evenly)
             chosen = [by_signal[int(i)] for i in order]
-            chosen = [a for a in chosen if a not in self._trained][: min(count, first - done)]
+            chosen = [a for a in chosen if a not in tried][: min(count, first - done)]
             if chosen:
                 return chosen
-        left = [a for a in pool if a not in self._trained]
+        left = [a for a in pool if a not in tried]
+        if len(self._trained) < _FEWEST:  # so many diverged; any others may do better
+            check_enough(_FEWEST if self._trained else 0, self._failed, fewest=_FEWEST)
+            return left[:count]
         mean, deviation = self._posterior(ctx)(left, self._opinions)
         best = np.argsort(-(mean + deviation), kind="stable")[:count]
         return [left[int(i)] for i in best]
 
     # --- telling ------------------------------------------------------------------------------
 
-    def _posterior(self, ctx: Context) -> _Posterior:
+    def _rows(self, ctx: Context) -> Features:
         if self._features is None:
+            self._space = same_space(ctx, self._space, "fused")
             self._features = Features(ctx.space, ctx.task.example(1))
+        return self._features
+
+    def _posterior(self, ctx: Context) -> _Posterior:
+        rows = self._rows(ctx)
         if self._fitted is None or self._fitted[0] != len(self._trained):
-            made = _Posterior(
-                self._features, self._opinions, self._trained, ctx.seed, truths=self._whole
-            )
+            check_enough(len(self._trained), self._failed, fewest=_FEWEST)
+            made = _Posterior(rows, self._opinions, self._trained, ctx.seed, truths=self._whole)
             self._fitted = (len(self._trained), made)
         return self._fitted[1]
 
@@ -177,6 +217,7 @@ class Fused:
         if not proposals:
             return []
         started = time.perf_counter()
+        self._rows(ctx)  # a state of another space is refused before anything is measured
         points = [ctx.space.canonical(p.architecture) for p in proposals]
         told = self._ask(ctx, [a for a in dict.fromkeys(points) if a not in self._opinions])
         known = {**self._opinions, **{a: opinions for a, (opinions, _) in told.items()}}
@@ -184,7 +225,10 @@ class Fused:
         mean, deviation = posterior(points, known)
         wall_s = (time.perf_counter() - started) / len(points)
         costs = [told[a][1] if a in told else Cost() for a in points]
-        made_from = {"estimator": "fused", "sample": len(self._trained), **posterior.describe()}
+        made_from = {
+            "estimator": "fused", "sample": len(self._trained), **posterior.describe(),
+            "diverged": [a.to_json() for a in self._failed],
+        }  # fmt: skip
         return [
             Estimate(
                 float(m), {"fused_score": float(m), "deviation": float(d)},
@@ -200,6 +244,8 @@ class Fused:
         state: dict[str, Any] = {
             "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
             "trained": [[a.to_json(), score] for a, score in self._trained.items()],
+            "failed": [[a.to_json(), why] for a, why in self._failed.items()],
+            "space": self._space,
             "whole": self._whole,
         }
         for i, part in enumerate((self._signals, *self.others)):
@@ -211,6 +257,8 @@ class Fused:
         read = Architecture.from_json
         self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
         self._trained = {read(text): float(score) for text, score in state["trained"]}
+        self._failed = {read(text): why for text, why in state["failed"]}
+        self._space, self._features = state["space"], None
         self._fitted, self._whole = None, bool(state["whole"])
         for i, part in enumerate((self._signals, *self.others)):
             own = under(f"part{i}.", state)

@@ -23,7 +23,9 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting
 from assay.estimators.features import farthest_first
 from assay.estimators.one_shot import OneShot
+from assay.estimators.origin import same_space
 from assay.estimators.training import Trained, Training, in_chunks, run_all
+from assay.hardware.count import count
 from assay.space.space import Space
 from assay.train.files import under
 from assay.train.loop import Trainer
@@ -84,6 +86,7 @@ class Inherit:
         self._loaded: dict[str, Any] = {}
         self._points: list[Architecture] = []
         self._trainers: list[Trainer] = []
+        self._space = ""
         self._ready = False
         self._kept: OrderedDict[tuple[Architecture, tuple[int, ...]], nn.Module] = OrderedDict()
 
@@ -102,6 +105,7 @@ class Inherit:
 
         Raises:
             UnsupportedLayer: torch.fx cannot trace the networks of this space.
+            InvalidStudy: the loaded state is of another space.
         """
         if self.supernet is not None:
             yield from self.supernet.prepare(ctx, budget)
@@ -109,13 +113,15 @@ class Inherit:
             return
         self._begin(ctx, budget.steps or 1)
         for trainer in self._trainers:
-            yield from in_chunks(ctx, trainer)
+            each = count(trainer.module, ctx.task.example(1, ctx.device)).macs
+            for cost in in_chunks(ctx, trainer):
+                yield replace(cost, macs=3 * each * cost.samples)
         self._end()
 
     def _begin(self, ctx: Context, steps: int) -> None:
         """Make the ancestors' trainers, each with its share of the steps, and their states."""
-        count = min(self.ancestors, steps)
-        self._points = _spread(ctx.space, count, ctx.seed)
+        self._space = same_space(ctx, self._loaded.get("space", ""), "inherit")
+        self._points = _spread(ctx.space, min(self.ancestors, steps), ctx.seed)
         shares = [len(part) for part in np.array_split(np.arange(steps), len(self._points))]
         self._trainers = [
             _trainer(ctx, point, i, share)
@@ -140,7 +146,8 @@ class Inherit:
             return self._loaded
         states = {f"ancestor.{i}.": t.state_dict() for i, t in enumerate(self._trainers)}
         flat = {f"{prefix}{k}": v for prefix, state in states.items() for k, v in state.items()}
-        return {**flat, "steps": sum(t.steps for t in self._trainers)}
+        steps = sum(t.steps for t in self._trainers)
+        return {**flat, "steps": steps, "space": self._space}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up training states; `prepare` goes on from them."""

@@ -119,10 +119,17 @@ class LowFidelity:
         return self.steps or max(1, round(self.share * whole))
 
     def trains_whole(self, ctx: Context) -> bool:
-        """Whether a training is as long as the recipe's, of the network and the task themselves."""
+        """Whether it is the recipe's own training, judged by the task's own score on all samples.
+
+        Of the network and the task themselves, as long, with the recipe's schedule and averages.
+        """
         space, task = self._proxies(ctx)
         whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
-        return space is ctx.space and task is ctx.task and self.steps_each(ctx) >= whole
+        proper = space is ctx.space and task is ctx.task and self.steps_each(ctx) == whole
+        judged = self.samples == 0 or self.samples >= len(ctx.task.valid)
+        return (
+            proper and judged and self.score == "metric" and self._recipe(ctx.recipe) == ctx.recipe
+        )
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Train each architecture cheaply; several at once where the executor can."""

@@ -17,13 +17,13 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from assay.architecture import Architecture
-from assay.contracts import Context, Estimate, Paths, Proposal
+from assay.contracts import Context, Estimate, Paths, Proposal, Trial
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
+from assay.estimators.macs import PassMacs
+from assay.estimators.origin import same_space
 from assay.estimators.proxies import augments, proxies
 from assay.estimators.training import in_chunks
-from assay.hardware.device import Device
-from assay.hardware.measures import Measures
 from assay.space.space import Space
 from assay.train.files import under
 from assay.train.loop import Trainer
@@ -40,6 +40,11 @@ _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] 
     "uniform": Uniform,
     "fair": Fair,
     "sandwich": Sandwich,
+}
+_WORDS: Mapping[str, Sequence[str]] = {
+    "schedule": ("constant", "cosine"),
+    "score": ("loss", "metric"),
+    "norms": ("recalibrate", "batch"),
 }
 
 
@@ -73,7 +78,7 @@ class OneShot:
             space names as cheap, {} for none.
         resolution: Share of the side of the images; 0 for one half from 32 pixels on, else all.
     Raises:
-        InvalidSetting: unknown paths, a count below 1, or a rate or share out of range.
+        InvalidSetting: an unknown word, a count below 1, or a rate, decay or share out of range.
     """
 
     paths: Any = "sized"
@@ -93,6 +98,10 @@ class OneShot:
     def __post_init__(self) -> None:
         if isinstance(self.paths, str) and self.paths not in _PATHS:
             raise InvalidSetting(f"unknown paths {self.paths!r}; {nearest(self.paths, _PATHS)}")
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                given = str(getattr(self, name))
+                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(given, words)}")
         for name in ("states", "samples", "calibration", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
@@ -101,14 +110,18 @@ class OneShot:
                 f"estimator.rate={self.rate} must be more than 0, and "
                 f"estimator.resolution={self.resolution} from 0 to 1"
             )
+        if not 0 <= self.ema < 1:
+            raise InvalidSetting(f"estimator.ema={self.ema} must be from 0 to less than 1")
         self._task: Task | None = None
         self._supernet: Supernet | None = None
         self._trainer: Trainer | None = None
         self._loaded: dict[str, Any] | None = None
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._batches: tuple[list[Batch], list[Batch]] | None = None
-        self._unshared_because = ""
+        self._unshared_because: str | None = None  # unknown yet; "" where sharing holds
+        self._counted: PassMacs | None = None
         self._macs: float | None = None
+        self._space = ""
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps on paths as they will come; the weights are drawn anew after."""
@@ -118,7 +131,11 @@ class OneShot:
         return trainer.step_seconds(rounds=8, steps=6)
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
-        """Train the supernet for `budget.steps` steps in all; yields about once a second."""
+        """Train the supernet for `budget.steps` steps in all; yields about once a second.
+
+        Raises:
+            InvalidStudy: the loaded state is of another space.
+        """
         trainer = self._begin(ctx, budget.steps or 1)
         for stop in self._stops(trainer.steps):
             for cost in in_chunks(ctx, trainer, stop):
@@ -140,17 +157,18 @@ class OneShot:
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
         """Make the supernet, of a space and on a task that may be cheaper, and its trainer."""
+        self._space = same_space(ctx, (self._loaded or {}).get("space", ""), "supernet")
         space, task = proxies(
             ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
         )
-        paths = self._policy()
-        if hasattr(paths, "begin"):
-            paths.begin(ctx, space, steps)
-        self._supernet = Supernet(space, paths=paths, device=ctx.device, seed=ctx.seed)
-        self._supernet.reset()
         recipe = ctx.recipe.with_(
             lr=self.rate * ctx.recipe.lr, schedule=self.schedule, ema=self.ema
         )
+        paths = self._policy()
+        if hasattr(paths, "begin"):
+            paths.begin(replace(ctx, recipe=recipe), space, steps)
+        self._supernet = Supernet(space, paths=paths, device=ctx.device, seed=ctx.seed)
+        self._supernet.reset()
         self._task = task
         divided = paths.divide(task) if hasattr(paths, "divide") else task
         self._trainer = self._supernet.trainer(divided, recipe, steps=steps)
@@ -180,16 +198,19 @@ class OneShot:
         return space.build(architecture)
 
     def _path_macs(self, ctx: Context) -> float:
-        """Return the MACs of one sample on the mean path, over the paths of the first steps."""
+        """Return the MACs of one sample, the mean over what the first steps activate."""
         if self._macs is None:
-            space, task = self.on(ctx)
-            measures = Measures(space, Device(), task.example(1))
-            paths = self._policy()
+            space, paths = self.on(ctx)[0], self._policy()
             steps = (derive(ctx.seed, "paths", step) for step in range(_COUNTED_STEPS))
             passes = [p for i, rng in enumerate(steps) for p in paths.passes(space, i, rng=rng)]
-            counted = [measures("macs", p) for p in passes if isinstance(p, Architecture)]
-            self._macs = sum(counted) / max(1, len(counted))
+            self._macs = self._counter(ctx).mean(passes)
         return self._macs
+
+    def _counter(self, ctx: Context) -> PassMacs:
+        if self._counted is None:
+            space, task = self.on(ctx)
+            self._counted = PassMacs(space, task.example(1, ctx.device))
+        return self._counted
 
     def _policy(self) -> Paths:
         return _PATHS[self.paths]() if isinstance(self.paths, str) else self.paths
@@ -204,19 +225,25 @@ class OneShot:
             return []
         started = time.perf_counter()
         points = [ctx.space.canonical(p.architecture) for p in proposals]
-        figures = self._scores(ctx, points, shared=self.shared and not self._unshared_because)
-        if self.shared and not self._unshared_because and len(points) > 1:
+        if self._unshared_because is None:  # what an interrupted run has found out holds on
+            self._unshared_because = _unshared_before(ctx.history)
+        shared = self.shared and not self._unshared_because
+        figures = self._scores(ctx, points, shared=shared)
+        if shared and len(points) > 1:
             alone = self._scores(ctx, points[-1:], shared=False)[0]
-            gap = max(abs(alone[k] - figures[-1][k]) for k in alone)
-            if not gap <= 1e-4 * max(1.0, abs(alone["loss"])):
+            gap = _gap(alone, figures[-1])
+            if gap > 1e-4 * max(1.0, abs(alone["loss"])):
                 self._unshared_because = f"a path scored by itself differs by {gap:.3g}"
                 figures = self._scores(ctx, points, shared=False)
         samples = sum(len(b[1]) for part in self._data(ctx) for b in part) * len(
             self._states_kept(ctx)
         )
         wall_s = (time.perf_counter() - started) / len(points)
-        cost = Cost(wall_s, samples, 0, ctx.device)
-        return [self._estimate(ctx, f, cost) for f in figures]
+        macs = [round(self._counter(ctx)(a) * samples) for a in points]  # shared beginnings as well
+        return [
+            self._estimate(ctx, f, Cost(wall_s, samples, m, ctx.device))
+            for f, m in zip(figures, macs)
+        ]
 
     def _estimate(self, ctx: Context, figures: Mapping[str, float], cost: Cost) -> Estimate:
         score = -figures["loss"] if self.score == "loss" else ctx.task.score_of(figures)
@@ -274,10 +301,25 @@ class OneShot:
             state |= {f"kept.{step}.{name}": value for name, value in kept.items()}
         if hasattr(self.paths, "state_dict"):
             state |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
-        return {**state, "kept": list(self._kept)}
+        return {**state, "kept": list(self._kept), "space": self._space}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""
         self._loaded = dict(state)
         if hasattr(self.paths, "load_state_dict"):
             self.paths.load_state_dict(under("paths.", state))
+
+
+def _unshared_before(history: Sequence[Trial]) -> str:
+    """Return why earlier trials were scored path by path; "" if they were not."""
+    made = (t.estimate.made_from for t in history if t.estimate is not None)
+    return next((str(m["unshared_because"]) for m in made if "unshared_because" in m), "")
+
+
+def _gap(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Return the largest difference; two figures that are both not finite differ by nothing."""
+    pairs = [(value, other[name]) for name, value in one.items()]
+    finite = [tuple(map(math.isfinite, pair)) for pair in pairs]
+    if any(a != b for a, b in finite):
+        return math.inf
+    return max((abs(x - y) for (x, y), (known, _) in zip(pairs, finite) if known), default=0.0)

@@ -6,6 +6,7 @@ to get wrong, and far from its sample it says little; its deviation tells how li
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from scipy.stats import norm
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting
-from assay.estimators.features import Features, Scaler, farthest_first
+from assay.errors import InvalidSetting, NotFinite
+from assay.estimators.features import Blocks, Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
-from assay.estimators.sample import trainings
+from assay.estimators.origin import same_space
+from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.surrogate import SURROGATES, Array, Surrogate
+from assay.estimators.zero_cost import ZeroCost
 from assay.train.files import under
 
 __all__ = ["Predictor", "spread"]
@@ -35,7 +38,8 @@ class Predictor:
     """Learns a score from few estimates of another estimator, and tells it for all architectures.
 
     The first of the sample are spread over the space; the others are chosen, a few at a time, by
-    expected improvement over the best so far.
+    expected improvement over the best so far. One that diverges has no score: it is left out and
+    told in `made_from`.
 
     Source: White et al. 2021, "BANANAS: Bayesian Optimization with Neural Architectures for Neural
     Architecture Search", arXiv:1910.11858, and Jones et al. 1998, "Efficient Global Optimization",
@@ -51,8 +55,10 @@ class Predictor:
         explore: Share of the sample that is spread over the space, before improvement is sought.
         pool: Random architectures among which the next ones are chosen.
         batch: Estimates between two fits.
+        signals: A `ZeroCost` whose signals it is told beside the rest: two of them or more. Each
+            candidate of every pool is then measured, so give a smaller `pool`. None for none.
     Raises:
-        InvalidSetting: an unknown model, or a count out of range.
+        InvalidSetting: an unknown model, a count out of range, or a single signal.
     """
 
     of: Any = None
@@ -61,6 +67,7 @@ class Predictor:
     explore: float = 0.5
     pool: int = 512
     batch: int = 8
+    signals: ZeroCost | None = None
 
     def __post_init__(self) -> None:
         if self.model not in SURROGATES:
@@ -74,7 +81,15 @@ class Predictor:
         for name in ("pool", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        if self.signals is not None and len(self.signals.signals) < 2:
+            raise InvalidSetting(
+                f"estimator.signals={self.signals!r} has one signal, which is ranked in no "
+                "reference sample; name two or more"
+            )
         self._known: dict[Architecture, float] = {}
+        self._failed: dict[Architecture, str] = {}
+        self._measured: dict[Architecture, list[float]] = {}
+        self._space = ""
         self._features: Features | None = None
         self._fitted: tuple[int, Scaler, Surrogate] | None = None
 
@@ -90,32 +105,59 @@ class Predictor:
         """Whether each estimate that it learns from is a training."""
         return self.of is None or hasattr(self.of, "steps_each")
 
+    def setup_seconds(self, ctx: Context, steps: int) -> float:
+        """Return the seconds that `prepare` takes beside so many steps: measuring signals."""
+        if self.signals is None:
+            return 0.0
+        wanted = self.sample or _USUAL
+        if self._trains:
+            wanted = num_trainings(ctx, self.of, steps, self.sample, fewest=_FEWEST)
+        fits = math.ceil(wanted * (1 - self.explore) / self.batch)
+        measured = wanted + fits * self.pool
+        each_s = self.signals.estimate_seconds(ctx)
+        return self.signals.reference_seconds(ctx) + measured * each_s
+
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Estimate the sample, a batch at a time; yields after each.
 
         Raises:
             InvalidSetting: the budget does not pay for four estimates.
+            InvalidStudy: the loaded state is of another space.
+            NotFinite: so many diverged that fewer than four are left to learn from.
         """
+        self._rows(ctx)
         if self._trains:
             of, wanted = trainings(ctx, self.of, budget.steps or 0, self.sample, fewest=_FEWEST)
         else:
             of, wanted = self.of, self.sample or _USUAL
             yield from of.prepare(ctx, budget)
+        if self.signals is not None:
+            yield from self.signals.prepare(ctx, Budget())
         wanted = min(wanted, ctx.space.size)
         first = max(_FEWEST, round(self.explore * wanted))
-        while len(self._known) < wanted:
+        while (done := len(self._known) + len(self._failed)) < wanted:
             started = time.perf_counter()
-            count = min(self.batch, wanted - len(self._known))
-            done = len(self._known)
-            chosen = self._spread(ctx, first)[done : done + count] if done < first else []
-            chosen = chosen or self._improving(ctx, count)
+            count = min(self.batch, wanted - done)
+            chosen, spent = self._spread(ctx, done, first)[:count], Cost(device=ctx.device)
+            if not chosen:
+                chosen, spent = self._improving(ctx, count)
             if not chosen:
                 return
-            estimates = of.estimate(ctx, [Proposal(a) for a in chosen])
-            for point, estimate in zip(chosen, estimates):
-                self._known[point] = estimate.score
-            spent = sum((e.cost for e in estimates), Cost(device=ctx.device))
+            spent += self._learn(ctx, of, chosen)
             yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
+        check_enough(len(self._known), self._failed, fewest=_FEWEST)
+
+    def _learn(self, ctx: Context, of: Any, points: Sequence[Architecture]) -> Cost:
+        """Have architectures estimated and keep their scores, or why they have none."""
+        measured, spent = self._signals_of(ctx, points)
+        for point, told in zip(points, asked(ctx, of, points)):
+            if isinstance(told, NotFinite):
+                self._failed[point] = str(told)
+            else:
+                self._known[point] = told.score
+                spent += told.cost
+        self._measured |= measured
+        return spent
 
     # --- which to estimate next ---------------------------------------------------------------
 
@@ -124,36 +166,65 @@ class Predictor:
         drawn = (ctx.space.canonical(ctx.space.sample(rng)) for _ in range(self.pool))
         return list(dict.fromkeys(drawn))
 
-    def _spread(self, ctx: Context, num: int) -> list[Architecture]:
-        return spread(self._pool(ctx, "first"), num, self._rows(ctx))
-
-    def _improving(self, ctx: Context, num: int) -> list[Architecture]:
-        """Return the architectures of a new pool with the largest expected improvement."""
-        done = len(self._known)
-        pool = [a for a in self._pool(ctx, "next", done) if a not in self._known]
-        if not pool:
+    def _spread(self, ctx: Context, done: int, first: int) -> list[Architecture]:
+        """Return what is left of the beginning; it goes on while too few have a score."""
+        if done >= first and len(self._known) >= min(_FEWEST, done):
             return []
-        mean, deviation = self._told(ctx, pool)
+        if done >= first and not self._known:
+            check_enough(0, self._failed, fewest=_FEWEST)
+        until = first if done < first else done + self.batch
+        return spread(self._pool(ctx, "first"), until, self._rows(ctx))[done:]
+
+    def _improving(self, ctx: Context, num: int) -> tuple[list[Architecture], Cost]:
+        """Return the architectures of a new pool with the largest expected improvement."""
+        tried = {*self._known, *self._failed}
+        pool = [a for a in self._pool(ctx, "next", len(tried)) if a not in tried]
+        if not pool:
+            return [], Cost()
+        measured, spent = self._signals_of(ctx, pool)
+        self._measured |= measured
+        mean, deviation, _ = self._told(ctx, pool)
         gain = expected_improvement(mean, deviation, max(self._known.values()))
-        return [pool[int(i)] for i in np.argsort(-gain, kind="stable")[:num]]
+        return [pool[int(i)] for i in np.argsort(-gain, kind="stable")[:num]], spent
 
     # --- telling ------------------------------------------------------------------------------
 
     def _rows(self, ctx: Context) -> Features:
         if self._features is None:
+            self._space = same_space(ctx, self._space, "predictor")
             self._features = Features(ctx.space, ctx.task.example(1))
         return self._features
 
-    def _told(self, ctx: Context, points: Sequence[Architecture]) -> tuple[Array, Array]:
-        """Return mean and deviation `[n]` of the score of canonical architectures."""
+    def _signals_of(
+        self, ctx: Context, points: Sequence[Architecture]
+    ) -> tuple[dict[Architecture, list[float]], Cost]:
+        """Return the signals of architectures, and what measuring those not yet known cost."""
+        if self.signals is None:
+            return {}, Cost()
+        new = [a for a in dict.fromkeys(points) if a not in self._measured]
+        estimates = self.signals.estimate(ctx, [Proposal(a) for a in new])
+        measured = {a: self.signals.quantiles(e) for a, e in zip(new, estimates)}
+        return measured, sum((e.cost for e in estimates), Cost())
+
+    def _told(self, ctx: Context, points: Sequence[Architecture]) -> tuple[Array, Array, Cost]:
+        """Return mean and deviation `[n]` of the score of canonical architectures, and the cost."""
         rows = self._rows(ctx)
+        measured, spent = self._signals_of(ctx, points)
+        measured = {**self._measured, **measured}
+
+        def blocks(a: Architecture) -> Blocks:
+            if self.signals is None:
+                return rows(a)
+            return (*rows(a), np.asarray(norm.ppf(measured[a])))
+
         if self._fitted is None or self._fitted[0] != len(self._known):
-            known = [rows(a) for a in self._known]
+            check_enough(len(self._known), self._failed, fewest=_FEWEST)
+            known = [blocks(a) for a in self._known]
             scaler, model = Scaler(known), SURROGATES[self.model](ctx.seed)
             model.fit(scaler(known), np.array(list(self._known.values())))
             self._fitted = (len(self._known), scaler, model)
         _, scaler, model = self._fitted
-        return model.predict(scaler([rows(a) for a in points]))
+        return (*model.predict(scaler([blocks(a) for a in points])), spent)
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Tell the scores of architectures; nothing is trained."""
@@ -161,11 +232,15 @@ class Predictor:
             return []
         started = time.perf_counter()
         points = [ctx.space.canonical(p.architecture) for p in proposals]
-        mean, deviation = self._told(ctx, points)
-        cost = Cost((time.perf_counter() - started) / len(points), device=ctx.device)
+        mean, deviation, spent = self._told(ctx, points)
+        n = len(points)
+        cost = Cost(
+            (time.perf_counter() - started) / n, spent.samples // n, spent.macs // n, ctx.device
+        )
         made_from = {
             "estimator": "predictor", "model": self.model, "sample": len(self._known),
             "of": type(self.of or LowFidelity()).__name__,
+            "diverged": [a.to_json() for a in self._failed],
         }  # fmt: skip
         return [
             Estimate(
@@ -174,19 +249,33 @@ class Predictor:
             for m, d in zip(mean, deviation)
         ]
 
+    # --- state --------------------------------------------------------------------------------
+
     def state_dict(self) -> Mapping[str, Any]:
         """Return the sample (architectures as JSON, and their scores), and what is behind it."""
-        behind = {} if self.of is None else self.of.state_dict()
-        sample = [[a.to_json(), score] for a, score in self._known.items()]
-        return {"sample": sample, **{f"of.{name}": value for name, value in behind.items()}}
+        parts = {"of.": self.of, "signals.": self.signals}
+        behind = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {
+            "space": self._space,
+            "sample": [[a.to_json(), score] for a, score in self._known.items()],
+            "failed": [[a.to_json(), why] for a, why in self._failed.items()],
+            "measured": [[a.to_json(), row] for a, row in self._measured.items()],
+            **{f"{name}{key}": v for name, state in behind.items() for key, v in state.items()},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a sample; `prepare` goes on from it."""
-        self._known = {Architecture.from_json(text): float(s) for text, s in state["sample"]}
+        read = Architecture.from_json
+        self._space, self._features = state["space"], None
+        self._known = {read(text): float(s) for text, s in state["sample"]}
+        self._failed = {read(text): why for text, why in state["failed"]}
+        self._measured = {read(text): list(row) for text, row in state["measured"]}
         self._fitted = None
-        behind = under("of.", state)
-        if behind:
-            self.of.load_state_dict(behind)
+        parts: dict[str, Any] = {"of.": self.of, "signals.": self.signals}
+        for name, part in parts.items():
+            behind = under(name, state)
+            if behind:
+                part.load_state_dict(behind)
 
 
 def spread(points: Sequence[Architecture], num: int, rows: Features) -> list[Architecture]:

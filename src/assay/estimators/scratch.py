@@ -64,8 +64,8 @@ class Scratch:
         return self.steps_each(ctx) * self.training_step_seconds(ctx) / ctx.executor.at_once
 
     def trains_whole(self, ctx: Context) -> bool:
-        """Return True: the recipe's training of the network itself, on the task itself."""
-        return True
+        """Whether it is judged by the task's own score: the training is the recipe's own."""
+        return self.score == "metric"
 
     def _whole(self, ctx: Context) -> int:
         return ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)

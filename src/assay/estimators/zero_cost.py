@@ -20,10 +20,13 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
+from assay.estimators.origin import same_space
 from assay.estimators.proxies import proxies
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
 from assay.signals import SIGNALS, SIZES, attempt
 from assay.space.space import Space
-from assay.train.splits import map_tensors
+from assay.train.splits import leaves, map_tensors
 from assay.train.task import Batch, Task
 
 __all__ = ["EIGHT", "ZeroCost"]
@@ -36,6 +39,8 @@ EIGHT = (
 
 _TOGETHER = 8
 _TRIES = 20
+_BY_WEIGHT = frozenset({"snip", "grad_norm", "zico"})  # one backward serves these together
+_BACKWARDS: Mapping[str, int] = {"jacob_cov": 1, "trainability": 1, "fisher": 1, "grasp": 3}
 
 
 @dataclass
@@ -82,13 +87,21 @@ class ZeroCost:
         self._measured: list[tuple[Architecture, _Signals]] = []
         self._batch: Batch | None = None
         self._made: tuple[Space, Task] | None = None
+        self._measures: Measures | None = None
+        self._space = ""
 
     # --- the reference sample -----------------------------------------------------------------
 
     def step_seconds(self, ctx: Context) -> float:
         """Time the signals of some architectures; a step measures one of the reference sample."""
-        if len(self.signals) == 1:
-            return 0.0
+        return self.estimate_seconds(ctx) if len(self.signals) > 1 else 0.0
+
+    def reference_seconds(self, ctx: Context) -> float:
+        """Return the seconds that measuring the whole reference sample takes."""
+        return self.step_seconds(ctx) * len(self._sample(ctx))
+
+    def estimate_seconds(self, ctx: Context) -> float:
+        """Return the seconds in which an architecture is measured, from some that are timed."""
         points = self._sample(ctx)[:_TOGETHER]
         self._measure(ctx, points[:2])  # workers start, and kernels are chosen, once
         started = time.perf_counter()
@@ -99,15 +112,20 @@ class ZeroCost:
         """Measure the reference sample, one architecture a step; yields after each few.
 
         With `budget.steps` the sample has no more than so many.
+
+        Raises:
+            InvalidStudy: the loaded state is of another space.
         """
+        self._proxies(ctx)
         points = self._sample(ctx) if len(self.signals) > 1 else []
         wanted = len(points) if budget.steps is None else min(len(points), budget.steps)
         while len(self._measured) < wanted:
             started, done = time.perf_counter(), len(self._measured)
             few = points[done : min(done + _TOGETHER, wanted)]
-            self._measured += zip(few, self._measure(ctx, few))
-            wall_s = time.perf_counter() - started
-            yield Cost(wall_s, len(few) * self._samples(ctx), 0, ctx.device)
+            measured = self._measure(ctx, few)
+            self._measured += zip(few, measured)
+            spent = sum((self._cost(ctx, *pair) for pair in zip(few, measured)), Cost())
+            yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
 
     def _sample(self, ctx: Context) -> list[Architecture]:
         rng, found = derive(ctx.seed, "zero-cost", "reference"), dict[Architecture, None]()
@@ -132,9 +150,26 @@ class ZeroCost:
             points = [ctx.space.canonical(p.architecture) for p in few]
             measured = self._measure(ctx, points)
             wall_s = (time.perf_counter() - started) / len(few)
-            cost = Cost(wall_s, self._samples(ctx), 0, ctx.device)
-            estimates += [self._estimate(signals, cost) for signals in measured]
+            timed = Cost(wall_s, device=ctx.device)
+            estimates += [
+                self._estimate(signals, timed + self._cost(ctx, point, signals))
+                for point, signals in zip(points, measured)
+            ]
         return estimates
+
+    def quantiles(self, estimate: Estimate) -> list[float]:
+        """Return where an estimate's signals lie in the reference sample, each in (0, 1).
+
+        A signal that the architecture does not have lies lowest; those that no architecture of the
+        sample has are left out.
+
+        Raises:
+            InvalidSetting: no reference sample, or no signal that is defined for it.
+        """
+        return [
+            _quantile(estimate.metrics.get(name, -math.inf), column)
+            for name, column in self._columns().items()
+        ]
 
     def _estimate(self, signals: _Signals, cost: Cost) -> Estimate:
         if len(self.signals) == 1:
@@ -210,11 +245,21 @@ class ZeroCost:
 
     def _proxies(self, ctx: Context) -> tuple[Space, Task]:
         if self._made is None:
+            self._space = same_space(ctx, self._space, "reference sample of zero-cost")
             self._made = proxies(ctx, variant=self.variant, resolution=self.resolution)
         return self._made
 
-    def _samples(self, ctx: Context) -> int:
-        return len(self._data(ctx)[1])
+    def _cost(self, ctx: Context, point: Architecture, signals: _Signals) -> Cost:
+        """Return the samples that an architecture was measured on, and their MACs."""
+        if self._measures is None:
+            space, task = self._proxies(ctx)
+            self._measures = Measures(space, Device(), task.example(1))
+        backwards = sum(_BACKWARDS.get(name, 0) for name in self.signals)
+        backwards += not _BY_WEIGHT.isdisjoint(self.signals)
+        passes = signals.samples + 2 * backwards * len(self._data(ctx)[1])
+        passes += 2 * ("synflow" in self.signals)  # its one sample of ones
+        macs = self._measures("macs", point) * passes if signals.samples else 0.0
+        return Cost(samples=signals.samples, macs=round(macs), device=ctx.device)
 
     # --- state --------------------------------------------------------------------------------
 
@@ -224,10 +269,11 @@ class ZeroCost:
             [point.to_json(), signals.values, {n: str(r) for n, r in signals.refused.items()}]
             for point, signals in self._measured
         ]
-        return {"reference": rows}
+        return {"reference": rows, "space": self._space}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a reference sample; `prepare` goes on from it."""
+        self._space, self._made = state["space"], None
         self._measured = [
             (
                 Architecture.from_json(text),
@@ -239,10 +285,17 @@ class ZeroCost:
 
 @dataclass(frozen=True)
 class _Signals:
-    """What one architecture tells: values of signals, and for the others why they have none."""
+    """What one architecture tells.
+
+    Attributes:
+        values: Of signals.
+        refused: For the other signals why they have none.
+        samples: Passed through the network to find out.
+    """
 
     values: dict[str, float]
     refused: dict[str, AssayError] = field(default_factory=dict)
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -256,9 +309,19 @@ class _Measuring:
     seed: int
 
     def __call__(self) -> _Signals:
-        return _Signals(
-            *attempt(self.network, self.names, batch=self.batch, task=self.task, seed=self.seed)
-        )
+        seen: list[int] = []
+
+        def note(module: nn.Module, args: Any, kwargs: Any) -> None:
+            seen.append(len(next(leaves([*args, *kwargs.values()]))))
+
+        hook = self.network.register_forward_pre_hook(note, with_kwargs=True)
+        try:
+            told = attempt(
+                self.network, self.names, batch=self.batch, task=self.task, seed=self.seed
+            )
+        finally:
+            hook.remove()
+        return _Signals(*told, sum(seen))
 
 
 def _quantile(value: float, column: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from assay.contracts import Context, Estimator
-from assay.cost import Budget
+from assay.cost import Budget, Cost
 from assay.run.steps import Step
 from assay.run.watch import Watch
 from assay.train.files import load_tensors, save_tensors
@@ -39,34 +39,34 @@ def prepare(
     """
     if step.pointer:
         estimator.load_state_dict(load_tensors(out / step.pointer))
-    saved, samples = time.monotonic(), 0
+    saved, spent = time.monotonic(), Cost()
     for cost in estimator.prepare(ctx, Budget(steps=steps)):
-        samples += cost.samples
+        spent += cost
         step.done = min(steps, step.done + cost.samples // ctx.recipe.batch_size)
         if watch is not None:
             watch.look(step)
         step.tell()
         if time.monotonic() - saved >= _SAVE_EVERY_S:
-            _save(estimator, ctx, step, samples, out, name)
+            _save(estimator, ctx, step, spent, out, name)
             if watch is not None:
                 watch.keep("step", steps)
-            saved, samples = time.monotonic(), 0
+            saved, spent = time.monotonic(), Cost()
     if not step.finished:
         step.done = steps
-        _save(estimator, ctx, step, samples, out, name)
+        _save(estimator, ctx, step, spent, out, name)
     if watch is not None:  # of an earlier run too, which may have been killed just before
         watch.look(step)
         watch.keep("step", steps)
 
 
 def _save(
-    estimator: Estimator, ctx: Context, step: Step, samples: int, out: Path, name: str
+    estimator: Estimator, ctx: Context, step: Step, spent: Cost, out: Path, name: str
 ) -> None:
-    """Write the state under a new name, then book it and the cost at once."""
+    """Write the state under a new name, then book it and what was spent at once."""
     old, new = step.pointer, f"weights/{name}-{step.done}.safetensors"
     if new == old:  # something was done, but no step was counted
         new = f"weights/{name}-{step.done}-more.safetensors"
     save_tensors(out / new, dict(estimator.state_dict()))
-    step.checkpoint(pointer=new, samples=samples, device=ctx.device)
+    step.checkpoint(pointer=new, samples=spent.samples, macs=spent.macs, device=ctx.device)
     if old:
         (out / old).unlink(missing_ok=True)

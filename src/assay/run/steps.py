@@ -104,9 +104,18 @@ class Step:
             Event("progress", self.name, self.done, self.total, cost_s, said, self.data)
         )
 
-    def checkpoint(self, *, pointer: str = "", samples: int = 0, device: str = "") -> None:
-        """Book the time since the last booking, the progress and the saved file, all at once."""
-        cost = Cost(self._steps.lap(), samples, 0, device)
+    def checkpoint(
+        self, *, pointer: str = "", samples: int = 0, macs: int = 0, device: str = ""
+    ) -> None:
+        """Book the time since the last booking, the progress and the saved file, all at once.
+
+        Args:
+            pointer: File that was saved, relative to the study's folder; "" for the one before.
+            samples: Samples passed through a network since the last booking.
+            macs: Multiply-accumulates of these; 0 where unknown.
+            device: Where they ran.
+        """
+        cost = Cost(self._steps.lap(), samples, macs, device)
         self.pointer = pointer or self.pointer
         self._steps.study.checkpoint(
             self.name, done=self.done, cost=cost, pointer={"file": self.pointer}

@@ -32,6 +32,8 @@ class EstimatorContract:
     """What `prepare` is told to do in all."""
     tolerance: ClassVar[float] = 1e-5
     """By how much a score may depend on what it is scored with."""
+    runs_networks: ClassVar[bool] = False
+    """Whether it trains or runs networks: then it must book samples and their MACs."""
 
     def new(self) -> Estimator:
         """Make a fresh estimator."""
@@ -50,13 +52,18 @@ class EstimatorContract:
         return estimator, ctx
 
     def test_preparing_books_what_it_costs(self) -> None:
-        """Prepare; each cost since the last yield is one that adds up."""
-        ctx = self.context()
-        costs = list(self.new().prepare(ctx, Budget(steps=self.steps)))
+        """Prepare and score; each cost adds up, and where networks run, it says how much."""
+        estimator, ctx = self.new(), self.context()
+        costs = list(estimator.prepare(ctx, Budget(steps=self.steps)))
         for cost in costs:
             assert isinstance(cost, Cost), f"prepare yielded {cost!r}, which is no Cost"
             assert math.isfinite(cost.wall_s), f"{cost} is not finite"
             assert min(cost.wall_s, cost.samples, cost.macs) >= 0, f"{cost} is negative"
+        if self.runs_networks:
+            costs += [e.cost for e in estimator.estimate(ctx, _proposals(ctx, 3))]
+            assert sum(cost.samples for cost in costs) > 0, "no sample is booked"
+            for cost in costs:
+                assert (cost.macs > 0) == (cost.samples > 0), f"{cost}: MACs go with samples"
 
     def test_a_step_is_timed_and_timing_changes_nothing(self) -> None:
         """Time a step, then prepare: the state is as if it had not been timed."""

@@ -246,6 +246,29 @@ def test_a_morph_that_breaks_the_function_is_refused(monkeypatch):
         grown(made, LOW, changed(LOW, side=5))
 
 
+@pytest.mark.parametrize("after", [{"side": 5}, {"side": 5, "body": 1}], ids=["grows", "mixed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_fault_far_below_single_precision_is_found(monkeypatch, dtype, after):
+    """In the part of a plan that grows, whatever comes after it, and whatever the parent's type."""
+    made, before = Space(Net), changed(LOW, body=2)
+    monkeypatch.setattr(heir, "picked", lambda layer, rows, columns: {
+        k: v * (1 + 1e-7) for k, v in heir_picked(layer, rows, columns).items()
+    })  # fmt: skip
+    with pytest.raises(AssayError, match="more than 1e-09 of that"):
+        inherit(
+            made, before, network(made, before).to(dtype), changed(before, **after),
+            rng=np.random.default_rng(0), example=nets.images().to(dtype),
+        )  # fmt: skip
+
+
+def test_what_grows_in_a_mixed_plan_is_told_apart_from_what_is_lost():
+    made, before = Space(Net), changed(LOW, body=2)
+    child = grown(made, before, changed(before, **{W: 6, "body": 1, "plain": 2}))
+    assert [(m.kind, m.label, m.preserving) for m in child.morphs] == [
+        ("widen", W, True), ("deepen", "plain", False), ("cut", "body", False),
+    ]  # fmt: skip
+
+
 heir_picked = heir.picked
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture
-from assay.space.choices import Depth
+from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
+from assay.train.splits import leaves
 from assay.train.task import call_model
 from assay.weights.morph.same import judging
-from assay.weights.morph.steps import Morph, below
+from assay.weights.morph.steps import Morph
 
 __all__ = ["identities", "new_blocks"]
 
@@ -29,16 +30,19 @@ def new_blocks(
         morph: Of kind "deepen".
         places: Module path in the space's model -> module path in the child's network.
     """
-    choices = space.structure.modules[morph.label]
-    for path, module in space.model.named_modules():
-        if not any(module is choice for choice in choices):
-            continue
-        if not isinstance(module, Depth):
-            taken = below(path, str(child[morph.label]))
-            yield from [places[taken]] if taken in places else []
-        elif path in places:
-            added = range(int(morph.before), int(morph.after))  # type: ignore[arg-type]
-            yield from (below(places[path], str(i)) for i in added)
+    modules = space.structure.modules
+    labels = {id(module): label for label, same in modules.items() for module in same}
+    paths = {id(module): path for path, module in space.model.named_modules()}
+    for choice in modules[morph.label]:
+        if isinstance(choice, Depth):
+            added = list(choice._modules.values())[int(morph.before) : int(morph.after)]  # type: ignore[arg-type]
+        else:
+            added = [choice]
+        for block in added:
+            while isinstance(block, OneOf) and labels[id(block)] in child:
+                block = block.get_submodule(str(child[labels[id(block)]]))
+            if paths[id(block)] in places:
+                yield places[paths[id(block)]]
 
 
 def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[str]:
@@ -53,7 +57,9 @@ def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[s
 
     def watch(path: str) -> Any:
         def hook(module: nn.Module, args: Any, out: Any) -> None:
-            same = len(args) == 1 and torch.equal(args[0], out)
+            pairs = zip(leaves(args), leaves(out), strict=False)
+            same = len(args) == 1 and len(list(leaves(args))) == len(list(leaves(out)))
+            same = same and all(torch.equal(one, other) for one, other in pairs)
             found[path] = found.get(path, True) and same
 
         return network.get_submodule(path).register_forward_hook(hook)

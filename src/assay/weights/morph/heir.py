@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from assay.architecture import Architecture
 from assay.errors import InvalidArchitecture
 from assay.space.space import Space
+from assay.train.splits import map_tensors
 from assay.weights.morph.blocks import identities, new_blocks
 from assay.weights.morph.channels import Axis, Group, Picks
 from assay.weights.morph.depth import silence
@@ -57,7 +59,8 @@ def inherit(
     old one, a smaller one is its centre. A block that is new begins as the identity if it is
     residual, and otherwise, as an operation exchanged for another does, with fresh weights.
 
-    If every step keeps the function, both outputs are compared, before noise is added.
+    The steps that keep the function are taken first, in float64, and what they lead to must give
+    the parent's outputs to 1e-9; then noise is added, and the other steps are taken from there.
 
     Source: Chen, Goodfellow, Shlens 2015, "Net2Net: Accelerating Learning via Knowledge Transfer",
     arXiv:1511.05641; shrinking after Cai et al. 2020, "Once-for-All", arXiv:1908.09791, section 3;
@@ -78,18 +81,49 @@ def inherit(
         UnsupportedLayer: torch.fx cannot trace a network of this space.
         AssayError: steps that should keep the function did not.
     """
-    morphs = plan(space, parent, child)
+    planned = plan(space, parent, child)
     _check_network(space, parent, parent_network)
-    network = space.fresh(child, int(rng.integers(2**31)))
+    point, goal = space.check(parent), space.check(child)
     like = next(parent_network.parameters(), torch.zeros(()))
-    heir = _Heir(space, space.check(parent), parent_network, space.check(child), network.to(like))
-    heir.take_over(rng)
-    settled = heir.settled(morphs, example)
-    if all(morph.preserving for morph in settled):
-        assert_same_function(parent_network, network, example)
-    if noise:
-        heir.disturb(noise, rng)
-    return Inherited(network, tuple(settled))
+    network, exact = copy.deepcopy(parent_network).double(), _exact(example)
+    growing = {morph.label for morph in planned if morph.preserving}
+    taken: list[Morph] = []
+    while growing:
+        middle = _grown(space, point, goal, growing)
+        heir = _Heir.of(space, point, network, middle, rng)
+        settled = heir.settled(plan(space, point, middle), exact)
+        lost = {morph.label for morph in settled if not morph.preserving}
+        if not lost:
+            assert_same_function(network, heir.new, exact)
+            if noise:
+                heir.disturb(noise, rng)
+            point, network, taken = middle, heir.new, settled
+            break
+        growing = growing - lost if growing & lost else set()
+    if point != goal or not taken:
+        heir = _Heir.of(space, point, network, goal, rng)
+        settled = heir.settled(plan(space, point, goal), exact)
+        if not settled:  # the very same architecture
+            assert_same_function(network, heir.new, exact)
+        if noise:
+            heir.disturb(noise, rng)
+        network = heir.new
+        taken += [replace(morph, preserving=False) for morph in settled]
+    morphs = sorted(taken, key=lambda morph: KINDS.index(morph.kind))
+    return Inherited(network.to(like), tuple(morphs))
+
+
+def _exact(example: Any) -> Any:
+    """Return inputs with floats in float64."""
+    return map_tensors(example, lambda t: t.double() if t.is_floating_point() else t)
+
+
+def _grown(
+    space: Space, parent: Architecture, child: Architecture, growing: Collection[str]
+) -> Architecture:
+    """Return the parent with some decisions as in the child; what these open is as there, too."""
+    wanted = {**child, **parent, **{label: child[label] for label in growing}}
+    return space.complete(wanted, lambda choice: choice.options[0])
 
 
 def _check_network(space: Space, architecture: Architecture, network: nn.Module) -> None:
@@ -133,14 +167,32 @@ class _Heir:
         self._copies: dict[str, Tensor] = {}
         self._maps: dict[tuple[Group, int], Tensor] = {}
 
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        parent: Architecture,
+        old: nn.Module,
+        child: Architecture,
+        rng: np.random.Generator,
+    ) -> _Heir:
+        """Make a child's network, on the parent's type and device, with what it can take over."""
+        like = next(old.parameters(), torch.zeros((), dtype=torch.float64))
+        new = space.fresh(child, int(rng.integers(2**31))).to(like)
+        heir = cls(space, parent, old, child, new)
+        heir.take_over(rng)
+        return heir
+
     # --- what both have -----------------------------------------------------------------------
 
     def take_over(self, rng: np.random.Generator) -> None:
         """Give every part that the parent has too the parent's weights."""
         for path, module in self.new.named_modules():
-            if path not in self.twins:
-                continue
             new = dict(_own_tensors(module))
+            if path not in self.twins:
+                if new and path not in self.origins:
+                    self.fresh.append(path)
+                continue
             taken = self._taken(path, rng) if new else {}
             if any(name not in taken or taken[name].shape != t.shape for name, t in new.items()):
                 self.fresh.append(path)
@@ -235,7 +287,7 @@ class _Heir:
         """Whether a step that grows has kept the function."""
         if morph.kind == "deepen":
             return same.issuperset(new[morph.label])
-        lost = self.broken | {self.origins[path] for path in self.fresh}
+        lost = self.broken | {self.origins.get(path, "") for path in self.fresh}
         return lost.isdisjoint(p for p, las in self.space.sites.items() if morph.label in las)
 
 

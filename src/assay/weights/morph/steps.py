@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture, Option
-from assay.space.choices import ChoiceModule, Depth, Inputs, OneOf
+from assay.space.choices import CHOSEN, OneOf
+from assay.space.sizes import BUILDING
 from assay.space.space import Space
 
-__all__ = ["KINDS", "Morph", "below", "origins", "plan", "price"]
+__all__ = ["KINDS", "Morph", "origins", "plan", "price"]
 
 Kind = Literal[
     "widen", "grow_kernel", "deepen",
@@ -109,38 +111,26 @@ def origins(space: Space, architecture: Architecture) -> dict[str, str]:
     """Return where each module of a built network stands in the space's model.
 
     The path in the model names the options taken, so two built networks have a part in common
-    where these paths are equal.
+    where these paths are equal. A module in several places goes by the first.
 
     Args:
         space: The space.
         architecture: What is built.
     Returns:
-        Module path in the built network -> module path in the model, the outermost "" included.
+        Module path in the built network -> module path in the model, the outermost "" included. A
+        part that a `__deepcopy__` of the model's own makes out of nothing has none.
     """
-    labels = {id(m): la for la, ms in space.structure.modules.items() for m in ms}
-
-    def walk(module: nn.Module, built: str, model: str) -> Iterator[tuple[str, str]]:
-        if isinstance(module, OneOf):
-            option = str(architecture[labels[id(module)]])
-            yield from walk(module.get_submodule(option), built, below(model, option))
-            return
-        yield built, model
-        for name, part in _parts(module, architecture, labels):
-            yield from walk(part, below(built, name), below(model, name))
-
-    return dict(walk(space.model, "", ""))
-
-
-def _parts(
-    module: nn.Module, architecture: Architecture, labels: dict[int, str]
-) -> list[tuple[str, nn.Module]]:
-    parts = [(name, part) for name, part in module._modules.items() if part is not None]
-    if isinstance(module, Depth):
-        return parts[: int(architecture[labels[id(module)]])]  # type: ignore[arg-type]
-    assert isinstance(module, Inputs) or not isinstance(module, ChoiceModule)
-    return parts
-
-
-def below(path: str, name: str) -> str:
-    """Return the path of a module's part."""
-    return f"{path}.{name}" if path else name
+    model, structure = space.model, space.structure
+    tensors = [t for m in model.modules() for t in vars(m).values() if isinstance(t, Tensor)]
+    # As `build` does it; only the modules are copied, and the memo tells which became which.
+    memo: dict[Any, Any] = {id(t): t for t in (*model.parameters(), *model.buffers(), *tensors)}
+    memo[BUILDING] = {root: int(root) for roots in structure.roots.values() for root in roots}
+    memo[CHOSEN] = {
+        id(module): option
+        for label, option in architecture.items()
+        for module in structure.modules.get(label, ())
+    }
+    built = copy.deepcopy(model, memo)
+    places = {id(module): path for path, module in built.named_modules()}
+    copied = [(p, memo.get(id(m))) for p, m in model.named_modules() if not isinstance(m, OneOf)]
+    return {places[id(made)]: path for path, made in copied if id(made) in places}
