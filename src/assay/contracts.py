@@ -220,7 +220,8 @@ class Learning:
     Attributes:
         step: Weight steps behind it, or trials where it learns from these.
         probabilities: Label -> probability of each option, in their order; a decision of which
-            nothing is known is absent.
+            nothing is known is absent. Where options are weighed independently, their weights,
+            which need not sum to 1.
         entropy: Share of the largest that is possible, summed over the decisions: 1 knows nothing.
         quantity: What is in the loop, such as "latency_ms"; "" for nothing.
         expected: Of that quantity, over what would be proposed now.
@@ -254,8 +255,8 @@ class Strategy(Protocol):
 
     One that shows what it learns has `learned(history)`, which returns a `Learning` for each of at
     most some hundred moments, by ascending step, the last being now; a function of the history and
-    of the state that was loaded. It may have `advice`, symptom -> what to change; see
-    `assay.strategies.learned.symptoms`.
+    of the state that was loaded. It may have `advice`, symptom -> what to change, see
+    `assay.strategies.learned.symptoms`; and `exclude`, options that it never proposes.
     """
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
@@ -305,10 +306,11 @@ class Paths(Protocol):
     """Says which path or mix each pass of a supernet step activates.
 
     One that learns, such as `assay.strategies.learned.learner.Learner`, also has
-    `begin(ctx, space, steps)`, called before the supernet trains; `divide(task)`, which returns the
-    task that weights train on and that `learn` is given; `learn(supernet, task, step)`, before each
-    step; `hasten()`, for whoever times these; `state_dict` and `load_state_dict`. It may have
-    `prefers`, fields of the estimator -> values that take the place of the defaults in a search.
+    `begin(ctx, space, steps)`, called before the supernet trains, with the recipe that it trains
+    by; `divide(task)`, which returns the task that weights train on and that `learn` is given;
+    `learn(supernet, task, step)`, before each step; `hasten()`, for whoever times these;
+    `state_dict` and `load_state_dict`. It may have `prefers`, fields of the estimator -> values
+    that take the place of the defaults in a search.
     """
 
     def passes(

@@ -41,8 +41,8 @@ def judged(found):
     ]
 
 
-class Stop(Exception):
-    """Raised by a listener, as a kill would come."""
+class Stop(KeyboardInterrupt):
+    """Raised by a listener, as a kill would come: no error of an estimator."""
 
 
 def stopping(after):
@@ -121,14 +121,22 @@ def test_it_grows_and_trains_no_truth_twice(tmp_path):
     assert more == seconds * 12 // 4  # 12 trainings in all, 4 of them there before
 
 
-def test_the_same_truths_asked_again_cost_nothing(tmp_path):
-    first, second = (run(tmp_path / "audit", estimators=[FakeEstimator(len)]) for _ in range(2))
-    assert judged(first) == judged(second)
+def test_the_same_asked_again_costs_nothing(tmp_path):
+    spent, found = [], []
+    asked = [FakeEstimator(len), FakeEstimator(len)]
+    for fake in asked:
+        found.append(run(tmp_path / "audit", estimators=[fake]))
+        with Study.read(tmp_path / "audit") as study:
+            spent.append({step: cost.samples for step, cost in study.ledger().items()})
+    assert judged(found[0]) == judged(found[1])
+    assert [(fake.steps, len(fake.estimated)) for fake in asked] == [(12, 6), (0, 0)]
+    assert spent[0] == spent[1]
+    assert spent[0]["truth"] > 0
 
 
 def test_one_that_fails_here_and_there_has_it_counted_against_it(tmp_path):
     def score(architecture):
-        if architecture["body"] > 3:
+        if architecture["body.0"] == "wide":
             raise RuntimeError("made to fail")
         return float(len(architecture))
 
@@ -137,9 +145,9 @@ def test_one_that_fails_here_and_there_has_it_counted_against_it(tmp_path):
     with Study.read(tmp_path / "audit") as study:
         told = study.get("audit")
         failures = study.failures()
-    deep = sum(a["body"] > 3 for a in told["architectures"].values())
-    assert row.num_failed == deep > 0
-    assert len(failures) == deep
+    wide = sum(a["body.0"] == "wide" for a in told["architectures"].values())
+    assert row.num_failed == wide > 0
+    assert len(failures) == wide
     assert told["failures"]["FakeEstimator"] is None  # it refused some, not the space
     assert "made to fail" in failures[0].traceback
 

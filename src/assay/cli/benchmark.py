@@ -20,8 +20,8 @@ _OWN, _CLASS = "index", "rep_index"
 def published(space: Space, path: Path, *, key: str, value: str) -> dict[Architecture, float]:
     """Read the truths of NAS-Bench-201's cells.
 
-    Where the file has the columns `index` and `rep_index`, the rows in which they are equal are
-    taken: one of each class of architectures that are one network.
+    The file may hold a part of the space. Where it has the columns `index` and `rep_index`, the
+    rows in which they are equal are taken: one of each class of architectures that are one network.
 
     Args:
         space: Of cells.
@@ -32,24 +32,34 @@ def published(space: Space, path: Path, *, key: str, value: str) -> dict[Archite
         Canonical architecture -> truth, in the order of the file.
     Raises:
         InvalidSetting: the file cannot be read or lacks a column; rows are incomplete, duplicated,
-            unknown or no numbers; or two rows that are taken are one network.
+            unknown or no numbers; two rows that are taken are one network; or a network has rows
+            of which none is taken.
     """
     from assay.trust.stratify import load_truth
     from assay.zoo.cell import arch_string, from_arch_string
 
     known = frozenset(map(arch_string, space.all()))
     truths = load_truth(path, key=key, value=value, known=known)
+    network_of = {text: space.canonical(from_arch_string(text)) for text in truths}
+    taken = list(truths)
     if {_OWN, _CLASS} <= set(_columns(path)):
         own, of_class = (load_truth(path, key=key, value=column) for column in (_OWN, _CLASS))
-        truths = {text: truth for text, truth in truths.items() if own[text] == of_class[text]}
+        taken = [text for text in truths if own[text] == of_class[text]]
     networks: dict[Architecture, str] = {}
-    for text in truths:
-        same = networks.setdefault(space.canonical(from_arch_string(text)), text)
+    for text in taken:
+        same = networks.setdefault(network_of[text], text)
         if same != text:
             raise InvalidSetting(
                 f"{path}: {same!r} and {text!r} are one network; keep one row of each, or give the "
                 f"columns {_OWN} and {_CLASS}"
             )
+    lacking = {network: text for text, network in network_of.items() if network not in networks}
+    if lacking:
+        more = f" and of {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise InvalidSetting(
+            f"{path} lacks the row that stands for the class of {next(iter(lacking.values()))!r} "
+            f"({_OWN} = {_CLASS}){more}; add what is missing"
+        )
     return {network: truths[text] for network, text in networks.items()}
 
 

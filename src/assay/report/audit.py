@@ -24,6 +24,10 @@ _SECTIONS = (
     ("cost", "The cost"), ("truth", "The truth"),
 )  # fmt: skip
 _HASHED = ("space", "task")  # of these the identity holds fingerprints
+_STEPS = {
+    "sample": "draw the sample", "truth": "train the truth", "plan": "time the estimators",
+    "baselines": "count the baselines", "lost": "lost to kills",
+}  # fmt: skip
 _NAME = 30  # characters of a step that a figure has room for
 _KNOWN = ("kind", "published", "audit")  # told in words
 
@@ -83,6 +87,8 @@ def _judged(study: Record, found: Mapping[str, Any]) -> dict[str, Any]:
         "speed": audit_tables.speed(table, refused),
         "truths": audit_tables.truths(found["truths"], found["architectures"]),
     }
+    if found.get("failed"):
+        made["failed"] = audit_tables.failures(found["failed"], found["architectures"])
     for name, rows in (("versus", table["against_baseline"]), ("pairs", table["pairs"])):
         if rows:
             made[name] = audit_tables.versus(rows)
@@ -191,7 +197,7 @@ def _run_again(
 
 
 def _step(name: str) -> str:
-    return {"truth": "train the truth", "lost": "lost to kills"}.get(name, name)
+    return _STEPS.get(name, name)
 
 
 def _ends(interval: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "Line",
     "Notes",
     "correlation",
+    "failures",
     "ranking",
     "speed",
     "told",
@@ -180,6 +181,23 @@ def versus(rows: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def failures(
+    given: Mapping[str, Mapping[str, str]], architectures: Mapping[str, Mapping[str, Any]]
+) -> Table:
+    """Set the architectures that estimators failed on, each with its options and the reason.
+
+    Args:
+        given: Estimator -> architecture -> reason.
+        architectures: Architecture -> its decisions.
+    """
+    cells = [
+        [name, _options(architectures[key]), why]
+        for name, failed in given.items()
+        for key, why in failed.items()
+    ]
+    return Table(["estimator", "architecture", "why"], cells)
+
+
 def truths(
     given: Mapping[str, Sequence[float]], architectures: Mapping[str, Mapping[str, Any]]
 ) -> Table:
@@ -196,11 +214,15 @@ def truths(
             str(place),
             amount("truth", means[key]),
             ", ".join(amount("truth", float(value)) for value in given[key]),
-            ", ".join(f"{label}={option}" for label, option in architectures[key].items()),
+            _options(architectures[key]),
         ]
         for place, key in enumerate(best_first, start=1)
     ]
     return Table(["rank", "truth", "its seeds", "architecture"], cells, frozenset({1}))
+
+
+def _options(architecture: Mapping[str, Any]) -> str:
+    return ", ".join(f"{label}={option}" for label, option in architecture.items())
 
 
 def _writer(figure: str) -> tuple[Callable[[float], str], str]:

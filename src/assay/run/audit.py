@@ -12,7 +12,8 @@ from assay.contracts import Estimator, Executor
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.run import names
-from assay.run.auditing import Audit, Auditing, AuditPlan
+from assay.run.audit_plan import AuditPlan
+from assay.run.auditing import Audit, Auditing
 from assay.run.events import Listener, silent
 from assay.run.face import training_device
 from assay.run.plan import versions
@@ -49,7 +50,13 @@ def audit(
     over some seeds; its mean score on the validation split is the truth. Then every estimator
     prepares and scores the same architectures; none sees a truth. Parameters and MACs are rows of
     the same table. The same call on the same folder continues; with more architectures, seeds or
-    estimators the folder's audit grows, and no truth is trained twice.
+    estimators the folder's audit grows, and no truth is trained twice. What is kept of a row holds
+    for the settings of its estimator: set otherwise, it is prepared and scored anew, and a note
+    tells the difference. Settings are the fields of a dataclass; of another object they are what
+    `assay.options.options_of` can tell.
+
+    An estimator that raises counts against itself, with its traceback among the failures, and the
+    audit goes on.
 
     Args:
         space: What is audited on.
@@ -58,8 +65,10 @@ def audit(
             the table: {"small": Hypernet(hidden=8), "large": Hypernet(hidden=64)}.
         num: Architectures with a truth.
         seeds: Trainings of each, which tell the noise of the truth.
-        budget: A time for everything, half of it for the truths ("3h"), or counts:
-            "steps=300,epochs=4" for each estimator's preparation and each truth's training.
+        budget: A time for everything ("3h"): half of it for the truths; of what is left then,
+            the scoring of all estimators is set aside, and each prepares for an equal part of the
+            rest. Or counts: "steps=300,epochs=4" for each estimator's preparation and each
+            truth's training.
         out: Folder of the audit; None for a new one under `runs/`.
         seed: Names every random draw.
         recipe: How truths are trained; `epochs` are the most that a time budget gives each.
@@ -75,7 +84,8 @@ def audit(
     Raises:
         InvalidSetting: a name, option or number that does not exist or fit; published truths of
             fewer architectures than asked for.
-        InvalidStudy: `out` holds something else, or an audit of another space, task or recipe.
+        InvalidStudy: `out` holds something else, an audit of another space, task or recipe, or
+            truths of other epochs than the budget names; or fewer than two truths could be trained.
     """
     if num < 2 or seeds < 1:
         raise InvalidSetting(
@@ -96,12 +106,14 @@ def audit(
         plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}
     ) as study:
         study.begin_session(versions())
+        auditing = Auditing(plan, study, Steps(study, on_event))
+        auditing.truths.check()
         # What is asked may grow from call to call; the settings above stay those of the first.
         study.put("asked", {
             "num": num, "seeds": seeds, "budget": str(plan.budget), "estimators": list(chosen),
             **plan.origin,
         })  # fmt: skip
-        found = Auditing(plan, study, Steps(study, on_event)).run()
+        found = auditing.run()
         study.end_session()
     return found
 

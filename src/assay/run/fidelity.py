@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from assay.contracts import Trial
 from assay.cost import Cost, derive
-from assay.errors import InvalidStudy
+from assay.errors import InvalidStudy, NotFinite
 from assay.estimators.training import Training
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
 from assay.run.auditing import BASELINES, Audit, baselines
+from assay.run.failing import may_pass, reason
 from assay.run.plan import Plan, versions
 from assay.study.store import Study
 from assay.trust.stratify import stratified
@@ -25,8 +29,9 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
     """Hold a search's scores against trained networks: its finalists and a sample of its trials.
 
     The sample is spread over the scores. Each is trained as the finalists were, from scratch, and
-    its score on the validation split is its truth. What was trained before is not trained again.
-    The search's report shows the table from then on.
+    its score on the validation split is its truth. What was trained before is not trained again. A
+    training that fails leaves its trial out, and is listed among the failures. The search's report
+    shows the table from then on.
 
     Args:
         plan: Of the search.
@@ -35,7 +40,8 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
     Returns:
         The table, with parameters and MACs as rows beside the estimator's; its verdict; the folder.
     Raises:
-        InvalidStudy: the search has not finished, or fewer than two of its trials have a score.
+        InvalidStudy: the search has not finished, fewer than two of its trials have a score, or
+            fewer than two could be trained.
     """
     with Study.open(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
@@ -44,8 +50,15 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
         if study.get("winner") is None:
             raise InvalidStudy(f"{plan.out} has not finished; run the same search again, then ask")
         chosen = _chosen(plan, trials, study, num)
-        truths = {str(t.number): [_truth(plan, t, study)] for t in chosen}
-        table = _table(plan, chosen, truths, study)
+        scores = {t.number: _truth(plan, t, study) for t in chosen}
+        truths = {str(number): [score] for number, score in scores.items() if score is not None}
+        if len(truths) < 2:
+            raise InvalidStudy(
+                f"{len(truths)} of {len(chosen)} trials could be trained, and 2 are the least to "
+                f"compare; see the failures in {plan.out}"
+            )
+        kept = [t for t in chosen if str(t.number) in truths]
+        table = _table(plan, kept, truths, study)
         said = verdict(table)
         study.put("fidelity", {"table": table.to_json(), "verdict": said, "truths": truths})
         write_report(study, plan.out / "report.html")
@@ -70,13 +83,25 @@ def _chosen(plan: Plan, trials: Sequence[Trial], study: Study, num: int) -> list
     return first + [rest[i] for i in stratified(values, min(num, len(rest)), rng=rng)]
 
 
-def _truth(plan: Plan, trial: Trial, study: Study) -> float:
-    """Return the score on validation of a trial trained as the finalists were, trained once."""
+def _truth(plan: Plan, trial: Trial, study: Study) -> float | None:
+    """Return the score on validation of a trial trained as the finalists were, trained once.
+
+    None where its training failed, then or before.
+    """
     known = study.get(f"fidelity {trial.number}")
     if known is None:
-        known = _of_finalist(plan, trial, study) or _trained(plan, trial, study)
+        try:
+            known = _of_finalist(plan, trial, study) or _trained(plan, trial, study)
+            score = plan.task.score_of(known["figures"])
+            if not np.isfinite(score):
+                raise NotFinite(f"its {plan.task.score} is {score}")
+        except Exception as error:  # the others are compared without it
+            study.add_failure("fidelity", trial.number, reason(error), traceback.format_exc())
+            if may_pass(error):
+                return None
+            known = {"figures": None, "seconds": 0.0}
         study.put(f"fidelity {trial.number}", known)
-    return plan.task.score_of(known["figures"])
+    return None if known["figures"] is None else plan.task.score_of(known["figures"])
 
 
 def _of_finalist(plan: Plan, trial: Trial, study: Study) -> dict[str, Any] | None:

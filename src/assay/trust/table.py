@@ -50,7 +50,8 @@ class Row:
         precision_10: Share of its best tenth that is of the best tenth by truth.
         regret_1: Best truth of all less the truth of its top pick, in units of the truth.
         regret_5: The same for the best of its top 5.
-        speedup: Seconds to train 1,000 architectures ÷ `thousand_s`; None where it is not known.
+        speedup: Seconds to train 1,000 architectures ÷ `thousand_s`; None where it is not known, or
+            nothing was scored.
         claim: What was published of its speed or worth; "" for nothing.
     """
 
@@ -247,6 +248,7 @@ def _row(
     claims: Mapping[str, str] | None,
 ) -> Row:
     thousand_s = price.prepare_s + 1000 * price.each_s
+    timed = thousand_s > 0 and np.isfinite(scores).any()
     return Row(
         name,
         baseline,
@@ -254,7 +256,7 @@ def _row(
         price.each_s,
         int(np.isneginf(scores).sum()),
         **{figure: judged.figures[figure] for figure in STATISTICS},
-        speedup=None if train_s is None or thousand_s <= 0 else 1000 * train_s / thousand_s,
+        speedup=1000 * train_s / thousand_s if train_s is not None and timed else None,
         claim=(claims or {}).get(name, ""),
     )
 

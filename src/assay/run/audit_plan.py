@@ -1,0 +1,54 @@
+"""Everything an audit is told, settled before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.architecture import Architecture
+from assay.contracts import Estimator, Executor
+from assay.cost import Budget
+from assay.run import names
+from assay.space.space import Space
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+
+__all__ = ["AuditPlan", "key_of"]
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """The settled arguments of `audit`; see there."""
+
+    space: Space
+    task: Task
+    recipe: Recipe
+    estimators: Mapping[str, Estimator]
+    num: int
+    seeds: int
+    budget: Budget
+    out: Path
+    seed: int
+    truths: Mapping[Architecture, float] | None
+    train_on: str
+    executor: Executor
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes the truths comparable; sample and estimators may grow."""
+        return {
+            "kind": "audit",
+            "space": self.space.fingerprint,
+            "task": self.task.fingerprint,
+            "recipe": names.describe(self.recipe),
+            "published": self.truths is not None,
+            "seed": self.seed,
+        }
+
+
+def key_of(architecture: Architecture) -> str:
+    """Return the key under which an audit keeps what it knows of an architecture."""
+    return hashlib.blake2b(architecture.to_json().encode(), digest_size=8).hexdigest()

@@ -1,0 +1,194 @@
+"""The truth of an audit: which architectures are trained, and what their trainings gave."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from assay.architecture import Architecture
+from assay.contracts import Context, Job
+from assay.cost import Cost, derive
+from assay.errors import InvalidSetting, InvalidStudy, NotFinite
+from assay.estimators.scratch import Scratch
+from assay.estimators.training import Trained
+from assay.hardware.measures import Measures
+from assay.run.audit_plan import AuditPlan, key_of
+from assay.run.failing import may_pass, reason
+from assay.run.steps import Step, Steps
+from assay.study.store import Study
+from assay.trust.stratify import stratified
+
+__all__ = ["Truths"]
+
+_CANDIDATES = 1000
+_TRIES = 20  # for each architecture that the candidates lack
+_SHARE = 0.5
+
+
+class Truths:
+    """Draws the sample of an audit and trains it, each architecture and seed once.
+
+    Args:
+        plan: Of the audit.
+        study: Keeps every truth under its architecture and seed.
+        steps: Of the run.
+    """
+
+    def __init__(self, plan: AuditPlan, study: Study, steps: Steps) -> None:
+        self.plan = plan
+        self.study = study
+        self.steps = steps
+
+    def check(self) -> None:
+        """Refuse a budget that trains for other epochs than the truths there.
+
+        Raises:
+            InvalidStudy: it does.
+        """
+        known = self.study.phase("truth").counts.get("epochs")
+        given, budget = self.plan.budget.epochs, self.plan.budget
+        if known is None or given is None or known == given:
+            return
+        if budget.in_counts or known > given:
+            raise InvalidStudy(
+                f"the truths in {self.plan.out} are of {known} epochs each, the budget {budget} "
+                f"asks for {given}; give epochs={known}, or another out"
+            )
+
+    def sample(self, measures: Measures) -> list[Architecture]:
+        """Return the sample, distinct and canonical: the first of a larger one are the same.
+
+        Args:
+            measures: Count the MACs over which it is spread.
+        """
+        plan = self.plan
+        if plan.truths is not None:
+            pool = list(plan.truths)
+            order = derive(plan.seed, "audit sample").permutation(len(pool))
+            return [pool[int(i)] for i in order[: plan.num]]
+        # How many candidates there are does not depend on `num`, nor do the draws behind them.
+        rng = derive(plan.seed, "audit candidates")
+        count = min(_CANDIDATES, 4 * plan.space.size)
+        pool = list(dict.fromkeys(self._draw(rng) for _ in range(count)))
+        macs = [measures("macs", a) for a in pool]
+        first = stratified(macs, min(plan.num, len(pool)), rng=derive(plan.seed, "audit sample"))
+        chosen = dict.fromkeys(pool[i] for i in first)
+        for _ in range(_TRIES * (plan.num - len(chosen))):
+            if len(chosen) == plan.num:
+                break
+            chosen[self._draw(rng)] = None
+        if len(chosen) < plan.num:
+            self.steps.note(
+                f"only {len(chosen)} distinct architectures were found, of {plan.num} asked for"
+            )
+        return list(chosen)
+
+    def _draw(self, rng: np.random.Generator) -> Architecture:
+        return self.plan.space.canonical(self.plan.space.sample(rng))
+
+    def train(self, ctx: Context, sample: Sequence[Architecture]) -> dict[str, list[float]]:
+        """Train what has no truth yet, or take what was published.
+
+        Args:
+            ctx: By whose recipe they train; its epochs are the most.
+            sample: As drawn.
+        Returns:
+            Key of an architecture -> one value a seed; without those of which none could be had.
+        Raises:
+            InvalidSetting: the budget pays for no epoch of each.
+        """
+        if self.plan.truths is not None:
+            return {key_of(a): [self.plan.truths[a]] for a in sample}
+        wanted = [(a, s) for s in range(self.plan.seeds) for a in sample]
+        with self.steps.step("truth", len(wanted), title="train the truth") as step:
+            epochs = self._plan_epochs(ctx, len(wanted))
+            self._train(self.context(ctx), wanted, step)
+            step.message = f"{len(sample)} architectures, epochs of each: {epochs}"
+        found: dict[str, list[float]] = {}
+        for a, s in wanted:
+            known = self.study.get(_name(a, s))
+            if known is not None and known["score"] is not None:
+                found.setdefault(key_of(a), []).append(known["score"])
+        return found
+
+    def context(self, ctx: Context) -> Context:
+        """Return a context whose recipe has the epochs that the truths were trained for."""
+        if self.epochs is None:
+            return ctx
+        return replace(ctx, recipe=ctx.recipe.with_(epochs=self.epochs))
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of each training; None where nothing is trained, or not yet planned."""
+        known = self.study.phase("truth").counts.get("epochs")
+        return None if known is None else int(known)
+
+    def train_s(self) -> float | None:
+        """Return the seconds of one training; where several run at once, that counts."""
+        if self.plan.truths is not None:
+            return None
+        return self.study.ledger()["truth"].wall_s / self.study.phase("truth").done
+
+    def _plan_epochs(self, ctx: Context, count: int) -> int:
+        """Return the epochs of each training: all of the recipe, or what half the time allows."""
+        if self.epochs is not None:
+            return self.epochs
+        plan = self.plan
+        epochs = plan.budget.epochs or plan.recipe.epochs
+        if plan.budget.seconds is not None:
+            epoch_s = Scratch().training_step_seconds(ctx) / plan.executor.at_once
+            epoch_s *= plan.task.steps_per_epoch(plan.recipe.batch_size)
+            paid = int(_SHARE * plan.budget.seconds / (count * epoch_s))
+            if paid < 1:
+                least_s = count * epoch_s / _SHARE
+                raise InvalidSetting(
+                    f"half of {plan.budget} pays for no epoch of each of {count} trainings; "
+                    f"give a budget of at least {least_s:.0f}s, or fewer architectures or seeds"
+                )
+            epochs = min(epochs, paid)
+        return int(self.study.plan("truth", {"epochs": epochs})["epochs"])
+
+    def _train(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]], step: Step) -> None:
+        """Train what has no truth yet, one after another or as many at once as the executor can."""
+        left = [(a, s) for a, s in wanted if self.study.get(_name(a, s)) is None]
+        step.done = len(wanted) - len(left)
+        step.tell()
+        scratch = Scratch()
+        steps = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
+        jobs = {
+            id(job): (job, a, s)
+            for a, s in left
+            for job in [ctx.executor.submit(scratch.job(ctx, a, ("truth", s), steps))]
+        }
+        for job in ctx.executor.gather([job for job, _, _ in jobs.values()]):
+            _, a, s = jobs[id(job)]
+            cost = self._keep(ctx, job, a, s)
+            step.done += 1
+            step.checkpoint(samples=cost.samples, macs=cost.macs, device=ctx.device)
+
+    def _keep(self, ctx: Context, job: Job[Trained], a: Architecture, seed: int) -> Cost:
+        """Keep the truth that a training gave, or that it has none; return what it cost."""
+        cost, error = Cost(), ""
+        score: float | None = None
+        try:
+            trained = job.result()
+            cost = trained.cost
+            score = Scratch().score_of(ctx, trained.figures)
+            if not np.isfinite(score):
+                raise NotFinite(f"its {ctx.task.score} is {score}")
+        except Exception as failed:  # of the user's own network; the others go on
+            score, error = None, reason(failed)
+            self.study.add_failure(
+                "truth", None, f"{a.to_json()}, seed {seed}: {error}", traceback.format_exc()
+            )
+            if may_pass(failed):
+                return cost
+        self.study.put(_name(a, seed), {"score": score, "seconds": cost.wall_s, "error": error})
+        return cost
+
+
+def _name(architecture: Architecture, seed: int) -> str:
+    return f"truth {key_of(architecture)} {seed}"

@@ -1,0 +1,168 @@
+"""The truth of an audit: a sample that grows without a training wasted, and trainings that fail."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from assay.cost import Cost
+from assay.errors import InvalidStudy, WorkerDied
+from assay.estimators.scratch import Scratch
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
+from assay.run import auditing, truths
+from assay.run.audit import audit
+from assay.run.audit_plan import key_of
+from assay.run.truths import Truths
+from assay.space.choices import OneOf
+from assay.space.space import Space
+from assay.study.store import Study
+from assay.testing import FakeEstimator, tiny_space, tiny_task
+from assay.train.recipe import Recipe
+
+RECIPE = Recipe(batch_size=32, epochs=2)
+
+
+class Trainings:
+    """Stand in for all trainings of truths; `fails` says what becomes of some of them."""
+
+    def __init__(self):
+        self.ran = []
+        self.fails = {}
+
+    def job(self, architecture, seed):
+        return lambda: self._train(architecture, seed)
+
+    def _train(self, architecture, seed):
+        self.ran.append((architecture, seed))
+        outcome = self.fails.get(len(self.ran), len(architecture) + seed / 10)
+        if isinstance(outcome, Exception):
+            raise outcome
+        figures = {"accuracy": outcome, "loss": 1.0}
+        return SimpleNamespace(figures=figures, cost=Cost(1e-3, 64, 640, "cpu"))
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    made = Trainings()
+    monkeypatch.setattr(
+        Scratch, "job", lambda self, ctx, a, purpose, until: made.job(a, purpose[1])
+    )
+    monkeypatch.setattr(Scratch, "training_step_seconds", lambda self, ctx: 1e-6)
+    monkeypatch.setattr(auditing, "write_audit", lambda study, path: path)
+    return made
+
+
+def run(out, **options):
+    given = {"estimators": [FakeEstimator(len)], "num": 6, "seeds": 1, "budget": "steps=2,epochs=2"}
+    return audit(tiny_space(), tiny_task(), out=out, recipe=RECIPE, **(given | options))
+
+
+def failures(out):
+    with Study.read(out) as study:
+        return study.failures()
+
+
+# --- the sample grows ---------------------------------------------------------------------------
+
+
+def test_forty_grow_to_sixty_and_each_of_the_forty_is_kept(tmp_path, trainings):
+    small, large = FakeEstimator(len), FakeEstimator(len)
+    run(tmp_path / "a", estimators=[small], num=40, seeds=2)
+    assert len(trainings.ran) == 80
+    found = run(tmp_path / "a", estimators=[large], num=60, seeds=2)
+    assert found.table.num == 60
+    assert len(trainings.ran) == len(set(trainings.ran)) == 120
+    assert len(small.estimated) == 40
+    assert len(large.estimated) == 20  # nor is one scored twice
+    assert not set(small.estimated) & set(large.estimated)
+
+
+@pytest.mark.parametrize("candidates", [12, 1000])
+def test_a_smaller_sample_begins_a_larger_one_at_any_size(monkeypatch, candidates):
+    monkeypatch.setattr(truths, "_CANDIDATES", candidates)
+    space = tiny_space()
+    measures = Measures(space, Device(), space.example)
+
+    def sample(num):
+        plan = SimpleNamespace(space=space, seed=3, truths=None, num=num)
+        return Truths(plan, None, None).sample(measures)
+
+    whole = sample(120)
+    assert len(set(whole)) == 120
+    for num in (2, 11, 40, 51, 90):  # the candidates are fewer, as many, or more
+        assert sample(num) == whole[:num]
+
+
+def test_a_space_with_fewer_architectures_is_told(tmp_path, trainings):
+    def model():
+        options = {name: nn.Linear(6, 6) for name in "abc"}
+        return nn.Sequential(OneOf(**options), nn.Linear(6, 3))
+
+    said = []
+    found = audit(
+        Space(model, example=torch.zeros(2, 6)), tiny_task(), num=5, seeds=1, out=tmp_path / "a",
+        estimators=[FakeEstimator(len)], budget="steps=2,epochs=2", recipe=RECIPE,
+        on_event=lambda event: said.append(event.message),
+    )  # fmt: skip
+    assert found.table.num == 3
+    assert "only 3 distinct architectures were found, of 5 asked for" in said
+
+
+def test_truths_of_other_epochs_are_refused_and_nothing_is_written(tmp_path, trainings):
+    run(tmp_path / "a")
+    with pytest.raises(InvalidStudy, match=r"2 epochs each.*give epochs=2"):
+        run(tmp_path / "a", budget="steps=2,epochs=3", num=8)
+    with Study.read(tmp_path / "a") as study:
+        assert study.get("asked")["num"] == 6
+    assert run(tmp_path / "a", budget="900s,epochs=3", num=8).table.num == 8  # no more than 3
+
+
+# --- trainings that fail ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "outcome", [ValueError("made to fail"), RuntimeError("made to fail"), float("nan")]
+)
+def test_one_that_cannot_be_trained_is_named_and_left_out_for_good(tmp_path, trainings, outcome):
+    trainings.fails = {3: outcome}
+    found = run(tmp_path / "a")
+    bad = trainings.ran[2][0]
+    (failure,) = failures(tmp_path / "a")
+    assert failure.phase == "truth"
+    assert bad.to_json() in failure.error
+    assert ("accuracy is nan" if outcome != outcome else "made to fail") in failure.traceback
+    with Study.read(tmp_path / "a") as study:
+        assert key_of(bad) not in study.get("audit")["truths"]
+    assert found.table.num == 5
+    assert run(tmp_path / "a").table.num == 5
+    assert len(trainings.ran) == 6
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), WorkerDied("SIGKILL")])
+def test_what_was_lost_to_the_machine_is_trained_again(tmp_path, trainings, error):
+    trainings.fails = {3: error}
+    assert run(tmp_path / "a").table.num == 5
+    assert len(failures(tmp_path / "a")) == 1
+    assert run(tmp_path / "a").table.num == 6
+    assert len(trainings.ran) == 7
+    assert trainings.ran[6] == trainings.ran[2]
+
+
+def test_one_truth_is_too_few(tmp_path, trainings):
+    trainings.fails = dict.fromkeys(range(1, 6), ArithmeticError("diverged"))
+    with pytest.raises(InvalidStudy, match=r"1 of 6 truths could be trained; see the failures"):
+        run(tmp_path / "a")
+    assert len(failures(tmp_path / "a")) == 5
+
+
+def test_truths_book_what_their_trainings_took(tmp_path, trainings):
+    run(tmp_path / "a")
+    with Study.read(tmp_path / "a") as study:
+        ledger = study.ledger()
+    assert (ledger["truth"].samples, ledger["truth"].macs) == (6 * 64, 6 * 640)
+    assert ledger["sample"].wall_s > 0  # drawing it is no training
+    assert ledger["baselines"].wall_s > 0
