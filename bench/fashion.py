@@ -6,9 +6,9 @@
 The limit is half the measured latency of the space's largest network. The estimator is what
 `bench.fashion_audit` advises on this task: nothing was shown to rank better than counting MACs, so
 that is the score. Counting is quick: it takes no more than 1,000 trials, and the time goes into
-training. `value` is the mean test accuracy of the
-winners. The random arm trains random architectures under the same limit by the winner's recipe and
-steps, one on each core, until the same time has passed; its best on validation is tested.
+training the best two, one on each core. `value` is the mean test accuracy of the winners. The random
+arm trains random architectures under the same limit by the winner's recipe and steps, also one on
+each core, until the same time has passed; its best on validation is tested.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def searched(seed: int, minutes: float, out: Path) -> dict[str, Any]:
     result = search(
         space, task, estimator=ZeroCost(("macs",)), strategy="nsga2",
         limits={"latency_ms": limit}, budget=f"{minutes}min,trials=1000", out=out, seed=seed,
-        recipe=RECIPE, finalists=Finalists(k=1, compare=False),
-        origin={"space": "mobile", "task": "fashion-mnist"},
+        recipe=RECIPE, finalists=Finalists(k=AT_ONCE, compare=False),
+        executor=Processes(workers=AT_ONCE), origin={"space": "mobile", "task": "fashion-mnist"},
     )  # fmt: skip
     best = result.best()
     with Study.read(out) as study:

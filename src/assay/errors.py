@@ -14,6 +14,7 @@ AssayError
 ├── UnsupportedMix          a mix of options that a choice cannot carry
 ├── ForeignMachine          a latency table that was measured on another machine
 ├── WorkerDied              a process that ended before its job did
+├── Unsendable              a job that cannot be copied to another process
 └── InvalidStudy            junk, newer than this Assay, in use, or of another search
 
 Each also inherits the builtin a caller would expect. A message says what is wrong, the offending
@@ -38,6 +39,7 @@ __all__ = [
     "NotFinite",
     "SpaceExhausted",
     "TestSplitClosed",
+    "Unsendable",
     "UnsupportedLayer",
     "UnsupportedMix",
     "WorkerDied",
@@ -101,6 +103,10 @@ class ForeignMachine(AssayError, RuntimeError):
 
 class WorkerDied(AssayError, RuntimeError):
     """A worker process ended, killed or crashed, before its job did."""
+
+
+class Unsendable(AssayError, TypeError):
+    """A job that holds what cannot be copied to another process, such as an open file."""
 
 
 class InvalidStudy(AssayError, RuntimeError):

@@ -140,12 +140,13 @@ def test_an_interruption_says_how_to_continue(
 
 
 def test_an_unfinished_audit_can_be_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # wherever pytest puts the folder, a line is not broken
     with Study.open(tmp_path / "a", identity={"kind": "audit"}) as study:
         study.finish("truth")
     assert run("show", str(tmp_path / "a")) == 0
-    shown = capsys.readouterr().out.replace("\n", "")
+    shown = capsys.readouterr().out
     assert "has not finished" in shown
     assert "continue with: assay resume" in shown
     assert run("report", str(tmp_path / "a")) == 0

@@ -27,7 +27,7 @@ from assay.errors import (
     SpaceExhausted,
     TestSplitClosed,
 )
-from assay.run import finalists
+from assay.run import trainings
 from assay.run.events import Event
 from assay.run.plan import Finalists
 from assay.study.store import Study
@@ -190,8 +190,8 @@ def test_a_finalist_that_fails_in_any_way_takes_no_other_with_it(
             raise IndexError("of a metric of the user's")
         return judge(*given)
 
-    judge = finalists.evaluate
-    monkeypatch.setattr(finalists, "evaluate", evaluate)
+    judge = trainings.evaluate
+    monkeypatch.setattr(trainings, "evaluate", evaluate)
     events: list[Event] = []
     result = tiny.run(
         tmp_path / "out", table, budget="steps=5,trials=8,epochs=1", on_event=events.append

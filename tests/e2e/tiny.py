@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from assay.contracts import History, Proposal
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
-from assay.run import finalists, preparing
+from assay.run import preparing, trainings
 from assay.run.events import Event
 from assay.run.face import search
 from assay.run.plan import Finalists
@@ -90,5 +90,5 @@ def told(event: Event) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    preparing._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.05
+    preparing._SAVE_EVERY_S = trainings._SAVE_EVERY_S = 0.05
     run(Path(sys.argv[1]), Path(sys.argv[2]), strategy=Slow(), on_event=told)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
-from assay.run import finalists, preparing
+from assay.run import preparing, trainings
 from assay.run.face import search
 from assay.run.plan import Finalists
 from assay.run.result import Result
@@ -67,5 +67,5 @@ def run(strategy: str, out: Path, table: Path, **changes: Any) -> Result:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    preparing._SAVE_EVERY_S = finalists._SAVE_EVERY_S = 0.0
+    preparing._SAVE_EVERY_S = trainings._SAVE_EVERY_S = 0.0
     run(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), on_event=tiny.told)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from assay.contracts import Job
-from assay.errors import InvalidSetting, WorkerDied
+from assay.errors import InvalidSetting, Unsendable, WorkerDied
 from assay.executors.inline import Inline
 from assay.executors.processes import Processes
 
@@ -122,7 +122,9 @@ def test_work_that_cannot_be_sent_is_the_jobs_error(two):
     job, other = two.submit(lambda: lock), two.submit(lambda: 7)
     assert len(list(two.gather([job, other]))) == 2
     assert other.result() == 7
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(
+        Unsendable, match=r"\(TypeError: cannot pickle '_thread.lock' object\): make"
+    ):
         job.result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,9 @@ from assay.architecture import Architecture
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.run.allot import SHARES
-from assay.run.finalists import Final, Selection
+from assay.run.finalists import Selection
 from assay.run.plan import Finalists
+from assay.run.trainings import Final
 from assay.study.store import Study
 from assay.train.recipe import Recipe
 
@@ -20,29 +22,33 @@ EPOCH, EPOCHS, STEP_S = 20, 5, 0.1
 FINALS = [Final("finalist", Architecture({"a": str(i)}), 0, trial=i) for i in range(6)]
 
 
-def counted(budget: Budget, left_s: float = 0.0) -> tuple[dict[str, int], list[str], list[float]]:
-    """Return the counts that six networks get, what was noted, and how long each might be timed."""
+def counted(
+    budget: Budget, left_s: float = 0.0, at_once: int = 1
+) -> tuple[dict[str, int], list[str], list[float]]:
+    """Return the counts that six networks get, what was noted, and how long timing might take."""
     notes: list[str] = []
     allowed: list[float] = []
     plan = SimpleNamespace(
         finalists=Finalists(), recipe=Recipe(epochs=EPOCHS), budget=budget,
-        task=SimpleNamespace(steps_per_epoch=lambda size: EPOCH),
+        task=SimpleNamespace(steps_per_epoch=lambda size: EPOCH, train=None),
+        executor=SimpleNamespace(at_once=at_once),
     )  # fmt: skip
     with Study.open(None, identity={}) as study:
         flow: Any = SimpleNamespace(
-            plan=plan, study=study, left_s=lambda: left_s, steps=SimpleNamespace(note=notes.append)
-        )
+            plan=plan, study=study, measures=None, left_s=lambda: left_s,
+            steps=SimpleNamespace(note=notes.append),
+        )  # fmt: skip
         selection = Selection(flow)
 
-        def timed(final: Final, most_s: float) -> float:
-            allowed.append(most_s)
-            return STEP_S
+        def timed(finals: Sequence[Final], budget_s: float) -> list[float]:
+            allowed.append(budget_s)
+            return [STEP_S] * len(finals)
 
-        selection._step_seconds = timed  # type: ignore[method-assign]
+        selection.trained.step_seconds = timed  # type: ignore[method-assign]
         counts = selection._counts(FINALS)
         again = selection._counts(FINALS)  # a resumed run obeys what is in the study
     assert again == counts
-    assert len(allowed) in (0, len(FINALS))
+    assert len(allowed) <= 1
     return counts, notes, allowed
 
 
@@ -58,7 +64,7 @@ def test_time_that_is_enough_trains_all_as_the_recipe_says() -> None:
     counts, notes, allowed = counted(Budget(seconds=300.0), 200.0)
     assert counts == {"steps": EPOCH * EPOCHS, "networks": 6}
     assert not notes
-    assert sum(allowed) == pytest.approx(0.03 * 300.0)
+    assert allowed == pytest.approx([0.03 * 300.0])
 
 
 def test_shorter_time_trains_all_for_less_and_still_shorter_fewer_of_them() -> None:
@@ -72,6 +78,14 @@ def test_shorter_time_trains_all_for_less_and_still_shorter_fewer_of_them() -> N
     assert counts["networks"] * counts["steps"] * STEP_S <= 10.0
     assert counts["steps"] >= EPOCH
     assert "time for an epoch of 4" in notes[0]
+
+
+def test_several_at_once_are_trained_for_longer() -> None:
+    share_s = 60.5 * SHARES["finalists"]
+    counts, _, _ = counted(Budget(seconds=99.0), 60.5, at_once=3)
+    assert counts == {"steps": min(EPOCHS * EPOCH, int(share_s / (6 * STEP_S / 3))), "networks": 6}
+    counts, _, _ = counted(Budget(seconds=99.0), 30.0, at_once=12)  # one takes what it takes
+    assert counts == {"steps": min(EPOCHS * EPOCH, int(30.0 * 0.88 / STEP_S)), "networks": 6}
 
 
 def test_where_no_time_is_left_the_best_is_trained_for_an_epoch() -> None:

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 
 import loky
 import torch
-from loky.process_executor import TerminatedWorkerError
+from loky.process_executor import PicklingError, TerminatedWorkerError
 
 from assay.contracts import Job
-from assay.errors import InvalidSetting, WorkerDied
+from assay.errors import InvalidSetting, Unsendable, WorkerDied
 from assay.executors.inline import Inline
 
 __all__ = ["Processes"]
@@ -80,9 +80,9 @@ class Processes:
     def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
         """Yield the jobs as they end, those in place first.
 
-        `result` raises what a job raised, or `WorkerDied` where its worker was killed or crashed;
-        other jobs go on. An interruption by the user ends all workers at once and is raised here;
-        jobs that had not ended are cancelled.
+        `result` raises what a job raised, `WorkerDied` where its worker was killed or crashed, or
+        `Unsendable` where it could not be sent to one; other jobs go on. An interruption by the
+        user ends all workers at once and is raised here; jobs that had not ended are cancelled.
 
         Raises:
             ValueError: a job of another executor.
@@ -156,9 +156,17 @@ class _Worker:
         return future
 
     def error_of(self, future: Future[Any]) -> BaseException | None:
-        """Return what an ended job raised, in words of ours if the process ended with it."""
+        """Return what an ended job raised; in words of ours if it was not the job's own doing."""
         error = future.exception()
         self.alive = not isinstance(error, loky.BrokenProcessPool)
+        if isinstance(error, PicklingError):
+            reason = str(error.__cause__ or error).strip(' \n"').splitlines()[-1]
+            unsendable = Unsendable(
+                f"a job cannot be sent to another process ({reason}): make its data set and its "
+                "model such that they can be pickled, or use the executor 'inline'"
+            )
+            unsendable.__cause__ = error
+            return unsendable
         if not isinstance(error, TerminatedWorkerError):
             return error
         how = re.search(r"\{(.+)\}", str(error))

@@ -10,7 +10,8 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.handover.export import hand_over
 from assay.report.html import write_report
-from assay.run.finalists import Final, Selection
+from assay.run.finalists import Selection
+from assay.run.trainings import Final
 from assay.run.workflow import Workflow
 from assay.train.task import Split, evaluate
 
@@ -64,7 +65,7 @@ def _metrics(
     if task.has_test:
         batches = test.batches(_BATCH, device=workflow.plan.train_on)
         figures = {f"test_{k}": v for k, v in evaluate(network, batches, task).items()}
-    figures |= {f"valid_{k}": v for k, v in selection.results[final.key].items()}
+    figures |= {f"valid_{k}": v for k, v in selection.trained.results[final.key].items()}
     figures["latency_ms"] = selection.whole_latency(point, final.trial)
     figures["latency_table_ms"] = float(workflow.measures("latency_ms", point))
     figures |= {name: float(workflow.measures(name, point)) for name in _MEASURED}

@@ -1,0 +1,162 @@
+"""Networks trained in other processes are those trained in this one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from assay.contracts import Executor, Job
+from assay.errors import WorkerDied
+from assay.executors.inline import Inline
+from assay.executors.processes import Processes
+from assay.run import trainings
+from assay.run.events import Event
+from assay.run.face import search
+from assay.run.plan import Finalists
+from assay.space.space import Space
+from assay.study.store import Study
+from assay.train.files import load_tensors
+from assay.train.task import Task
+from tests.e2e import tiny
+
+COUNTS = "steps=5,trials=12,epochs=2"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "table.json"
+    tiny.save_table(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As a worker has: sums go by the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def finals(out: Path) -> dict[str, tuple[str, int, dict[str, Tensor]]]:
+    with Study.read(out) as study:
+        return {
+            f["key"]: (f["state"], f["steps"], load_tensors(out / f["weights"]))
+            for f in study.finalists()
+        }
+
+
+def searched(out: Path, table: Path, executor: Executor, **changes: Any) -> Any:
+    return tiny.run(
+        out, table, budget=COUNTS, executor=executor, finalists=Finalists(k=3, compare=False),
+        **changes,
+    )  # fmt: skip
+
+
+class Impatient:
+    """A listener that interrupts once each of three trainings has had its turn."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        if event.step == "finalists" and event.kind == "progress" and event.message:
+            if len(self.told) == 3:
+                raise KeyboardInterrupt
+            self.told.add(event.message)
+
+
+def test_at_once_interrupted_or_one_by_one_they_are_the_same(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = searched(tmp_path / "alone", table, Inline())
+    monkeypatch.setattr(trainings, "_SAVE_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path / "at_once", table, Processes(workers=2), on_event=Impatient())
+    with Study.read(tmp_path / "at_once") as study:
+        begun = {f["key"]: f["state"] for f in study.finalists()}
+    assert len(begun) == 3
+    assert "running" in begun.values()
+    at_once = searched(tmp_path / "at_once", table, Processes(workers=2))
+
+    expected, found = finals(alone.out), finals(at_once.out)
+    assert list(found) == list(expected)
+    for key, (state, steps, tensors) in expected.items():
+        assert found[key][:2] == (state, steps)
+        assert set(found[key][2]) == set(tensors)
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(found[key][2][name], tensor, rtol=0, atol=0)
+    assert at_once.best().architecture == alone.best().architecture
+    with Study.read(alone.out) as one, Study.read(at_once.out) as other:
+        costs = [study.ledger()["finalists"] for study in (one, other)]
+        done = [study.phase("finalists").done for study in (one, other)]
+    assert done[0] == done[1] == sum(steps for _, steps, _ in expected.values())
+    assert costs[0].samples == costs[1].samples > 0
+    assert costs[0].macs == costs[1].macs > 0
+
+
+class Deadly(Processes):
+    """The process of the first job that trains is killed."""
+
+    deaths = 0
+
+    def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
+        for job in super().gather(jobs):
+            if not job.in_place and not self.deaths:
+                self.deaths = 1
+                job.error = WorkerDied("the process of a job ended before it did (SIGKILL)")
+            yield job
+
+
+class Locked(Dataset[Any]):
+    """Samples behind a lock, as an open file would be: it cannot be copied elsewhere."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.samples = tiny.task().train
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, int]:
+        with self.lock:
+            inputs, targets = self.samples.fetch(torch.tensor([i]), "cpu")  # type: ignore[attr-defined]
+        return inputs[0], int(targets[0])
+
+
+def of_set(given: Any) -> Task:
+    """The task of `tiny`, its training samples given otherwise."""
+    known = tiny.task()
+    return Task(train=given, valid=known.valid, test=known.open_test())
+
+
+@pytest.mark.parametrize(
+    ("executor", "task", "said"),
+    [
+        (Deadly(workers=2), None, "ended before it did"),
+        (Processes(workers=2), of_set(Locked()), "cannot pickle '_thread.lock' object"),
+        (Processes(workers=2), of_set(DataLoader(Locked(), batch_size=32)), ""),
+    ],
+)
+def test_where_workers_cannot_serve_they_are_trained_here(
+    executor: Processes, task: Task | None, said: str, table: Path, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    result = search(
+        Space(tiny.Net), task or tiny.task(), limits={"macs": 150_000}, budget=COUNTS,
+        recipe=tiny.RECIPE, table=table, out=tmp_path / "out", on_event=events.append,
+        executor=executor, finalists=Finalists(k=3, compare=False),
+    )  # fmt: skip
+    with Study.read(result.out) as study:
+        assert [f["state"] for f in study.finalists()] == ["done"] * 3
+        assert not study.failures()
+    notes = [e.message for e in events if e.kind == "note" and "one at a time" in e.message]
+    assert len(notes) == (1 if said else 0)
+    assert all(said in note for note in notes)
