@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.contracts import Context, Estimate, History, Proposal
 from assay.cost import Budget, derive
@@ -98,6 +98,30 @@ def test_sizes_are_those_of_fresh_networks_and_draw_no_weights() -> None:
     assert [dict(e.metrics) for e in found] == want
     assert want[0] != want[1]
     assert made == []
+
+
+def test_macs_and_parameters_are_told_by_the_space_where_it_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.dot(x.flatten(), x.flatten()) * x  # of which the space counts nothing
+
+    wide = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 4))
+    ctx, names = context(nn.Identity(), nn.Linear(4, 4), wide), ("macs", "params")
+    batch = next(ctx.task.train.train_batches(8, seed=ctx.seed))
+    points = list(ctx.space.all())
+    want = [measure(ctx.space.build(a), names, batch=batch, task=ctx.task) for a in points]
+    odd = context(nn.Identity(), Product())
+    with monkeypatch.context() as patch:
+        patch.setattr(Space, "build", None)
+        estimator = ZeroCost(names, reference=3, batch=8)
+        list(estimator.prepare(ctx, Budget()))
+        found = estimator.estimate(ctx, [Proposal(a) for a in points])
+        assert [dict(e.metrics) for e in found] == want
+        assert len({e.score for e in found}) == 3
+    with pytest.raises(InvalidSetting, match="no formula"):
+        ZeroCost(("macs",), batch=8).estimate(odd, [Proposal(a) for a in odd.space.all()])
 
 
 def test_the_reference_sample_is_distinct_and_bounded_by_space_and_budget() -> None:

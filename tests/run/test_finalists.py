@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from assay.architecture import Architecture
 from assay.cost import Budget
 from assay.errors import InvalidSetting
+from assay.hardware.device import Latency
 from assay.run.allot import SHARES
 from assay.run.finalists import Selection
 from assay.run.plan import Finalists
@@ -91,6 +93,33 @@ def test_several_at_once_are_trained_for_longer() -> None:
 def test_where_no_time_is_left_the_best_is_trained_for_an_epoch() -> None:
     for left_s in (1.0, 0.0, -100.0):
         assert counted(Budget(seconds=99.0), left_s)[0] == {"steps": EPOCH, "networks": 1}
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "rounds_ms", "limit", "kept_ms"),
+    [(0.9, 9.0, 1.0, 0.9), (1.5, 0.8, 1.0, 0.8), (1.5, 1.2, 1.0, 1.2), (1.5, 0.8, None, 1.5)],
+)
+def test_what_seems_over_the_limit_is_measured_in_rounds_too(
+    first_ms: float, rounds_ms: float, limit: float | None, kept_ms: float
+) -> None:
+    device: Any = SimpleNamespace(
+        latency=lambda network, example: Latency(first_ms, first_ms, 50, {}),
+        medians_ms=lambda runners: [rounds_ms] * len(runners),
+        runner=lambda network, example: lambda: None, ready=nullcontext,
+    )  # fmt: skip
+    plan = SimpleNamespace(
+        finalists=Finalists(), recipe=Recipe(), target=device,
+        task=SimpleNamespace(train=None), space=SimpleNamespace(build=lambda a: None),
+    )  # fmt: skip
+    with Study.open(None, identity={}) as study:
+        flow: Any = SimpleNamespace(
+            plan=plan, study=study, steps=None, example=None, measures=lambda q, a: 7.0,
+            aims=SimpleNamespace(limits={} if limit is None else {"latency_ms": limit}),
+            table=SimpleNamespace(layers_ms=lambda a: []),
+        )  # fmt: skip
+        for _ in range(2):  # what is in the study is not measured again
+            assert Selection(flow).whole_latency(FINALS[0].architecture, 0) == kept_ms
+        assert [row.value for row in study.measurements()] == [kept_ms]
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"seeds": 0}, {"k": -2}, {"weights": "mine"}])

@@ -37,6 +37,7 @@ EIGHT = (
 )  # fmt: skip
 """The signals added up by default: four of different kinds, and AZ-NAS's four proxies."""
 
+_COUNTED = frozenset({"params", "macs"})  # worked out from the space, with no network built
 _TOGETHER = 8
 _TRIES = 20
 _BY_WEIGHT = frozenset({"snip", "grad_norm", "zico"})  # one backward serves these together
@@ -215,6 +216,10 @@ class ZeroCost:
     # --- measuring ----------------------------------------------------------------------------
 
     def _measure(self, ctx: Context, points: Sequence[Architecture]) -> list[_Signals]:
+        if _COUNTED.issuperset(self.signals):
+            counted = [self._counted(ctx, point) for point in points]
+            if all(signals is not None for signals in counted):
+                return [signals for signals in counted if signals is not None]
         seed = int(derive(ctx.seed, "zero-cost", "weights").integers(2**31))
         batch = self._data(ctx)
         jobs = []
@@ -232,6 +237,19 @@ class ZeroCost:
             for job in jobs:
                 ctx.executor.cancel(job)
         return [job.result() for job in jobs]
+
+    def _counted(self, ctx: Context, point: Architecture) -> _Signals | None:
+        """Return the signals as the space tells them; None where it has no formula for a part."""
+        sizes = self._sizes(ctx)
+        if "macs" in self.signals and sizes.uncounted(point):
+            return None
+        return _Signals({name: sizes(name, point) for name in self.signals})
+
+    def _sizes(self, ctx: Context) -> Measures:
+        if self._measures is None:
+            space, task = self._proxies(ctx)
+            self._measures = Measures(space, Device(), task.example(1))
+        return self._measures
 
     def _data(self, ctx: Context) -> Batch:
         """Return the training batch, unaugmented, that all architectures are measured on."""
@@ -251,14 +269,11 @@ class ZeroCost:
 
     def _cost(self, ctx: Context, point: Architecture, signals: _Signals) -> Cost:
         """Return the samples that an architecture was measured on, and their MACs."""
-        if self._measures is None:
-            space, task = self._proxies(ctx)
-            self._measures = Measures(space, Device(), task.example(1))
         backwards = sum(_BACKWARDS.get(name, 0) for name in self.signals)
         backwards += not _BY_WEIGHT.isdisjoint(self.signals)
         passes = signals.samples + 2 * backwards * len(self._data(ctx)[1])
         passes += 2 * ("synflow" in self.signals)  # its one sample of ones
-        macs = self._measures("macs", point) * passes if signals.samples else 0.0
+        macs = self._sizes(ctx)("macs", point) * passes if signals.samples else 0.0
         return Cost(samples=signals.samples, macs=round(macs), device=ctx.device)
 
     # --- state --------------------------------------------------------------------------------
