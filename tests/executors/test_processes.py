@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -126,6 +127,18 @@ def test_work_that_cannot_be_sent_is_the_jobs_error(two):
         Unsendable, match=r"\(TypeError: cannot pickle '_thread.lock' object\): make"
     ):
         job.result()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its settings are those of glibc")
+def test_a_worker_keeps_the_memory_that_it_frees(two):
+    def freed():
+        held = [bytearray(64 << 20) for _ in range(4)]
+        del held
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    job = two.submit(freed)
+    list(two.gather([job]))
+    assert job.result() > 4 * (64 << 20)
 
 
 def test_in_a_worker_it_is_inline(two):
