@@ -21,7 +21,7 @@ from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.train.task import call_model
 from tests.hardware.models import Attentive, Cells, Looped, Reads, Slim
-from tests.space.spaces import Chain, Tangle, models
+from tests.space.spaces import Chain, Keeps, Tangle, models
 
 MODELS = {
     "chain": (Chain, torch.zeros(2, 1, 6, 6)),
@@ -225,6 +225,14 @@ def test_a_wrong_architecture_is_refused(wrong: dict[str, Any], message: str) ->
     for ask in (calls.of, calls.counts, calls.sizes):
         with pytest.raises(InvalidArchitecture, match=message):
             ask(architecture)
+
+
+def test_a_model_that_keeps_activations_is_counted_after_a_training_step() -> None:
+    space, example = Space(Keeps), torch.ones(2, 3)
+    space.model(example).sum().backward()
+    calls = PathCalls(space, example)
+    for architecture in space.all():
+        check(space, calls, example, architecture)
 
 
 def test_chance_in_a_forward_is_refused() -> None:

@@ -120,6 +120,40 @@ def test_a_users_function_gets_the_plain_network() -> None:
     assert space.model[0].mix is None
 
 
+def raises(module: nn.Module) -> float:
+    raise RuntimeError("of the user's\nand more")
+
+
+def text(module: nn.Module) -> Any:
+    return "abc"
+
+
+def nan(module: nn.Module) -> float:
+    return float("nan")
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (raises, "RuntimeError: of the user's and more"),
+        (text, "ValueError: could not convert string to float: 'abc'"),
+        (nan, "ValueError: it returned nan"),
+    ],
+)
+def test_a_users_function_that_fails_is_named_with_the_architecture(
+    function: Callable[[nn.Module], float], why: str
+) -> None:
+    space = Space(nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Tanh())))
+    measures = Measures(space, Device(), torch.zeros(1, 2))
+    with pytest.raises(InvalidSetting) as refused:
+        measures(function, Architecture({"0": "b"}))
+    assert str(refused.value) == (
+        f'the function {function.__name__!r} cannot measure {{"0":"b"}} ({why}); it must '
+        "take a module and return a finite float"
+    )
+    assert isinstance(refused.value.__cause__, RuntimeError | ValueError)
+
+
 def test_latency_is_looked_up_where_there_is_a_table() -> None:
     space = Space(nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Tanh())))
 
@@ -144,6 +178,8 @@ def test_latency_is_measured_where_there_is_no_table() -> None:
 def test_a_wrong_name_is_told_the_nearest() -> None:
     with pytest.raises(InvalidSetting, match="unknown quantity 'mac'; did you mean 'macs'"):
         Measures.check_name("mac")
+    with pytest.raises(InvalidSetting, match="unknown quantity 'scor'; did you mean 'score'"):
+        Measures.check_name("scor", known=(*COSTS, "score"))
     for name in COSTS:
         Measures.check_name(name)
     space = Space(nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Tanh())))

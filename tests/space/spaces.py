@@ -108,6 +108,20 @@ class Drawn(nn.Module):
         return self.out(self.norm(x).mean((2, 3)))
 
 
+class Keeps(nn.Module):
+    """Keeps what it computed as attributes, on `[N, 3]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = OneOf(a=nn.Linear(3, 4), b=nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 4)))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.features = self.op(x)
+        self.seen = [self.features, (2 * self.features, {"x": 3 * self.features})]
+        return self.head(self.features)
+
+
 class Reads(nn.Module):
     """A node that reads two of three predecessors."""
 
@@ -202,3 +216,18 @@ def randomise_norms(model: nn.Module, seed: int = 0) -> None:
                     low = 0.5 if name in ("weight", "running_var") else -1.0
                     values = rng.uniform(low, 2.0, tensor.shape)
                     tensor.data.copy_(torch.from_numpy(values))
+
+
+def macs_of(network: nn.Module, x: Tensor) -> int:
+    """Count the multiply-accumulates of convolutions and linear layers, by what they return."""
+    total = 0
+
+    def add(layer: nn.Module, _: object, out: Tensor) -> None:
+        nonlocal total
+        total += out.numel() * layer.weight[0].numel()
+
+    for module in network.eval().modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(add)
+    network(x)
+    return total

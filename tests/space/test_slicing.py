@@ -32,6 +32,16 @@ def test_a_layer_with_tensors_of_its_own_is_refused() -> None:
         Space(nn.Sequential(Scaled(4, Width(4, 8))))
 
 
+def test_a_parametrized_layer_is_refused() -> None:
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, Kernel(3, 5)))
+    with pytest.raises(UnsupportedLayer, match=r"^1: ParametrizedConv2d works its tensors out"):
+        Space(nn.Sequential(nn.ReLU(), normed))
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        older = nn.utils.weight_norm(nn.Linear(4, Width(2, 4)))
+    with pytest.raises(UnsupportedLayer, match=r"^0: Linear adds the tensors weight_g, weight_v"):
+        Space(nn.Sequential(older))
+
+
 def test_groups_that_do_not_divide_are_refused() -> None:
     w = Width(6, 8)
     with pytest.raises(InvalidSpace, match="num_channels=6 does not divide into 4 groups"):

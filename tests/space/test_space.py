@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+import random
 import warnings
 from collections import Counter
 
@@ -20,7 +21,7 @@ from assay.space import extremes
 from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
-from tests.space.spaces import Chain, Drawn, Tangle, models, randomise_norms
+from tests.space.spaces import Chain, Drawn, Tangle, macs_of, models, randomise_norms
 
 relaxed = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -113,6 +114,34 @@ def test_sampling_is_uniform_over_architectures() -> None:
 def test_an_unknown_way_to_sample_is_refused() -> None:
     with pytest.raises(InvalidSetting, match="did you mean 'decisions'"):
         Space(Chain).sample(np.random.default_rng(0), over="decision")  # type: ignore[arg-type]
+
+
+def test_draws_come_from_a_numpy_generator() -> None:
+    space, rng = Space(Chain), random.Random(0)
+    point = space.largest()
+    for ask in (
+        lambda: space.sample(rng),  # type: ignore[arg-type]
+        lambda: space.mutate(point, rng),  # type: ignore[arg-type]
+        lambda: space.cross(point, point, rng),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidSetting, match=r"make one by np\.random\.default_rng\(seed\)"):
+            ask()
+
+
+def test_what_makes_no_model_is_refused() -> None:
+    with pytest.raises(InvalidSpace, match=r"^3 is neither an nn\.Module nor a callable"):
+        Space(3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSpace, match=r"Linear.*missing 2 required.*lambda: Net\(width=16\)"):
+        Space(nn.Linear)  # type: ignore[arg-type]
+    with pytest.raises(InvalidSpace, match=r"made no nn\.Module but list"):
+        Space(list)  # type: ignore[arg-type]
+
+    def broken() -> nn.Module:
+        return nn.Linear(1, "2")  # type: ignore[arg-type]
+
+    with pytest.raises(TypeError) as raised:  # its own error, with its own trace
+        Space(broken)
+    assert not isinstance(raised.value, InvalidSpace)
 
 
 def test_labels_are_module_paths_in_order() -> None:
@@ -290,18 +319,7 @@ def test_extremes_are_those_of_enumeration() -> None:
     space = Space(Tangle, example=x)
 
     def macs(a: Architecture) -> int:
-        total = 0
-
-        def add(layer: nn.Module, _: object, out: torch.Tensor) -> None:
-            nonlocal total
-            total += out.numel() * layer.weight[0].numel()
-
-        built = space.build(a).eval()
-        for m in built.modules():
-            if isinstance(m, nn.Conv2d | nn.Linear):
-                m.register_forward_hook(add)
-        built(x)
-        return total
+        return macs_of(space.build(a), x)
 
     rng = np.random.default_rng(0)
     points = [space.sample(rng) for _ in range(150)]

@@ -25,6 +25,7 @@ from assay.hardware.trails import Code, Tracer
 from assay.hardware.units import Layers, Part, Unit, shapes_of, unselected
 from assay.hardware.values import Given, Values
 from assay.space.choices import ChoiceModule, Depth, OneOf
+from assay.space.kept import detach_kept
 from assay.space.space import Space
 
 __all__ = ["PathCalls", "Unit", "shapes_of"]
@@ -70,7 +71,8 @@ class PathCalls:
         self._layers = Layers(space, self._values)
         self._example = self._values.of(as_call(example))
         with unselected(space):
-            self._space = Space(copy.deepcopy(space.model).cpu().eval())
+            twin = copy.deepcopy(space.model, detach_kept(space.model))
+            self._space = Space(twin.cpu().eval())
         self._tracer = Tracer(self._space, self._values, self._answer)
         self._nodes: dict[int, _Node] = {}
         self._labels_of = _labels_by_module(self._space)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from assay.architecture import Architecture
@@ -12,12 +14,37 @@ from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
 from assay.space.space import Space
 
-__all__ = ["COSTS", "Measures"]
+__all__ = ["COSTS", "Measures", "Quantity", "quantity_name"]
 
 Quantity: TypeAlias = str | Callable[..., float]
-
+"""A measured name such as "latency_ms", or a user's f(module) -> float."""
 COSTS = ("params", "model_bytes", "macs", "memory_bytes", "latency_ms")
 """The names there are, cheapest first."""
+
+
+def quantity_name(quantity: Quantity) -> str:
+    """Return the name a quantity is stored under.
+
+    Of a function its own, of a `functools.partial` that of what it calls, of another object that
+    can be called the name of its class.
+
+    Raises:
+        InvalidSetting: a lambda, which has no name, or what is no quantity.
+    """
+    if isinstance(quantity, str):
+        return quantity
+    if isinstance(quantity, partial):
+        return quantity_name(quantity.func)
+    if not callable(quantity):
+        raise InvalidSetting(
+            f"{quantity!r} is no quantity; give a name such as 'macs' or a function of a module"
+        )
+    name: str = getattr(quantity, "__name__", type(quantity).__name__)
+    if name.startswith("<"):
+        raise InvalidSetting(
+            f"{quantity!r} has no name to keep its values under; write it as a function with def"
+        )
+    return name
 
 
 class Measures:
@@ -55,11 +82,11 @@ class Measures:
         """Return a quantity of an architecture.
 
         Raises:
-            InvalidSetting: an unknown name.
+            InvalidSetting: an unknown name, or a user's function that returns no finite number.
             InvalidArchitecture: it is no point of the space.
         """
         if callable(quantity):
-            return float(quantity(self._space.build(architecture)))
+            return self._by_user(quantity, architecture)
         if quantity == "macs":
             return float(self._calls.counts(architecture).macs)
         if quantity == "params":
@@ -75,6 +102,20 @@ class Measures:
         network = self._space.build(architecture)
         return self._device.latency(network, self._example).median_ms
 
+    def _by_user(self, function: Callable[..., float], architecture: Architecture) -> float:
+        network = self._space.build(architecture)
+        try:
+            value = float(function(network))
+            if not math.isfinite(value):
+                raise ValueError(f"it returned {value}")
+        except Exception as error:
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InvalidSetting(
+                f"the function {quantity_name(function)!r} cannot measure "
+                f"{architecture.to_json()} ({why}); it must take a module and return a finite float"
+            ) from error
+        return value
+
     def uncounted(self, architecture: Architecture) -> tuple[str, ...]:
         """Return what multiplies in an architecture's network and is not in its `macs`.
 
@@ -83,14 +124,14 @@ class Measures:
         return self._calls.counts(architecture).uncounted
 
     @staticmethod
-    def check_name(name: str) -> None:
+    def check_name(name: str, *, known: Sequence[str] = COSTS) -> None:
         """Refuse a name that does not exist.
 
         Raises:
             InvalidSetting: with the nearest names.
         """
-        if name not in COSTS:
-            raise InvalidSetting(f"unknown quantity {name!r}; {nearest(name, COSTS)}")
+        if name not in known:
+            raise InvalidSetting(f"unknown quantity {name!r}; {nearest(name, known)}")
 
     @staticmethod
     def order(quantities: list[Any]) -> list[Any]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from assay.architecture import Architecture
 from assay.space.choices import CHOSEN
+from assay.space.kept import detach_kept
 from assay.space.sizes import BUILDING, OpenSize
 from assay.space.slicing import take
 from assay.space.structure import Structure
@@ -43,7 +44,7 @@ def build(
         for module in structure.modules.get(label, ())
     }
     layers = structure.open_layers(architecture)
-    memo: dict[Any, Any] = {BUILDING: values, CHOSEN: chosen}
+    memo: dict[Any, Any] = {BUILDING: values, CHOSEN: chosen, **detach_kept(model)}
     for layer in layers:
         for name, pieces in layer.regions(values).items():
             whole = getattr(layer.layer, name)

@@ -13,7 +13,9 @@ move with the position that they are in. Nothing more about them follows from th
 code reads what they keep, and may tell it apart by its place or not use it at all. A space that
 knows its own graph says more by `Space(..., canonical=)`, as the ready cell space does.
 
-A `Sequential` is taken to be called as a whole, not item by item.
+A `Sequential` whose items are called one by one, as in a loop that keeps what lies between them, is
+no such stack. Its modules do not tell, a forward does: so a space with an example, which every
+search gives it, has its model run once. Without one it is taken to be called as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,6 +34,10 @@ from assay.architecture import Architecture, Option
 from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import Derived, OpenSize, Size
 from assay.space.structure import Choice, Structure
+from assay.space.whole import Items, called_whole
+
+if TYPE_CHECKING:
+    from assay.space.space import Space
 
 __all__ = ["Canonical"]
 
@@ -74,17 +80,19 @@ class _Position:
         self.rest(options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Stack:
     """A Sequential or Depth.
 
     Attributes:
+        module: It.
         positions: All of them, in order.
         sign: A label that is present exactly where the stack runs.
         depth: The label of a Depth.
         shallowest: The least option of a Depth.
     """
 
+    module: nn.Module
     positions: tuple[_Position, ...]
     sign: str
     depth: str | None = None
@@ -114,29 +122,48 @@ class _Stack:
             if position.choice in options and not choices[position.choice].active(options):
                 del options[position.choice]
 
+    def items(self) -> Items:
+        """Return its choices that move."""
+        children = zip(self.module._modules.values(), self.positions)
+        moving = tuple(m for m, p in children if m is not None and p.labels)
+        return Items(self.module, moving, self.sign)
+
 
 class Canonical:
-    """The built-in canonical form of a model's architectures.
+    """The built-in canonical form of a space's architectures.
 
     Args:
-        model: The model with choices.
-        structure: What `explore` found in it.
+        space: Explored already; its example may be set later.
     """
 
-    def __init__(self, model: nn.Module, structure: Structure) -> None:
-        self._structure = structure
-        self._found = _Found(model, structure)
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._structure = space.structure
+        self._found = _Found(space.model, space.structure)
         self._kinds: dict[Any, int] = {}
-        containers = [m for m in model.modules() if type(m) in (nn.Sequential, Depth)]
+        containers = [m for m in space.model.modules() if type(m) in (nn.Sequential, Depth)]
         # Inner stacks first, so that what is moved is canonical already.
-        self._stacks = [s for m in reversed(containers) if (s := self._stack(m)) is not None]
+        self._all = [s for m in reversed(containers) if (s := self._stack(m)) is not None]
+        self._stacks: list[_Stack] = self._all
+        self._seen_on: Any = None
 
     def __call__(self, architecture: Architecture) -> Architecture:
         """Return the canonical architecture of the same network."""
+        if self._space.example is not self._seen_on:
+            self._look()
         options = dict(architecture)
         for stack in self._stacks:
             stack.settle(options, self._structure.choices)
         return architecture if options == architecture else Architecture(options)
+
+    def _look(self) -> None:
+        """Leave out the Sequentials that the model does not call as a whole."""
+        example = self._space.example
+        asked = [s for s in self._all if s.depth is None] if example is not None else []
+        whole = called_whole(self._space, [stack.items() for stack in asked])
+        apart = [stack for stack, is_whole in zip(asked, whole) if not is_whole]
+        self._stacks = [stack for stack in self._all if stack not in apart]
+        self._seen_on = example
 
     def _stack(self, module: nn.Module) -> _Stack | None:
         # Not children(), which gives a module that stands in two positions once.
@@ -147,9 +174,9 @@ class Canonical:
                 return None
             cuts = any(p.identities or p.empty for p in positions)
             least = int(module.options[0])  # type: ignore[arg-type]
-            return _Stack(positions, label, label, least) if cuts else None
+            return _Stack(module, positions, label, label, least) if cuts else None
         moving = [p.choice for p in positions if p.labels]
-        return _Stack(positions, moving[0]) if moving else None
+        return _Stack(module, positions, moving[0]) if moving else None
 
     def _position(self, module: nn.Module | None, stack: nn.Module) -> _Position:
         if module is not None and _passes(module):
@@ -226,7 +253,8 @@ class _Content:
         if isinstance(module, fx.GraphModule):  # each has a class of its own; its graph tells all
             kind, settings = fx.GraphModule, {"graph": _steps(module.graph)}
         if isinstance(module, ChoiceModule):
-            settings.pop("mix", None)
+            for set_by_a_space in ("mix", "label_in_space"):
+                settings.pop(set_by_a_space, None)
             settings["label"] = self._name(self._found.labels[id(module)])
         tensors = {**module._parameters, **module._buffers}
         return (

@@ -7,6 +7,7 @@ Unselected, a choice behaves like its first option (`OneOf`, `Inputs`) or its wh
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import operator
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -46,6 +47,7 @@ class ChoiceModule(nn.Module):
     """
 
     kind = ""
+    label_in_space = ""  # for messages
     reads: Mapping[Any, tuple[str, ...]] | None = None
     label: str | None
     options: tuple[Option, ...]
@@ -54,6 +56,30 @@ class ChoiceModule(nn.Module):
     def plain(self, option: Any, memo: MutableMapping[Any, Any]) -> nn.Module:
         """Return a torch-only copy of what is left when `option` is taken."""
         raise TypeError(f"{type(self).__name__} has no plain form")  # pragma: no cover - abstract
+
+    def _weighed(self, weight: Any, value: Any, before: Sequence[Tensor] = ()) -> Tensor:
+        """Return a term of a mix: a value times its weight.
+
+        Args:
+            weight: Scalar tensor or number.
+            value: What is mixed.
+            before: The terms that it is added to.
+        Raises:
+            UnsupportedMix: it is no tensor, or not of their shape.
+        """
+        found = ""
+        if not isinstance(value, Tensor):
+            found = f"of type {type(value).__name__}"
+        elif before and before[0].shape != value.shape:
+            found = f"{list(value.shape)} beside {list(before[0].shape)}"
+        if found:
+            raise UnsupportedMix(
+                f"{self.label_in_space or self.label or self.kind}: what is mixed must be tensors "
+                f"of one shape, and one is {found}; use a strategy that runs one option at a time, "
+                "such as 'enas' or 'evolution'"
+            )
+        term: Tensor = weight * value
+        return term
 
     def __deepcopy__(self, memo: dict[Any, Any]) -> nn.Module:
         chosen = memo.get(CHOSEN)
@@ -108,24 +134,26 @@ class OneOf(ChoiceModule):
             self.add_module(name, module)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the active option, or the weighted sum of those in the mix."""
+        """Run the active option, or the weighted sum of those in the mix.
+
+        Raises:
+            UnsupportedMix: in a mix, an option that returns no tensor, or one of another shape.
+        """
         mix = self.mix
         if mix is None:
             return self._modules[self.options[0]](*args, **kwargs)  # type: ignore[index,misc]
-        if len(mix) == 1:
-            ((name, weight),) = mix.items()
-            out = self._modules[name](*args, **kwargs)  # type: ignore[misc]
-            return out if _is_one(weight) else weight * out
-        return _sum([self._weighed(n, w, args, kwargs) for n, w in mix.items()])
-
-    def _weighed(self, name: str, weight: Any, args: Any, kwargs: Any) -> Any:
-        """Return the output of an option times its weight."""
-        module: Any = self._modules[name]
-        if not isinstance(weight, Held):
-            return weight * module(*args, **kwargs)
-        with torch.no_grad():
-            out = module(*args, **kwargs)
-        return weight.weight * out
+        if _is_selected(mix):
+            return self._modules[next(iter(mix))](*args, **kwargs)  # type: ignore[misc]
+        terms: list[Tensor] = []
+        for name, weight in mix.items():
+            module: Any = self._modules[name]
+            if isinstance(weight, Held):
+                with torch.no_grad():
+                    out = module(*args, **kwargs)
+                terms.append(self._weighed(weight.weight, out, terms))
+            else:
+                terms.append(self._weighed(weight, module(*args, **kwargs), terms))
+        return functools.reduce(torch.add, terms)
 
     def plain(self, option: str, memo: MutableMapping[Any, Any]) -> nn.Module:
         """Return a copy of the chosen module."""
@@ -160,16 +188,21 @@ class Depth(ChoiceModule):
             self.add_module(str(i), block)
 
     def forward(self, x: Any) -> Any:
-        """Run the first d blocks, or the weighted sum over the depths in the mix."""
+        """Run the first d blocks, or the weighted sum over the depths in the mix.
+
+        Raises:
+            UnsupportedMix: in a mix, a block that returns no tensor, or one of another shape.
+        """
         mix = self.mix or {len(self._modules): 1.0}
-        deepest, terms = max(mix), []
+        deepest, alone = max(mix), _is_selected(mix)
+        terms: list[Tensor] = []
         for depth, block in enumerate([*self._modules.values(), None]):
-            if depth in mix:
-                terms.append(x if _is_one(mix[depth]) else mix[depth] * x)
+            if depth in mix and not alone:
+                terms.append(self._weighed(mix[depth], x, terms))
             if depth == deepest or block is None:
                 break
             x = block(x)
-        return _sum(terms)
+        return x if alone else functools.reduce(torch.add, terms)
 
     def plain(self, option: int, memo: MutableMapping[Any, Any]) -> nn.Module:
         """Return an `nn.Sequential` of copies of the first blocks."""
@@ -212,14 +245,15 @@ class Inputs(ChoiceModule):
             xs: `num` values, tensors of one shape `[N, ...]` where they are summed later.
         Raises:
             InvalidSpace: it was called with another number of inputs.
+            UnsupportedMix: in a mix, an input that is no tensor.
         """
         mix = self.mix or {self.options[0]: 1.0}
         if len(xs) != self.num:
             raise InvalidSpace(f"Inputs(num={self.num}) was called with {len(xs)} inputs")
         kept = sorted({i for option in mix for i in option})
-        if len(mix) == 1 and _is_one(next(iter(mix.values()))):
+        if _is_selected(mix):
             return [xs[i] for i in kept]
-        return [_sum([w for o, w in mix.items() if i in o]) * xs[i] for i in kept]
+        return [self._weighed(sum(w for o, w in mix.items() if i in o), xs[i]) for i in kept]
 
     def plain(self, option: tuple[int, ...], memo: MutableMapping[Any, Any]) -> nn.Module:
         """Return a graph, written node by node, that picks the kept items of a list."""
@@ -231,17 +265,7 @@ class Inputs(ChoiceModule):
         return picked
 
 
-def _is_one(weight: Any) -> bool:
-    return not isinstance(weight, Tensor) and weight == 1.0
-
-
-def _sum(terms: Sequence[Any]) -> Any:
-    if not all(isinstance(t, Tensor | float | int) for t in terms) and len(terms) > 1:
-        raise UnsupportedMix(
-            f"a mix needs options that return one tensor, not {type(terms[0]).__name__}; "
-            "select one option instead"
-        )
-    total = terms[0]
-    for term in terms[1:]:
-        total = torch.add(total, term) if isinstance(total, Tensor) else total + term
-    return total
+def _is_selected(mix: Mapping[Any, Any]) -> bool:
+    """Whether a mix is one option, not weighed."""
+    weights = list(mix.values())
+    return len(weights) == 1 and not isinstance(weights[0], Tensor | Held) and weights[0] == 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ from assay.space.structure import Choice
 if TYPE_CHECKING:
     from assay.space.space import Space
 
-__all__ = ["extreme"]
+__all__ = ["extreme", "lowest"]
 
 _Count: TypeAlias = Callable[[Architecture], int]
 
@@ -24,8 +25,7 @@ _Count: TypeAlias = Callable[[Architecture], int]
 def extreme(space: Space, sign: int, example: Any) -> Architecture:
     """Return the architecture with most (sign +1) or fewest (-1) multiply-accumulates.
 
-    Sizes and depths begin at their extreme; then one decision at a time takes its best option
-    until none improves. Exact where decisions add up, as in chains.
+    Sizes and depths begin at their extreme, see `lowest` for the rest.
 
     Args:
         space: The space; its selected path is undone.
@@ -41,18 +41,43 @@ def extreme(space: Space, sign: int, example: Any) -> Architecture:
         return max(choice.options) if sign > 0 else min(choice.options)
 
     with _at_one_position(space) if example is None else _on_example(space, example) as count:
-        best = space.complete({}, default)
-        most = sign * count(best)
-        improved = True
+        return lowest(space, lambda a: -sign * count(a), space.complete({}, default), default)
+
+
+def lowest(
+    space: Space,
+    cost: Callable[[Architecture], float],
+    start: Architecture,
+    default: Callable[[Choice], Option],
+) -> Architecture:
+    """Return an architecture of least cost: one decision at a time takes its best option.
+
+    An option is judged with the decisions that it opens at their best. Exact where decisions add
+    up, as in chains, however they nest.
+
+    Args:
+        space: The space.
+        cost: Of an architecture; each is asked about once.
+        start: What is improved, until no decision improves it.
+        default: Gives the option with which a decision that is opened begins.
+    """
+    once = functools.cache(cost)  # the last round asks again for most of what it tries
+
+    def improve(best: Architecture, labels: Sequence[str]) -> Architecture:
+        least, improved = once(best), True
         while improved:
             improved = False
-            for label in list(space.choices):
+            for label in labels:
                 for option in space.choices[label].options if label in best else ():
                     rival = space.complete({**best, label: option}, default)
-                    value = most if rival == best else sign * count(rival)
-                    if value > most:
-                        best, most, improved = rival, value, True
-    return best
+                    if opened := [la for la in rival if la not in best]:
+                        rival = improve(rival, opened)
+                    value = once(rival)
+                    if value < least:
+                        best, least, improved = rival, value, True
+        return best
+
+    return improve(start, list(space.choices))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from assay.errors import InvalidSpace, UnsupportedLayer
 from assay.space.sizes import OpenSize, Pieces, Size, Values, resolve, roots_in
@@ -82,7 +83,7 @@ class OpenLayer:
         layer: A torch layer, a subclass that adds no tensors of its own, or any module without
             tensors of its own.
     Raises:
-        UnsupportedLayer: no rule, or tensors that the rule does not know.
+        UnsupportedLayer: no rule, tensors that the rule does not know, or a parametrization.
         InvalidSpace: an option that does not divide by the groups.
     """
 
@@ -96,10 +97,15 @@ class OpenLayer:
         self._dims = self._rule()
         self._largest = {root: int(root) for root in self.roots}
         self._plans: dict[tuple[int, ...], _Plan] = {}
-        self._bounds: dict[tuple[int, ...], dict[str, Box | None]] = {}
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
         layer, named = self.layer, self.path or type(self.layer).__name__
+        if is_parametrized(layer):
+            raise UnsupportedLayer(
+                f"{named}: {type(layer).__name__} works its tensors out of others, and no rule "
+                "says how these shrink; give this layer a plain int, or take the parametrization "
+                "away"
+            )
         rule = next((RULES[t] for t in type(layer).__mro__ if t in RULES), None)
         tensors = {n: t for n, t in {**layer._parameters, **layer._buffers}.items()
                    if t is not None}  # fmt: skip
@@ -151,29 +157,13 @@ class OpenLayer:
             for name, dims in self._dims.items()
         }
 
-    def bounds(self, values: Values) -> Mapping[str, Box | None]:
-        """Return the smallest box of each parameter that holds what is kept; None for all of it."""
-        key = self._key(values)
-        known = self._bounds.get(key)
-        if known is None:
-            regions = self.regions(values)
-            known = self._bounds[key] = {
-                name: _bounding(regions[name], parameter.shape)
-                for name, parameter in self.layer._parameters.items()
-                if parameter is not None
-            }
-        return known
-
-    def _key(self, values: Values) -> tuple[int, ...]:
-        return tuple([values[root] for root in self.roots])
-
     def shadow(self, values: Values) -> None:
         """Let the layer's own forward see its tensors and sizes at these values.
 
         The views stand in the instance's dict, in front of the parameters, which stay as they
         are; `unshadow` takes them away.
         """
-        key = self._key(values)
+        key = tuple([values[root] for root in self.roots])
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(values)
@@ -212,11 +202,6 @@ class OpenLayer:
         for name in self._dims:
             here.pop(name, None)
         here.update(self.attributes)
-
-
-def _bounding(pieces: tuple[Pieces, ...], shape: torch.Size) -> Box | None:
-    box = tuple(slice(runs[0].start, runs[-1].stop) for runs in pieces)
-    return None if all(b.stop - b.start == n for b, n in zip(box, shape)) else box
 
 
 def _narrow(tensor: Tensor, cuts: list[tuple[int, int, int]]) -> Tensor:

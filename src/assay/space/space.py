@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,9 +16,10 @@ from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, Unsu
 from assay.space import extremes, fresh
 from assay.space.build import build
 from assay.space.canonical import Canonical
+from assay.space.draws import check_generator, draw, drawn, pick
 from assay.space.sizes import OpenSize
 from assay.space.slicing import OpenLayer
-from assay.space.structure import Choice, Condition, Lattice, State, explore, meets
+from assay.space.structure import Choice, Lattice, State, explore, meets
 from assay.space.suggest import Suggests, suggest
 
 __all__ = ["Space"]
@@ -35,7 +37,8 @@ class Space:
         model: A module with choices, or a callable (such as its class) that makes one. Only with a
             callable can networks be initialised anew as the model's own code does it.
         example: One example input `[N, ...]` (or tuple or dict), used to rank by MACs in `largest`
-            and `smallest`; without it every layer counts as if it ran at one position.
+            and `smallest`; without it every layer counts as if it ran at one position. On it is
+            seen too which Sequentials are called as a whole, on which `canonical` rests.
         canonical: Extends the canonical form: a function from architecture to architecture that
             maps all architectures of one network to one of them.
         remake: Makes the space by other options, such as fewer cells; see `variant`.
@@ -64,24 +67,23 @@ class Space:
         features: Callable[[Architecture], Sequence[float]] | None = None,
     ) -> None:
         self.factory = None if isinstance(model, nn.Module) else model
-        made = model if isinstance(model, nn.Module) else model()
-        if not isinstance(made, nn.Module):
-            raise InvalidSpace(f"{model!r} made no nn.Module but {type(made).__name__}")
-        self.model: nn.Module = made
+        self.model: nn.Module = _made(model)
+        self.given: Mapping[str, Any] | None = None  # an instance's own state, once it is needed
         self.example = example
-        self.structure = explore(made)
+        self.structure = explore(self.model)
         self.choices: dict[str, Choice] = self.structure.choices
         self.sites: dict[str, tuple[str, ...]] = self.structure.sites
         self._lattice = Lattice(list(self.choices.values()))
         if self.size < 2:
             raise InvalidSpace("the model has one architecture only; open another option")
-        self._own_form = Canonical(made, self.structure)
+        self._own_form = Canonical(self)
         self._more_form = canonical
         self._remake = remake
         self.cheap: Mapping[str, Any] = dict(cheap or {})
         self.features = features
-        self._groups = _grouped(self.structure.layers)
-        # The path that `select` has set: its layers with open sizes, and the value of each size.
+        self._groups = self.structure.grouped_layers()
+        # What `select` has set, the path's layers with open sizes, and the value of each size.
+        self.selected: Architecture | Mapping[str, Mapping[Option, Any]] | None = None
         self.shadowed: list[OpenLayer] = []
         self.values: dict[OpenSize, int] = {}
         self._extremes: dict[int, tuple[Any, Architecture]] = {}  # sign -> (example, found on it)
@@ -131,8 +133,9 @@ class Space:
             over: "architectures" draws each architecture equally often; "decisions" draws each
                 active decision's options equally often, which favours shallow branches.
         Raises:
-            InvalidSetting: `over` is neither.
+            InvalidSetting: `over` is neither, or `rng` is no generator.
         """
+        check_generator(rng)
         if over not in ("architectures", "decisions"):
             raise InvalidSetting(
                 f"sample over {over!r}? {nearest(str(over), ['architectures', 'decisions'])}"
@@ -142,7 +145,7 @@ class Space:
         for i, choice in enumerate(self.choices.values()):
             ways = self._lattice.ways(i, state)
             weights = [n if over == "architectures" else 1 for _, _, n in ways]
-            option, state, _ = ways[_draw(weights, rng)]
+            option, state, _ = ways[draw(weights, rng)]
             if option is not None:
                 options[choice.label] = option
         return Architecture(options)
@@ -221,25 +224,31 @@ class Space:
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one active decision; decisions that this opens are drawn uniformly."""
+        check_generator(rng)
         open_labels = [la for la in architecture if len(self.choices[la].options) > 1]
         label = open_labels[int(rng.integers(len(open_labels)))]
         others = [o for o in self.choices[label].options if o != architecture[label]]
-        return self.complete({**architecture, label: _pick(others, rng)}, _drawn(rng))
+        return self.complete({**architecture, label: pick(others, rng)}, drawn(rng))
 
     def cross(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Take each active decision from either parent with equal chance, if it has it."""
+        check_generator(rng)
         wanted = {}
         for label in self.choices:
             having = [p[label] for p in (a, b) if label in p]
             if having:
-                wanted[label] = _pick(having, rng)
-        return self.complete(wanted, _drawn(rng))
+                wanted[label] = pick(having, rng)
+        return self.complete(wanted, drawn(rng))
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """Return the one architecture that stands for all of the same network.
 
         Exact for runs of `OneOf` with an identity in `nn.Sequential` and `Depth`; the identity
-        elsewhere, unless the space was given a `canonical` of its own.
+        elsewhere, unless the space was given a `canonical` of its own. A `Sequential` that is not
+        called as a whole is left alone if the space has an example, on which the model runs once.
+
+        Raises:
+            InvalidSpace: a path does not run on the example; names the module.
         """
         settled = self._own_form(architecture)
         return settled if self._more_form is None else self._more_form(settled)
@@ -309,6 +318,7 @@ class Space:
             UnsupportedMix: a size is asked to be several options at once.
         """
         self._unshadow()
+        self.selected = mix
         weights: Mapping[str, Mapping[Option, Any]] = (
             {label: {option: 1.0} for label, option in mix.items()}
             if isinstance(mix, Architecture)
@@ -360,40 +370,27 @@ class Space:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _grouped(
-    layers: list[tuple[OpenLayer, list[Condition]]],
-) -> list[tuple[list[Condition], list[OpenLayer]]]:
-    """Put layers that run under the same conditions together, so that these are asked once."""
-    groups: dict[tuple[Condition, ...], list[OpenLayer]] = {}
-    for layer, conditions in layers:
-        groups.setdefault(tuple(conditions), []).append(layer)
-    return [(list(conditions), group) for conditions, group in groups.items()]
-
-
 def _as_point(architecture: Mapping[str, Any]) -> Architecture:
     return architecture if isinstance(architecture, Architecture) else Architecture(architecture)
 
 
-def _pick(options: Any, rng: np.random.Generator) -> Any:
-    return options[int(rng.integers(len(options)))]
+def _made(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """Return a model, or what a callable makes.
 
-
-def _drawn(rng: np.random.Generator) -> Callable[[Choice], Option]:
-    return lambda choice: _pick(choice.options, rng)
-
-
-def _draw(weights: list[int], rng: np.random.Generator) -> int:
-    """Draw an index with exact probabilities, also where the weights exceed 64 bits."""
-    if len(weights) == 1:
-        return 0
-    total = sum(weights)
-    bits = total.bit_length()
-    while True:  # ends: each draw is accepted with probability over one half
-        value = int.from_bytes(rng.bytes((bits + 7) // 8), "big") >> (-bits % 8)
-        if value < total:
-            break
-    for i, weight in enumerate(weights):
-        if value < weight:
-            return i
-        value -= weight
-    raise AssertionError("weights do not add up")  # pragma: no cover - impossible
+    Raises:
+        InvalidSpace: it cannot be called without arguments, or makes no module.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    try:
+        made = model()
+    except TypeError as error:
+        if len(traceback.extract_tb(error.__traceback__)) > 1:  # raised by the model's own code
+            raise
+        raise InvalidSpace(
+            f"{model!r} is neither an nn.Module nor a callable without arguments ({error}); give a "
+            "module, or a function that makes one, such as lambda: Net(width=16)"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise InvalidSpace(f"{model!r} made no nn.Module but {type(made).__name__}")
+    return made

@@ -18,6 +18,7 @@ from assay.errors import InvalidSpace
 from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import OpenSize, roots_in
 from assay.space.slicing import OpenLayer, open_attributes
+from assay.space.ties import refuse_uneven_ties
 
 __all__ = ["Choice", "Condition", "Lattice", "Structure", "explore", "meets", "reached"]
 
@@ -72,6 +73,13 @@ class Structure:
         """Return the layers with open sizes that an architecture runs."""
         return [layer for layer, conditions in self.layers if reached(conditions, chosen)]
 
+    def grouped_layers(self) -> list[tuple[list[Condition], list[OpenLayer]]]:
+        """Return the layers that run under the same conditions together, to ask these once."""
+        groups: dict[tuple[Condition, ...], list[OpenLayer]] = {}
+        for layer, conditions in self.layers:
+            groups.setdefault(tuple(conditions), []).append(layer)
+        return [(list(conditions), group) for conditions, group in groups.items()]
+
 
 def reached(conditions: Sequence[Condition], chosen: Mapping[str, Option]) -> bool:
     """Whether the options chosen make one of the conditions hold."""
@@ -99,7 +107,8 @@ def explore(model: nn.Module) -> Structure:
     """Find every choice of a model, labelled by module path.
 
     Raises:
-        InvalidSpace: no choice; one label with different options; choices that contain each other.
+        InvalidSpace: no choice; one label with different options; choices that contain each other;
+            one tensor in two layers that shrink it differently.
         UnsupportedLayer: an open size in a layer with tensors but without a slicing rule.
     """
     return _Explorer().run(model)
@@ -111,6 +120,7 @@ class _Explorer:
         self.modules: dict[str, list[ChoiceModule]] = {}
         self.layers: dict[int, tuple[OpenLayer, list[Condition]]] = {}
         self.paths: dict[int, str] = {}
+        self.conditions: dict[int, list[Condition]] = {}
 
     def run(self, model: nn.Module) -> Structure:
         self._visit("", model, ())
@@ -127,14 +137,15 @@ class _Explorer:
                 f"{type(model).__name__} has no choice: put OneOf, Depth, Inputs, Width or Kernel "
                 "where the architecture is open"
             )
+        layers = list(self.layers.values())
+        refuse_uneven_ties(model, [layer for layer, _ in layers], self.conditions, labels)
         for choice in self.choices.values():
             choice.conditions = _weakest(choice.conditions)
         sites: dict[str, tuple[str, ...]] = {
             self.paths[id(m)]: (label,) for label, ms in self.modules.items() for m in ms
         }
-        for layer, _ in self.layers.values():
+        for layer, _ in layers:
             sites[layer.path] = tuple(dict.fromkeys(labels[root] for root in layer.roots))
-        layers = list(self.layers.values())
         at = list(self.paths.values())
         first = {
             la: min(at.index(p) for p, las in sites.items() if la in las) for la in self.choices
@@ -144,18 +155,19 @@ class _Explorer:
 
     def _visit(self, path: str, module: nn.Module, condition: Condition) -> None:
         path = self.paths.setdefault(id(module), path)
+        conditions = self.conditions.setdefault(id(module), [])
+        conditions.append(condition)
         if isinstance(module, ChoiceModule):
             self._visit_choice(path, module, condition)
             return
         if open_attributes(module):
-            known = self.layers.setdefault(id(module), (OpenLayer(path, module), []))
-            known[1].append(condition)
+            self.layers.setdefault(id(module), (OpenLayer(path, module), conditions))
         for name, child in module._modules.items():
             if child is not None:
                 self._visit(f"{path}.{name}" if path else name, child, condition)
 
     def _visit_choice(self, path: str, module: ChoiceModule, condition: Condition) -> None:
-        label = module.label or path or module.kind
+        label = module.label_in_space = module.label or path or module.kind
         if any(label == outer for outer, _ in condition):
             raise InvalidSpace(f"the choice {label!r} contains itself; give it another label")
         self._declare(label, module.kind, module.options, condition)
