@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from assay.errors import InvalidTask
 from assay.train.given import as_split, as_tensor, check_classes
@@ -40,6 +40,7 @@ def test_each_kind_of_data_becomes_its_split():
         (Stream(), "reads a Stream, whose length is not known"),
         (DataLoader(Stream()), "reads a Stream, whose length is not known"),
         (DataLoader(Pairs(X, Y), batch_size=9, drop_last=True), "DataLoader has no batch"),
+        (DataLoader(Pairs(X, Y), sampler=SubsetRandomSampler([2])), "split has 1 samples"),
         (Pairs(np.full((2, 1), np.nan), Y[:2]), "the items of the train split hold NaN"),
     ],
 )

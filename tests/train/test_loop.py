@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from assay.errors import InvalidSetting, InvalidStudy, InvalidTask, NotFinite
+from assay.space.sizes import Width
 from assay.train import loop
 from assay.train.augment import ShiftAndFlip
 from assay.train.files import load_tensors, save_tensors
@@ -200,6 +201,29 @@ def test_gradients_of_weighted_passes_add_up_to_one_update():
         assert max(float((f - e).abs().max()) for f, e in zip(found, expected)) < 1e-6
 
 
+class Doubling(nn.Module):
+    """Writes into what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = line()
+
+    def forward(self, x):
+        return self.line(x.mul_(2))
+
+
+def test_a_forward_that_writes_into_its_inputs_spoils_no_other_pass():
+    module, task = Doubling(), blob_task()
+    recorder = Recorder(module)
+    trainer = Trainer(
+        module, task, PLAIN, steps=2, passes=lambda step: [0.5, 0.25, 0.25], optimizer=recorder
+    )
+    trainer.run(2)
+    for step, found in enumerate(recorder.gradients):
+        expected = gradient(module, task, step)
+        assert max(float((f - e).abs().max()) for f, e in zip(found, expected)) < 1e-6
+
+
 @pytest.mark.parametrize("share", [0.5, 2.0])
 def test_a_gradient_above_the_limit_is_scaled_to_it(share):
     module, task = line(), blob_task()
@@ -378,12 +402,38 @@ def test_images_have_their_channels_last_where_there_are_convolutions():
     assert lines.state_dict()["channels_last"] is False
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups", "kernel", "stride", "kept"),
+    [
+        (16, 1, 1, 2, True), (15, 1, 1, 2, False), (16, 2, 1, 2, False), (4, 1, 1, 1, True),
+        (4, 1, 3, 2, True), (Width(16, 32), 1, 1, 2, True), (Width(8, 32), 1, 1, 2, False),
+        (2 * Width(16, 32), 1, 1, 2, False),
+    ],
+)  # fmt: skip
+def test_channels_are_not_last_where_a_backward_would_overrun(
+    channels, groups, kernel, stride, kept
+):
+    net = nn.Sequential(nn.Conv2d(channels, 8, kernel, stride, groups=groups))
+    trainer = Trainer(net, picture_task(), Recipe(batch_size=8), steps=1)
+    assert trainer.state_dict()["channels_last"] is kept
+
+
 def test_a_forward_that_cannot_take_channels_last_is_trained_without():
     trainer = trained(seeded(Flattening))
     same_state(trainer.state_dict(), trained(seeded(Flattening), channels_last=False).state_dict())
     assert trainer.state_dict()["channels_last"] is False
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         trained(seeded(Flattening), channels_last=True)
+
+
+class Overwriting(Flattening):
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+def test_it_is_given_anew_what_it_wrote_into_by_then():
+    one, other = trained(seeded(Overwriting)), trained(seeded(Overwriting), channels_last=False)
+    assert one.losses[0] == pytest.approx(other.losses[0], abs=1e-6)
 
 
 def test_volumes_are_left_as_they_are():

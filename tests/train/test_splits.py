@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import random
 
 import numpy as np
@@ -8,9 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, DistributedSampler, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
-from assay.train.splits import InMemory, Loaded, Streamed, leaves, map_tensors
+from assay.train.splits import InMemory, Loaded, Streamed, evened, leaves, map_tensors
 from tests.train.small import Pairs
 
 NUMBERS = torch.arange(10, dtype=torch.float32)
@@ -148,6 +157,73 @@ def test_tuples_and_dicts_are_cut_alike():
     assert [t.shape for t in leaves(chosen)] == [(4,), (4, 1), (4,)]
     doubled = map_tensors(chosen, lambda t: 2 * t)
     assert torch.equal(doubled["b"][0], 2 * chosen["b"][0])
+
+
+class Unsized(Sampler):
+    def __iter__(self):
+        return iter(range(7))
+
+
+PAIRS = Pairs(NUMBERS, NUMBERS.long())
+IN_THREES = BatchSampler(SubsetRandomSampler(range(8)), 3, drop_last=True)
+
+
+@pytest.mark.parametrize(
+    ("loader", "expected"),
+    [
+        (DataLoader(PAIRS, 4), 10),
+        (DataLoader(PAIRS, 4, drop_last=True), 8),
+        (DataLoader(PAIRS, 4, sampler=SubsetRandomSampler(range(7))), 7),
+        (DataLoader(PAIRS, 4, sampler=SubsetRandomSampler(range(7)), drop_last=True), 4),
+        (DataLoader(PAIRS, 4, sampler=WeightedRandomSampler([1.0] * 10, 25)), 25),
+        (DataLoader(PAIRS, 4, sampler=DistributedSampler(PAIRS, 3, 0)), 4),
+        (DataLoader(PAIRS, batch_sampler=IN_THREES), 6),
+        (DataLoader(PAIRS, sampler=IN_THREES, batch_size=None, collate_fn=lambda x: x), 6),
+        # Only the data set's length is known.
+        (DataLoader(PAIRS, 4, sampler=Unsized()), 10),
+        (DataLoader(PAIRS, batch_sampler=[[0, 1], [2, 3, 4]]), 10),
+        (DataLoader(PAIRS, batch_size=None, sampler=SequentialSampler(PAIRS)), 10),
+    ],
+)
+def test_a_loader_has_as_many_samples_as_its_sampler_names(loader, expected):
+    assert len(Loaded(loader)) == expected
+
+
+def test_a_pass_without_a_limit_yields_all_that_a_loader_does():
+    groups = [(NUMBERS[:4], NUMBERS[:4]), (NUMBERS[4:], NUMBERS[4:])]
+    split = Loaded(DataLoader(groups, batch_size=None))  # two items, ten samples
+    assert torch.equal(torch.cat([targets for _, targets in split.batches(4)]), NUMBERS)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 12))
+@settings(max_examples=50)
+def test_batches_made_even_hold_the_same_samples_in_order(sizes, size):
+    num = sum(sizes)
+    whole = ({"a": torch.arange(num), "b": (torch.arange(num)[:, None],)}, torch.arange(num))
+    ends = list(itertools.accumulate(sizes))
+    given = [map_tensors(whole, lambda t, a=a, b=b: t[a:b]) for a, b in zip([0, *ends], ends)]
+    batches = evened(given, size)
+    found = [len(targets) for _, targets in batches]
+    assert max(found) - min(found) <= 1
+    assert max(found) <= max(size, 3)
+    assert min(found) >= min(2, num)
+    for i, tensor in enumerate(leaves(whole)):
+        assert torch.equal(torch.cat([list(leaves(batch))[i] for batch in batches]), tensor)
+
+
+def test_batches_that_cannot_be_put_together_stay():
+    padded = [(torch.zeros(3, 5), torch.zeros(3)), (torch.zeros(1, 4), torch.zeros(1))]
+    assert evened(padded, 2) == padded
+    assert evened([], 2) == []
+
+
+def test_what_is_sent_elsewhere_leaves_its_copies_behind():
+    split = InMemory(NUMBERS, NUMBERS.long())
+    split._near("meta")
+    sent = pickle.loads(pickle.dumps(split))
+    assert sent._copies == {}
+    assert list(split._copies) == ["meta"]
+    assert same(take(sent, 3), take(split, 3))
 
 
 def test_an_accelerator_gets_its_copy_once():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture
+from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.weights.optimizer import PathOptimizer
@@ -77,7 +78,93 @@ def test_at_the_largest_path_it_is_torchs_optimizer(recipe: Recipe) -> None:
         assert float((one - other).detach().abs().max()) <= 1e-12
 
 
-def test_paths_of_one_step_are_updated_as_one_box() -> None:
+class Joined(nn.Module):
+    """Its last layer keeps a gap: the first of each of two inputs beside each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w1, w2 = Width(2, 4), Width(2, 4)
+        self.a, self.b, self.c = nn.Linear(3, w1), nn.Linear(3, w2), nn.Linear(w1 + w2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.cat([self.a(x), self.b(x)], 1))
+
+
+def crossed() -> nn.Module:
+    a, b = Width(2, 3, 4), Width(2, 3, 4)
+    return nn.Sequential(nn.Linear(3, a), nn.Linear(a, b), nn.Linear(b, 2))
+
+
+def centred() -> nn.Module:
+    w, k = Width(2, 4), Kernel(1, 3, 5)
+    return nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv1d(1, w, k, padding=k // 2),
+                         nn.Conv1d(w, 2, 3, padding=1), nn.Flatten())  # fmt: skip
+
+
+SCATTERED = {
+    "a gap": (Joined, [(2, 2)]),
+    "gaps that another path fills": (Joined, [(2, 2), (4, 2), (2, 4)]),
+    "parts that touch": (Joined, [(4, 2)]),
+    "crossed widths": (crossed, [(2, 4), (4, 2)]),
+    "stairs": (crossed, [(2, 4), (3, 3), (4, 2)]),
+    "stairs inside a box": (crossed, [(2, 3), (3, 2), (3, 3)]),
+    "crossed kernels": (centred, [(2, 5), (4, 1), (4, 3)]),
+}
+
+
+def gradients(space: Space, paths: list[Architecture], x: torch.Tensor) -> list[list[torch.Tensor]]:
+    """Return the gradients of each path alone; what a path does not run has zeros."""
+    found = []
+    for path in paths:
+        space.select(path)
+        loss = space.model(x).square().mean()
+        grads = torch.autograd.grad(loss, list(space.model.parameters()), materialize_grads=True)
+        found.append(list(grads))
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("case", SCATTERED)
+def test_each_entry_that_the_paths_ran_moves_once_and_no_other(case: str, recipe: Recipe) -> None:
+    """As if every entry were a parameter of its own, in torch's optimiser."""
+    torch.manual_seed(0)
+    model, sizes = SCATTERED[case]
+    space = Space(model())
+    space.model.double()
+    paths = [space.check(dict(zip(space.choices, each))) for each in sizes]
+    parameters = list(space.model.parameters())
+    entries = [[nn.Parameter(e) for e in p.detach().clone().flatten()] for p in parameters]
+    groups = [
+        {"params": each, "weight_decay": recipe.weight_decay if p.ndim > 1 else 0.0}
+        for each, p in zip(entries, parameters)
+    ]
+    theirs: torch.optim.Optimizer
+    if recipe.optimizer == "sgd":
+        theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    else:
+        theirs = torch.optim.AdamW(groups, lr=0.1)
+    ours = PathOptimizer(space.model, recipe)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    for of_step in ([space.largest()], paths, paths):  # first all, so that there is momentum
+        ours.zero_grad()
+        found = gradients(space, of_step, x)
+        for path in of_step:
+            space.select(path)
+            ours.activate(space.shadowed, space.values)
+        for p, each, grads in zip(parameters, entries, zip(*found)):
+            p.grad = sum(grads)
+            ran = torch.stack([grad != 0 for grad in grads]).any(0).flatten()
+            for entry, grad, moves in zip(each, p.grad.flatten(), ran):
+                entry.grad = grad.clone() if moves else None  # SGD may write into it
+                if not moves and recipe.optimizer == "adamw":
+                    theirs.state[entry]["step"] += 1  # one count for all of a parameter
+        ours.step(0.1)
+        theirs.step()
+        for p, each in zip(parameters, entries):
+            assert torch.equal(p.detach().flatten(), torch.stack(each).detach())
+
+
+def test_paths_of_one_step_share_what_they_both_ran() -> None:
     space = Space(Chain)
     optimizer = PathOptimizer(space.model, Recipe(weight_decay=0.0))
     x = torch.randn(4, 1, 6, 6)

@@ -136,6 +136,57 @@ def test_writing_into_a_remembered_output_is_noticed() -> None:
         assert torch.equal(one, other)
 
 
+class Writing(nn.Module):
+    """Writes into its inputs, and into what it still needs after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = OneOf(a=nn.ReLU(inplace=True), b=nn.Identity())
+        self.stem = nn.Linear(4, 4)
+        self.act = nn.ReLU(inplace=True)
+        self.last = OneOf(a=nn.Linear(4, 2), b=nn.Linear(4, 2))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        y.mul_(2.0)
+        x = self.first(x) + x
+        stem = self.stem(x + y)
+        return self.last(self.act(stem) + stem)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_inputs_that_a_forward_writes_into_are_put_back(shared: bool) -> None:
+    space = Space(Writing)
+    points = list(space.all())
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    given = (x.clone(), y.clone())
+    expected = [space.build(point)(x.clone(), y.clone()) for point in points]
+    walk = PrefixWalk(space, shared=shared)
+    found: dict[int, Tensor] = {}
+    with torch.no_grad(), walk.installed():
+        for _ in range(2):  # the second pass follows the first one's order
+            walk.population(points, given, found.__setitem__)
+            assert all(torch.equal(found[i], alone) for i, alone in enumerate(expected))
+            assert torch.equal(given[0], x)
+            assert torch.equal(given[1], y)
+
+
+def test_a_forward_of_an_instances_own_is_used_and_kept() -> None:
+    space = Space(nn.Sequential(nn.Linear(4, 4), OneOf(a=nn.Tanh(), b=nn.ReLU())))
+    linear = space.model[0]
+
+    def forward(x: Tensor) -> Tensor:
+        return 100 * nn.Linear.forward(linear, x)
+
+    linear.forward = forward
+    points, x = list(space.all()), torch.randn(3, 4)
+    for shared in (True, False):
+        for option, found in zip(
+            (torch.tanh, torch.relu), outputs(space, points, x, shared=shared)
+        ):
+            assert torch.equal(found, option(forward(x)))
+    assert linear.__dict__["forward"] is forward
+
+
 def test_a_module_called_twice_keeps_its_calls_apart() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

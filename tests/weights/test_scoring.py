@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.cost import derive
+from assay.errors import InvalidSetting
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.train.task import Task, evaluate
@@ -64,6 +65,27 @@ def test_recalibration_is_the_cumulative_average() -> None:
     assert torch.allclose(norm.running_var, var, atol=1e-5)
     assert norm.momentum == 0.1
     assert not norm.training
+
+
+@pytest.mark.parametrize("norms", ["batch", "recalibrate"])
+def test_one_value_for_each_channel_has_no_statistics(norms) -> None:
+    space = Space(
+        nn.Sequential(
+            nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), OneOf(a=nn.Tanh(), b=nn.ReLU()),
+            nn.Flatten(), nn.LazyLinear(2),
+        )
+    )  # fmt: skip
+    y = torch.tensor([1])
+    for length, served in ((4, True), (3, False)):  # of which the norm is given 2, or 1
+        x = torch.randn(1, 1, length)
+        space.model[4] = nn.Linear(4 * (length - 2), 2)
+        task, batch = Task((torch.zeros(2, 1, length), [0, 1]), (x, y)), [(x, y)]
+        points = list(space.all())
+        if served:
+            score_paths(space, points, task, valid=batch, calibration=batch, norms=norms)
+            continue
+        with pytest.raises(InvalidSetting, match=r"\[1, 4, 1\]: .* of two samples or more"):
+            score_paths(space, points, task, valid=batch, calibration=batch, norms=norms)
 
 
 def test_models_without_norms_are_scored_as_they_are() -> None:

@@ -53,6 +53,15 @@ def test_the_seed_names_the_weights_and_the_paths() -> None:
     assert not torch.equal(found[0], found[2])
 
 
+def test_an_instance_begins_each_training_as_it_was_given() -> None:
+    net, found = Supernet(Space(Chain()), seed=1), []
+    for _ in range(2):
+        net.reset()
+        net.trainer(task(), Recipe(batch_size=16), steps=2).run(2)
+        found.append(weights(net))
+    assert all(torch.equal(v, found[1][k]) for k, v in found[0].items())
+
+
 def test_gradients_of_a_steps_paths_are_averaged() -> None:
     class Both:
         def passes(self, space, step, *, rng):

@@ -18,7 +18,7 @@ from assay.train.files import under
 from assay.train.optimizers import Optimizer, TorchOptimizer
 from assay.train.precision import LossScale, autocast, working_dtype
 from assay.train.recipe import Recipe
-from assay.train.splits import Batch, Stream, map_tensors
+from assay.train.splits import Batch, Stream, leaves, map_tensors
 from assay.train.task import Task, call_model
 
 __all__ = ["Optimizer", "Trainer", "channels_last"]
@@ -81,7 +81,7 @@ class Trainer:
         dtype = working_dtype(recipe, module, device)
         self._autocast = autocast(dtype, device)
         self._scale = LossScale() if dtype is torch.float16 else None
-        self._use_channels_last(_wants_channels_last(recipe, module))
+        self._use_channels_last(_wants_channels_last(recipe, module, device))
         self._average = Average(module, recipe.ema) if recipe.ema else None
         self._augmenting = torch.Generator()
         self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
@@ -89,6 +89,7 @@ class Trainer:
         self._unread: list[tuple[int, list[Tensor], list[Tensor]]] = []
         self.losses: list[float] = []
         self._checked = False
+        self._overwritten = False  # a forward wrote into inputs that several passes share
 
     @property
     def done(self) -> bool:
@@ -110,7 +111,7 @@ class Trainer:
         cuda = [torch.device(self._device)] if self._on_cuda else []
         with torch.random.fork_rng(devices=cuda):
             while self.step < end:
-                samples += self._take_step(self._batch())
+                samples += self._take_step()
         self._read_figures()
         self._check_weights()
         return Cost(time.perf_counter() - started, samples, 0, self._device)
@@ -146,16 +147,21 @@ class Trainer:
         return self._device.startswith("cuda")
 
     def _batch(self) -> Batch:
+        """Read what a step trains on; reading it again gives the same."""
         size = self.recipe.batch_size
-        return self._stream.at(self.step, self.task.train, size, self._seed, self._device)
-
-    # --- one step -----------------------------------------------------------------------------
-
-    def _take_step(self, batch: Batch) -> int:
+        batch = self._stream.at(self.step, self.task.train, size, self._seed, self._device)
         inputs, targets = batch
         if self.task.augment is not None:
             self._augmenting.manual_seed(_draw(self._seed + 1, self.step))
             inputs = self.task.augment(inputs, self._augmenting)
+        if self._channels_last:
+            inputs = map_tensors(inputs, channels_last)
+        return inputs, targets
+
+    # --- one step -----------------------------------------------------------------------------
+
+    def _take_step(self) -> int:
+        inputs, targets = self._batch()
         try:
             losses = self._differentiate(inputs, targets)
         except RuntimeError as error:
@@ -164,7 +170,7 @@ class Trainer:
             if "view size is not compatible" not in str(error):
                 raise
             self._use_channels_last(False)  # the forward flattens by `view`
-            losses = self._differentiate(inputs, targets)
+            losses = self._differentiate(*self._batch())
         self._update(losses)
         self.step += 1
         return len(targets) * len(losses)
@@ -172,11 +178,16 @@ class Trainer:
     def _differentiate(self, inputs: Any, targets: Tensor) -> list[Tensor]:
         """Add up the gradients of all passes; return their losses."""
         self._seed_generators(_draw(self._seed, self.step))
-        if self._channels_last:
-            inputs = map_tensors(inputs, channels_last)
         self._optimizer.zero_grad()
+        spare = map_tensors(inputs, Tensor.clone) if self._overwritten else None
+        versions = _versions(inputs)
         losses: list[Tensor] = []
         for weight in self._passes(self.step):
+            if losses and _versions(inputs) != versions:  # the forward wrote into them
+                if spare is None:
+                    spare, self._overwritten = self._batch()[0], True
+                inputs = map_tensors(spare, Tensor.clone)
+                versions = _versions(inputs)
             with self._autocast:
                 output = call_model(self.module, inputs)
                 if not self._checked:
@@ -301,6 +312,11 @@ def channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
+def _versions(inputs: Any) -> list[int]:
+    """Return how often each tensor was written into."""
+    return [tensor._version for tensor in leaves(inputs)]
+
+
 def _one_pass(step: int) -> Iterator[float]:
     yield 1.0
 
@@ -313,9 +329,22 @@ def _draw(seed: int, step: int) -> int:
     return (z ^ (z >> 31)) >> 1
 
 
-def _wants_channels_last(recipe: Recipe, module: nn.Module) -> bool:
+def _wants_channels_last(recipe: Recipe, module: nn.Module, device: str) -> bool:
     """On a CPU too: backwards of depthwise convolutions took half the time, of dense ones 0.96."""
     if recipe.channels_last != "auto":
         return recipe.channels_last
     volumes = any(p.ndim == 5 for p in module.parameters())  # for which torch has no such format
-    return not volumes and any(isinstance(m, nn.Conv2d) for m in module.modules())
+    images = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    return not volumes and bool(images) and not (device == "cpu" and any(map(_overruns, images)))
+
+
+def _overruns(conv: nn.Conv2d) -> bool:
+    """Whether oneDNN may write past its workspace in the backward, and corrupt memory.
+
+    Strided 1x1 convolutions of less than a block of channels, which are 8 or 16 by the processor
+    (github.com/uxlfoundation/oneDNN/issues/6035, seen with torch 2.13). Of an open size the
+    smallest option counts, and one worked out of others is taken to be small.
+    """
+    fewest = conv.in_channels if type(conv.in_channels) is int else 0
+    fewest = min(getattr(conv.in_channels, "options", [fewest])) // int(conv.groups)
+    return max(map(int, conv.kernel_size)) == 1 and max(conv.stride) > 1 and fewest < 16

@@ -34,7 +34,7 @@ class Recipe:
         precision: "fp32", "bf16", "fp16" (CUDA), or "auto": on CUDA bf16, or fp16 where that is
             emulated; on a CPU with AMX bf16 for networks wide enough, else fp32.
         channels_last: Memory format of images, or "auto": for networks with 2-D convolutions,
-            unless their forward cannot take it.
+            unless their forward cannot take it, or a backward on the CPU would corrupt memory.
     Raises:
         InvalidSetting: a value out of range.
     """

@@ -7,16 +7,18 @@ draws from torch's, NumPy's and Python's global generators are made a function o
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 from assay.cost import derive
 
@@ -28,6 +30,7 @@ __all__ = [
     "Split",
     "Stream",
     "Streamed",
+    "evened",
     "leaves",
     "map_tensors",
 ]
@@ -121,6 +124,10 @@ class InMemory(_Indexed):
         self.prepare: Prepare = prepare if prepare is not None else _floats
         self._copies: dict[str, tuple[Any, Tensor]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the copies behind: they can be made anew wherever it is sent."""
+        return {**self.__dict__, "_copies": {}}
+
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -176,7 +183,17 @@ class Loaded:
         self.loader = loader
 
     def __len__(self) -> int:
-        return len(self.loader.dataset)  # type: ignore[arg-type]
+        """Return the samples of an epoch, where the loader groups them itself.
+
+        Otherwise (a batch sampler of the user's own, or none) only the data set's length is known.
+        """
+        loader = self.loader
+        groups = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+        sampler = getattr(groups, "sampler", None)
+        if not isinstance(groups, BatchSampler) or not isinstance(sampler, Sized):
+            return len(loader.dataset)  # type: ignore[arg-type]
+        num = len(sampler)
+        return num - num % groups.batch_size if groups.drop_last else num
 
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
@@ -193,7 +210,7 @@ class Loaded:
         self, size: int, *, device: str = "cpu", limit: int | None = None
     ) -> Iterator[Batch]:
         """See `Split`; `size` is not heeded."""
-        left = len(self) if limit is None else limit
+        left = sys.maxsize if limit is None else limit
         for some, classes in self._epoch(0, 0):
             if left <= 0:
                 return
@@ -233,6 +250,42 @@ class Stream:
             self._batches = split.train_batches(size, seed=seed, start=number, device=device)
         self._next = number + 1
         return next(self._batches)
+
+
+def evened(batches: Iterable[Batch], size: int) -> list[Batch]:
+    """Return the same samples, in order, in batches whose sizes differ by at most one.
+
+    So none has too few samples for statistics of its own. Samples that differ in shape from batch
+    to batch cannot be put together, and stay as they are.
+
+    Args:
+        batches: `(inputs [N, ...], targets [N, ...])`.
+        size: Most samples of a batch; where it is one or two, up to three, since none has a
+            single sample where there are more.
+    """
+    given = list(batches)
+    num = sum(len(targets) for _, targets in given)
+    count = max(1, min(math.ceil(num / size), num // 2))
+    wanted = [num // count + (i < num % count) for i in range(count)]
+    shapes = {tuple(t.shape[1:] for t in leaves(batch)) for batch in given}
+    if len(shapes) != 1 or [len(targets) for _, targets in given] == wanted:
+        return given
+    inputs, targets = _joined(given)
+    ends = np.cumsum(wanted).tolist()
+    return [
+        (map_tensors(inputs, lambda t, a=a, b=b: t[a:b]), targets[a:b])  # type: ignore[misc]
+        for a, b in zip([0, *ends], ends)
+    ]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Put the samples of several inputs, or batches, of one structure one after the other."""
+    first = parts[0]
+    if isinstance(first, tuple | list):
+        return tuple(_joined(items) for items in zip(*parts))
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    return torch.cat(list(parts))
 
 
 def map_tensors(inputs: Any, f: Callable[[Tensor], Tensor]) -> Any:

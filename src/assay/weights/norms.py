@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from assay.errors import InvalidSetting
+
 __all__ = ["NormMode", "Norms", "recalibrate"]
 
 NormMode = Literal["recalibrate", "batch"]
@@ -44,7 +46,11 @@ class Norms:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Within: norms use each batch's statistics and add them to the cumulative average."""
+        """Within: norms use each batch's statistics and add them to the cumulative average.
+
+        Raises:
+            InvalidSetting: within, for a batch of one value for each channel.
+        """
         with self._hooked(self._measure):
             yield
 
@@ -56,15 +62,21 @@ class Norms:
 
     @contextmanager
     def by_batch(self) -> Iterator[None]:
-        """Within: norms use each batch's own statistics and keep none."""
+        """Within: norms use each batch's own statistics and keep none.
 
-        def by_batch(norm: Any, _: Any) -> None:
+        Raises:
+            InvalidSetting: within, for a batch of one value for each channel.
+        """
+
+        def by_batch(norm: Any, given: tuple[Tensor, ...]) -> None:
+            _refuse_single(given)
             self._shadow(norm, running_mean=None, running_var=None, training=False)
 
         with self._hooked(by_batch):
             yield
 
-    def _measure(self, norm: Any, _: Any) -> None:
+    def _measure(self, norm: Any, given: tuple[Tensor, ...]) -> None:
+        _refuse_single(given)
         mean, var, count = self._kept.setdefault(
             (id(norm), self._key()),
             (torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var),
@@ -98,6 +110,15 @@ class Norms:
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _refuse_single(given: tuple[Tensor, ...]) -> None:
+    """Refuse what a norm is given, `[N, C, ...]`, where each channel has one value only."""
+    if given and given[0].ndim > 1 and given[0].numel() == given[0].shape[1]:
+        raise InvalidSetting(
+            f"a batch norm is given {list(given[0].shape)}: one value for each channel has no "
+            "variance; judge and calibrate on splits of two samples or more"
+        )
 
 
 def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:

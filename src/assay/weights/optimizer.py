@@ -1,32 +1,37 @@
 """Updates of the part of a supernet that a step's paths ran, and of nothing else.
 
 torch's own functional SGD and AdamW do the arithmetic, on views: where a path used the first 32 of
-64 channels, only these entries of the weight, of its momentum and of its decay move.
+64 channels, only these entries of the weight, of its momentum and of its decay move. Where paths of
+one step used parts that make up no box, each entry is in one view of several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from assay.space.sizes import OpenSize
-from assay.space.slicing import Box, OpenLayer
+from assay.space.sizes import OpenSize, Pieces
+from assay.space.slicing import Box, OpenLayer, boxes
 from assay.train.recipe import Recipe
 
 __all__ = ["PathOptimizer"]
+
+_Parts: TypeAlias = "tuple[Box, ...] | None"
+"""Disjoint parts of a parameter; None is all of it."""
+
+_WHOLE = (None,)
 
 
 class PathOptimizer:
     """SGD or AdamW over the active parts of a model's parameters.
 
     A parameter that no path of the step ran has no gradient and is left alone, decay included. Of
-    one that some path ran in part, the smallest box that holds the parts of all the step's paths
-    is updated.
+    one that some path ran in part, the entries that the step's paths ran are updated, each once.
 
     Args:
         model: The model with choices.
@@ -38,22 +43,26 @@ class PathOptimizer:
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._params = dict(model.named_parameters())
         self._recipe = recipe
-        self._boxes: dict[int, Box | None] = {}  # None is all of it
+        self._parts: dict[int, _Parts] = {}  # by the id of the parameter
+        self._known: dict[Any, list[tuple[int, _Parts]]] = {}  # by layer and the values it reads
         self._state: dict[str, dict[str, Tensor]] = {}
 
     def activate(self, layers: Iterable[OpenLayer], values: Mapping[OpenSize, int]) -> None:
         """Add the parts that a path of this step runs; call once for each path."""
         for layer in layers:
-            params = layer.layer._parameters
-            for name, box in layer.bounds(values).items():
-                key = id(params[name])
-                self._boxes[key] = _around(self._boxes[key], box) if key in self._boxes else box
+            key = (layer, *[values[root] for root in layer.roots])
+            active = self._known.get(key)
+            if active is None:
+                active = self._known[key] = _active(layer, values)
+            for param, parts in active:
+                known = param in self._parts
+                self._parts[param] = _joined(self._parts[param], parts) if known else parts
 
     def zero_grad(self) -> None:
         """Drop all gradients and forget the step's paths."""
         for param in self._params.values():
             param.grad = None
-        self._boxes = {}
+        self._parts = {}
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -69,12 +78,12 @@ class PathOptimizer:
                 self._update(group, lr, self._recipe.weight_decay if decay else 0.0)
 
     def _update(self, group: list[tuple[str, nn.Parameter]], lr: float, decay: float) -> None:
-        boxes = [self._boxes.get(id(p)) for _, p in group]
-        params = [_part(p.detach(), box) for (_, p), box in zip(group, boxes)]
-        grads = [_part(p.grad, box) for (_, p), box in zip(group, boxes) if p.grad is not None]
+        moving = [(n, p, box) for n, p in group for box in self._parts.get(id(p)) or _WHOLE]
+        params = [_part(p.detach(), box) for _, p, box in moving]
+        grads = [_part(p.grad, box) for _, p, box in moving if p.grad is not None]
 
         def state(key: str) -> list[Tensor]:
-            return [_part(self._buffer(n, p, key), box) for (n, p), box in zip(group, boxes)]
+            return [_part(self._buffer(n, p, key), box) for n, p, box in moving]
 
         if self._recipe.optimizer == "sgd":
             momenta: list[Tensor | None] = list(state("momentum"))
@@ -84,13 +93,24 @@ class PathOptimizer:
                 maximize=False,
             )  # fmt: skip
         else:
-            # Every step counts for the whole parameter, so that the bias correction is defined.
-            steps = [self._buffer(n, p, "step") for n, p in group]
+            steps = self._steps(moving)
             adamw(
                 params, grads, state("mean"), state("square"), [], steps, foreach=True,
                 amsgrad=False, beta1=0.9, beta2=0.999, lr=lr, weight_decay=decay, eps=1e-8,
                 maximize=False,
             )  # fmt: skip
+
+    def _steps(self, moving: list[tuple[str, nn.Parameter, Box | None]]) -> list[Tensor]:
+        """Return the counters that AdamW will raise, one for each part.
+
+        Every step counts for the whole parameter, so that the bias correction is defined; and
+        once, so that all its parts but the first are given copies.
+        """
+        steps: dict[str, Tensor] = {}
+        return [
+            steps[n].clone() if n in steps else steps.setdefault(n, self._buffer(n, p, "step"))
+            for n, p, _ in moving
+        ]
 
     def _buffer(self, name: str, param: Tensor, key: str) -> Tensor:
         buffers = self._state.setdefault(name, {})
@@ -121,7 +141,54 @@ def _part(tensor: Tensor, box: Box | None) -> Tensor:
     return tensor if box is None else tensor[box]
 
 
-def _around(one: Box | None, other: Box | None) -> Box | None:
-    if one is None or other is None:
+def _active(layer: OpenLayer, values: Mapping[OpenSize, int]) -> list[tuple[int, _Parts]]:
+    """Return, for each parameter of a layer by its id, the parts that run at some values."""
+    params = layer.layer._parameters
+    return [
+        (id(param), _parts(pieces, param.shape))
+        for name, pieces in layer.regions(values).items()
+        if (param := params.get(name)) is not None
+    ]
+
+
+def _parts(pieces: tuple[Pieces, ...], shape: torch.Size) -> _Parts:
+    runs = tuple(_merged(of_dim) for of_dim in pieces)
+    whole = all(
+        len(of_dim) == 1 and of_dim[0].stop - of_dim[0].start == n for of_dim, n in zip(runs, shape)
+    )
+    return None if whole else tuple(boxes(runs))
+
+
+def _merged(runs: Pieces) -> Pieces:
+    """Return runs, given in order, with those that touch made one."""
+    merged: list[slice] = []
+    for run in runs:
+        if merged and merged[-1].stop == run.start:
+            run = slice(merged.pop().start, run.stop)
+        merged.append(run)
+    return tuple(merged)
+
+
+def _joined(held: _Parts, more: _Parts) -> _Parts:
+    """Return disjoint parts that hold what either holds, and nothing else."""
+    if held is None or more is None:
         return None
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other))
+    kept = [box for box in held if all(_without(box, other) for other in more)]
+    added = list(more)
+    for box in kept:
+        added = [rest for other in added for rest in _without(other, box)]
+    return (*kept, *added)
+
+
+def _without(box: Box, other: Box) -> list[Box]:
+    """Return disjoint boxes that make up what a box holds and another does not."""
+    if any(a.stop <= b.start or b.stop <= a.start for a, b in zip(box, other)):
+        return [box]
+    rest = []
+    for dim, (a, b) in enumerate(zip(box, other)):
+        before, inside = slice(a.start, b.start), slice(max(a.start, b.start), min(a.stop, b.stop))
+        for side in (before, slice(b.stop, a.stop)):
+            if side.start < side.stop:
+                rest.append((*box[:dim], side, *box[dim + 1 :]))
+        box = (*box[:dim], inside, *box[dim + 1 :])
+    return rest

@@ -6,8 +6,9 @@ decisions, every call that ended before decision k was read may return what it r
 model's own forward runs each time, with those calls answered from memory: nothing is traced. A
 population is walked depth first, so only the calls along one path are held.
 
-This serves any forward that is deterministic and keeps no state between modules. An output that
-was written into afterwards is noticed by its version counter and computed anew.
+This serves any forward that is deterministic and keeps no state between modules. What is written
+into is noticed by its version counter: an output that was is computed anew, a call that writes into
+what it is given runs each time, and the inputs of a batch are put back for the next path.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from assay.architecture import Architecture, Option
 from assay.space.space import Space
+from assay.train.splits import leaves, map_tensors
 from assay.train.task import call_model
 
 __all__ = ["PrefixWalk"]
@@ -40,6 +42,27 @@ class _Call:
 
     def intact(self) -> bool:
         return _versions(self.output) == self.versions
+
+
+class _Given:
+    """The inputs of a batch, which every path finds as they were given, whatever is written there.
+
+    Args:
+        inputs: `[N, ...]` or a tuple or dict of such; a copy of them is held.
+    """
+
+    def __init__(self, inputs: Any) -> None:
+        self._inputs = inputs
+        self._copy = map_tensors(inputs, Tensor.clone)
+        self._versions = _versions(inputs)
+
+    def whole(self) -> Any:
+        """Return the inputs, put back if something was written into them."""
+        if _versions(self._inputs) != self._versions:
+            for tensor, copy in zip(leaves(self._inputs), leaves(self._copy)):
+                tensor.copy_(copy)
+            self._versions = _versions(self._inputs)
+        return self._inputs
 
 
 class PrefixWalk:
@@ -79,13 +102,16 @@ class PrefixWalk:
     def installed(self) -> Iterator[None]:
         """Within: the calls of the model's modules around its decisions go through the walk."""
         watched = list(self._watched()) if self._shared else []
+        own = [(m.__dict__, m.__dict__.get("forward")) for _, m in watched]
         for path, module in watched:
             module.__dict__["forward"] = self._watch(module, self._space.sites.get(path, ()))
         try:
             yield
         finally:
-            for _, module in watched:
-                del module.__dict__["forward"]
+            for here, forward in own:
+                del here["forward"]
+                if forward is not None:  # a user may have given one to the instance
+                    here["forward"] = forward
             self._space.select(None)
             self._calls.clear()
 
@@ -102,25 +128,38 @@ class PrefixWalk:
 
         Args:
             architectures: Any order, any number.
-            inputs: Inputs of the batch, `[N, ...]` or a tuple or dict of such.
+            inputs: Inputs of the batch, `[N, ...]` or a tuple or dict of such; afterwards they are
+                as they were.
             visit: Called with (index into `architectures`, output) as each is done.
         """
         self._calls.clear()
         self._last = []
+        given = _Given(inputs)
+        try:
+            self._run_all(architectures, given, visit)
+        finally:
+            given.whole()
+
+    def _run_all(
+        self,
+        architectures: Sequence[Architecture],
+        given: _Given,
+        visit: Callable[[int, Any], None],
+    ) -> None:
         if self._order and self._planned == list(architectures):
             for index, keep in zip(self._order, [*self._agreed[1:], -1]):
                 self._keep = keep
-                visit(index, self._run(architectures[index], inputs))
+                visit(index, self._run(architectures[index], given))
             return
         self._keep, self._order, self._agreed = _EVERYTHING, [], []
-        self._walk(list(range(len(architectures))), architectures, inputs, visit)
+        self._walk(list(range(len(architectures))), architectures, given, visit)
         self._planned = list(architectures)
 
     def _walk(
         self,
         group: list[int],
         architectures: Sequence[Architecture],
-        inputs: Any,
+        given: _Given,
         visit: Callable[[int, Any], None],
     ) -> None:
         """Run a group that agrees on the decisions of the calls in memory, deepest ties first."""
@@ -129,15 +168,15 @@ class PrefixWalk:
         first, *others = group
         self._order.append(first)
         self._agreed.append(_agreement(self._last, architectures[first]))
-        visit(first, self._run(architectures[first], inputs))
+        visit(first, self._run(architectures[first], given))
         reads = self._last
         by_depth: dict[int, list[int]] = {}
         for index in others:
             by_depth.setdefault(_agreement(reads, architectures[index]), []).append(index)
         for depth in sorted(by_depth, reverse=True):
-            self._walk(by_depth[depth], architectures, inputs, visit)
+            self._walk(by_depth[depth], architectures, given, visit)
 
-    def _run(self, architecture: Architecture, inputs: Any) -> Any:
+    def _run(self, architecture: Architecture, given: _Given) -> Any:
         agreed = _agreement(self._last, architecture) if self._shared else -1
         self._calls = {k: call for k, call in self._calls.items() if call.reads <= agreed}
         self._architecture = architecture
@@ -147,7 +186,7 @@ class PrefixWalk:
         for label in self._space.sites.get("", ()):
             self._read(label, architecture[label])
         self._space.select(architecture)
-        output = call_model(self._space.model, inputs)
+        output = call_model(self._space.model, given.whole())
         self._last = self._reads
         # What ended after the last decision can serve no other path.
         self._calls = {k: c for k, c in self._calls.items() if c.reads < len(self._reads)}
@@ -172,6 +211,7 @@ class PrefixWalk:
                 for label, option in self._last[len(self._reads) : known.reads]:
                     self._read(label, option)
                 return known.output
+            versions = _versions((args, kwargs))
             outer, self._key, self._ordinal = (self._key, self._ordinal), key, 0
             for label in labels:
                 if label not in self._known:
@@ -180,7 +220,8 @@ class PrefixWalk:
                 output = forward(*args, **kwargs)
             finally:
                 children, (self._key, self._ordinal) = self._ordinal, outer
-            self._remember(module, key, children, output)
+            if _versions((args, kwargs)) == versions:  # an answer from memory writes nothing
+                self._remember(module, key, children, output)
             return output
 
         return call
@@ -215,11 +256,11 @@ def _ancestors(path: str) -> Iterator[str]:
     yield ""
 
 
-def _versions(output: Any) -> tuple[int, ...]:
-    if isinstance(output, Tensor):
-        return (output._version,)
-    if isinstance(output, dict):
-        return tuple(v for value in output.values() for v in _versions(value))
-    if isinstance(output, tuple | list):
-        return tuple(v for value in output for v in _versions(value))
+def _versions(values: Any) -> tuple[int, ...]:
+    if isinstance(values, Tensor):
+        return (values._version,)
+    if isinstance(values, dict):
+        return tuple(v for value in values.values() for v in _versions(value))
+    if isinstance(values, tuple | list):
+        return tuple(v for value in values for v in _versions(value))
     return ()

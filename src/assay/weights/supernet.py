@@ -52,7 +52,10 @@ class Supernet:
         return self.space.model
 
     def reset(self) -> None:
-        """Draw the shared weights from the seed and move them to the device."""
+        """Draw the shared weights from the seed and move them to the device.
+
+        The model of a space that was given an instance takes up those it came with.
+        """
         reset(self.space, self.seed)
         self.module.to(self.device)
 

@@ -111,3 +111,42 @@ def test_a_forward_that_looks_at_its_tensors_is_refused():
 
     with pytest.raises(UnsupportedLayer, match=r"Looks cannot be traced by torch\.fx \(symbolic"):
         trace(Looks())
+
+
+class Rows(nn.Module):
+    """Tokens `[N, rows, channels]` of as many rows as channels, and a norm of dimension 1."""
+
+    def __init__(self, act, norm: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(3, 4), norm, nn.Linear(4, 2)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.last(self.norm(self.first(x)).relu()))
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.PReLU])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda y: y.sum(1), lambda y: y.mean(dim=-2), lambda y: y[:, 0],
+        lambda y: y.transpose(1, 2), lambda y: y.permute(0, 2, 1),
+    ],
+)  # fmt: skip
+def test_channels_behind_rows_are_not_what_a_norm_of_dimension_1_takes(act, norm):
+    model = Rows(act, norm(4))
+    model(torch.zeros(2, 4, 3))
+    why = trace(model).run("first").group.root.fixed
+    assert why == ["norm takes dimension 1, which may be rows"]
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.BatchNorm2d(4), nn.BatchNorm3d(4), nn.InstanceNorm1d(4), nn.InstanceNorm2d(4)]
+)
+def test_channels_are_where_the_rank_of_a_norm_has_them(norm):
+    why = trace(Rows(lambda y: y, norm)).run("first").group.root.fixed
+    assert why == [f"norm ({type(norm).__name__}) reads them in a layout that cannot be followed"]
+
+
+def test_a_norm_behind_a_linear_layer_is_followed_where_nothing_looks_at_rows():
+    assert trace(Rows(lambda y: y, nn.BatchNorm1d(4))).run("first").group.root.fixed == []

@@ -15,7 +15,7 @@ from torch import fx, nn
 
 from assay.errors import InvalidSetting, UnsupportedLayer, nearest
 from assay.weights.morph.channels import PLAIN, Axis, Run
-from assay.weights.morph.layers import LAYERS, Layer
+from assay.weights.morph.layers import LAYERS, SECOND, Layer
 from assay.weights.morph.operations import MODULES, OPERATIONS
 
 __all__ = ["Flow", "Reader", "trace"]
@@ -67,7 +67,8 @@ def trace(model: nn.Module) -> Flow:
 
     Args:
         model: Traceable by torch.fx: no control flow that depends on a tensor. Tensors are laid out
-            `[N, channels, ...]`.
+            `[N, channels, ...]`; where a linear layer made them, also `[N, rows, channels]`. Of
+            what never looks at its rows, a batch norm is taken to see `[N, channels]`.
     Raises:
         UnsupportedLayer: torch.fx cannot trace it.
     """
@@ -82,6 +83,7 @@ def trace(model: nn.Module) -> Flow:
     for node in graph.nodes:
         reader.values[node] = reader.read(node)
     reader.fix_shared_tensors()
+    reader.fix_norms_of_rows()
     return Flow(model, reader.layers, reader.outputs)
 
 
@@ -94,6 +96,7 @@ class Reader:
         layers: As of `Flow`.
         outputs: As of `Flow`.
         values: Node -> its channels; None where no layer here made them, as the model's input.
+        has_rows: Whether an operation treats tensors as `[N, rows, channels]`, or seems to.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -101,6 +104,7 @@ class Reader:
         self.layers: dict[str, Layer] = {}
         self.outputs: dict[str, list[Axis | None]] = {}
         self.values: dict[fx.Node, Axis | None] = {}
+        self.has_rows = False
 
     def read(self, node: fx.Node) -> Axis | None:
         """Return the channels of a node whose inputs have been read."""
@@ -153,6 +157,13 @@ class Reader:
                 for one in (layer, other) if other is not layer else ():
                     for axis in filter(None, (one.reads, one.makes)):
                         axis.fix(f"{other.path} and {layer.path} share a tensor")
+
+    def fix_norms_of_rows(self) -> None:
+        """Fix channels after rows where a layer takes dimension 1: it would take the rows."""
+        for layer in self.layers.values() if self.has_rows else ():
+            axis = layer.makes if isinstance(layer.module, SECOND) else None
+            if axis is not None and axis.dim == -1:
+                axis.fix(f"{layer.path} takes dimension 1, which may be rows")
 
     # --- for the rules ------------------------------------------------------------------------
 

@@ -13,7 +13,17 @@ from assay.weights.morph.channels import Axis, Group, Run
 if TYPE_CHECKING:
     from assay.weights.morph.flow import Reader
 
-__all__ = ["LAYERS", "Layer"]
+__all__ = ["LAYERS", "SECOND", "Layer"]
+
+SECOND = (nn.BatchNorm1d, nn.SyncBatchNorm, nn.PReLU)
+"""Layers that take dimension 1 for channels, in tensors of any rank: of two it is the last."""
+
+_PLACES: Mapping[type[nn.Module], int] = {
+    **dict.fromkeys((nn.BatchNorm2d, nn.InstanceNorm2d), -3),
+    **dict.fromkeys((nn.BatchNorm3d, nn.InstanceNorm3d), -4),
+    nn.InstanceNorm1d: -2,
+}
+"""Layers that take tensors of one rank -> where these have their channels."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def _depthwise(path: str, layer: Any, reads: Axis | None, dim: int) -> Layer:
 
 def _norm(reader: Reader, node: fx.Node, layer: Any) -> Layer:
     size = layer.num_parameters if isinstance(layer, nn.PReLU) else layer.num_features
-    axis = reader.incoming(node, size)
+    axis = reader.incoming(node, size, _PLACES.get(type(layer)))
     return Layer(str(node.target), layer, axis, axis, mixes=False)
 
 

@@ -95,6 +95,7 @@ def _reduce(reader: Reader, node: fx.Node) -> Value:
         return None
     positions = -axis.dim - 1
     dims = [d for d in _listed(_argument(node, 1, "dim")) if isinstance(d, int)]
+    reader.has_rows |= axis.dim == -1 and dims in ([1], [-2])
     over = sorted(d % (positions + 2) for d in dims)
     if positions < 1 or over != list(range(2, positions + 2)):
         return reader.fix(node)
@@ -106,6 +107,8 @@ def _index(reader: Reader, node: fx.Node) -> Value:
     axis, places = reader.axes(node)[0], node.args[1]
     if axis is None or axis is PLAIN:
         return axis
+    second = places[1:2] if isinstance(places, tuple) else ()
+    reader.has_rows |= axis.dim == -1 and second not in ((), (slice(None),))
     added = len(places) - 2 if isinstance(places, tuple) else 0
     if axis.dim != -1 or added < 1 or places != (slice(None), slice(None), *[None] * added):
         return reader.fix(node)
@@ -117,6 +120,12 @@ def _unsqueeze(reader: Reader, node: fx.Node) -> Value:
     if axis is None or _argument(node, 1, "dim") not in (-1, 1 - axis.dim):
         return reader.fix(node)
     return replace(axis, dim=axis.dim - 1)
+
+
+def _transpose(reader: Reader, node: fx.Node) -> Value:
+    axis = reader.axes(node)[0]
+    reader.has_rows |= axis is not None and axis.dim == -1
+    return reader.fix(node)
 
 
 def _attribute(reader: Reader, node: fx.Node) -> Value:
@@ -181,6 +190,7 @@ OPERATIONS: Mapping[Any, _Rule] = {
     **dict.fromkeys(_everywhere("flatten"), _flatten),
     **dict.fromkeys(_everywhere("reshape", "view"), _view),
     **dict.fromkeys(_everywhere("unsqueeze"), _unsqueeze),
+    **dict.fromkeys(_everywhere("transpose", "swapaxes", "permute", "movedim"), _transpose),
     **dict.fromkeys((
         F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.interpolate,
     ), _spatial(-3)),
