@@ -227,6 +227,63 @@ def test_a_sampler_is_named_behind_a_colon():
     assert named("assay.strategies.random:Random") == Random()
 
 
+def test_a_class_of_optunas_is_named_by_itself():
+    trials = [like(i, scored(i, float(i))) for i in range(4)]
+    by_class, by_us = (ask(trials, 4, sampler=name, **PURE) for name in ("nsgaii", "nsga2"))
+    assert by_class == by_us
+
+
+# --- a sampler as an object -----------------------------------------------------------------------
+
+
+class Counts(optuna.samplers.RandomSampler):
+    """One of a user's own."""
+
+    asked = 0
+
+    def sample_independent(self, *args):
+        self.asked += 1
+        return super().sample_independent(*args)
+
+
+def asks(sampler, times: int = 3) -> list[list]:
+    """Return what is asked, time after time, of one history."""
+    history = History(chain(), [scored(i, float(i % 7)) for i in range(20)])
+    strategy = Optuna(sampler)
+    return [strategy.ask(history, 2, rng=derive(0)) for _ in range(times)]
+
+
+def test_an_object_goes_on_from_ask_to_ask_and_the_one_given_stays_as_it_is():
+    given = Counts(seed=3)
+    first = asks(given)
+    assert given.asked == 0
+    assert asks(given) == first  # each strategy has a copy
+    assert first[0] != first[1]  # though history and generator are the same: see the docs
+
+
+@pytest.mark.parametrize("make", [optuna.samplers.TPESampler, optuna.samplers.NSGAIISampler])
+def test_an_object_is_told_the_history_as_others_are(make):
+    history = History(chain())
+    strategy = Optuna(make(seed=1))
+    for i in range(60):
+        (asked,) = strategy.ask(history, 1, rng=derive(i))
+        history.append(Trial(i, asked.architecture, "scored", Estimate(1.0), objectives=(1.0,)))
+    assert len({t.architecture for t in history}) == 60
+    assert len(strategy._told._study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) == 59
+
+
+def test_what_is_no_sampler_and_settings_beside_an_object_are_refused():
+    with pytest.raises(InvalidSetting, match=r"sampler=3 is no sampler of Optuna; give a BaseS"):
+        Optuna(3)
+    with pytest.raises(InvalidSetting, match=r"go with a sampler's name; make Counts with them"):
+        Optuna(Counts(), {"seed": 1})
+
+
+def test_the_study_is_told_the_class_of_an_object():
+    told = describe(Optuna(Counts(seed=1)))["sampler"]
+    assert told["class"] == "tests.strategies.test_optuna:Counts"
+
+
 def test_what_is_told_of_it_to_the_study_says_all_that_it_depends_on():
     assert describe(Optuna("tpe", {"n_startup_trials": 5})) == {
         "class": "assay.strategies.optuna:Optuna", "sampler": "tpe",
@@ -238,7 +295,12 @@ def test_what_is_told_of_it_to_the_study_says_all_that_it_depends_on():
     ("name", "settings", "said"),
     [
         ("optuna:tep", {}, "sampler 'tep' is unknown.*did you mean 'tpe'.*nsga3, random, tpe"),
-        ("optuna:cmaes", {}, "chooses among options at random only; There are: gp, nsga2"),
+        ("optuna:cmaes", {}, "'cmaes' chooses among options at random only; use 'random'"),
+        ("optuna:qmc", {}, "'qmc' chooses among options at random only"),
+        ("optuna:bruteforce", {}, "'bruteforce' takes for tried .* strategy 'random'"),
+        ("optuna:grid", {}, "'grid' needs all that it is to try beforehand"),
+        ("optuna:partialfixed", {}, "'partialfixed' is around another one"),
+        ("optuna:basega", {}, "'basega' is unknown"),
         ("optuna:tpe", {"sampler": "gp"}, "names its sampler; leave out strategy.sampler=gp"),
         ("optuna:tpe", {"settings": {"no": 1}}, r"'tpe' with \{'no': 1\}: .*'no'"),
         ("optuna:nsga2", {"settings": {"population_size": 1}}, "greater than or equal to 2"),

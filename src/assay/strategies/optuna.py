@@ -7,6 +7,7 @@ nothing, and draw it at random; `tpe` learns of each such decision by itself.
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Optuna"]
 
-_SAMPLERS = {
-    "gp": "GPSampler",
-    "nsga2": "NSGAIISampler",
-    "nsga3": "NSGAIIISampler",
-    "random": "RandomSampler",
-    "tpe": "TPESampler",
+_SHORT = {"nsgaii": "nsga2", "nsgaiii": "nsga3"}
+_UNFIT = {
+    "bruteforce": "takes for tried what it only suggested; use the strategy 'random', which "
+    "proposes nothing twice either",
+    "cmaes": "chooses among options at random only; use 'random'",
+    "grid": "needs all that it is to try beforehand; use the strategy 'random'",
+    "partialfixed": "is around another one; give it as an object, in Python",
+    "qmc": "chooses among options at random only; use 'random'",
 }
+"""Why a sampler is no strategy, by its name."""
 _STUDY = "history"
 _REPEATS = 20
 
@@ -40,11 +44,15 @@ _REPEATS = 20
 class Optuna:
     """Asks a sampler of Optuna, which is told the history in memory.
 
-    A sampler is made anew for each ask, seeded by the ask's own generator: it remembers nothing but
-    the trials, and a resumed search asks the same. It is told all objectives, and the violation of
-    the limits as a constraint. A trial over a limit was never estimated; its objectives are told as
-    the least so far. Trials under way, and those after them, are told as running; so is, during the
-    ask, a suggestion that was seen before. After 20 of these in one ask, a random architecture that
+    A sampler by name is made anew for each ask, seeded by the ask's own generator: it remembers
+    nothing but the trials, and a resumed search asks the same. Of one given as an object a copy
+    goes on from ask to ask with its random state and whatever else it remembers, which no study
+    keeps: a search that was killed and resumed asks otherwise than one that was not.
+
+    Either is told all objectives, and the violation of the limits as a constraint. A trial over a
+    limit was never estimated; its objectives are told as the least so far. Trials under way, and
+    those after them, are told as running; so is, during the ask, a suggestion that was seen before.
+    After 20 of these in one ask, a random architecture that
     is new stands in for what the sampler repeats: in a small space little else is left.
 
     Source: Akiba et al. 2019, "Optuna: A Next-generation Hyperparameter Optimization Framework",
@@ -53,46 +61,88 @@ class Optuna:
     `nsga3` is chosen with a seed of its own, so that it is a function of the history.
 
     Args:
-        sampler: "tpe", "gp", "nsga2", "nsga3" or "random". As a strategy's name: "optuna:tpe".
-        settings: Keyword arguments of the sampler's class, such as {"multivariate": True}.
+        sampler: "tpe", "gp", "nsga2", "nsga3", "random", or another class of `optuna.samplers` in
+            small letters and without "Sampler"; or an object, a `BaseSampler`. As a strategy's
+            name: "optuna:tpe".
+        settings: Keyword arguments of the class named, such as {"multivariate": True}.
     Raises:
-        InvalidSetting: an unknown sampler or setting, or Optuna is not installed.
+        InvalidSetting: an unknown sampler or setting, one that is no strategy, settings beside an
+            object, or Optuna is not installed.
     """
 
-    sampler: str = "tpe"
+    sampler: Any = "tpe"
     settings: Mapping[str, Any] = field(default_factory=dict)
     _told: _Told | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.sampler not in _SAMPLERS:
-            raise InvalidSetting(
-                f"Optuna's sampler {self.sampler!r} is unknown, or chooses among options at random "
-                f"only; {nearest(self.sampler, _SAMPLERS)}"
-            )
-        with _quiet():
-            self._seeded(0)  # refused here, before anything was paid for
+        with _quiet():  # refused here, before anything was paid for
+            if isinstance(self.sampler, str):
+                self._seeded(0)
+            else:
+                self._check_object()
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n suggestions of the sampler, each aware of those before it."""
         with _quiet():
             told = self._told
             if told is None or not told.takes(history):
-                told = self._told = _Told(history, self._seeded)
+                told = self._told = _Told(history, self._maker())
             told.catch_up()
-            return told.ask(self._seeded(int(rng.integers(2**32))), n, rng)
+            return told.ask(int(rng.integers(2**32)), n, rng)
+
+    def _check_object(self) -> None:
+        from optuna.samplers import BaseSampler
+
+        if not isinstance(self.sampler, BaseSampler):
+            raise InvalidSetting(
+                f"strategy.sampler={self.sampler!r} is no sampler of Optuna; give a BaseSampler, "
+                "or a name such as 'tpe'"
+            )
+        if self.settings:
+            raise InvalidSetting(
+                f"strategy.settings={dict(self.settings)} go with a sampler's name; make "
+                f"{type(self.sampler).__name__} with them"
+            )
+
+    def _maker(self) -> Callable[[int], BaseSampler]:
+        """Return what makes the sampler from a seed; of an object it is one and the same copy.
+
+        What an object remembers is of one study: another history has another copy.
+        """
+        if isinstance(self.sampler, str):
+            return self._seeded
+        own: BaseSampler = copy.deepcopy(self.sampler)
+        return lambda seed: own
 
     def _seeded(self, seed: int) -> BaseSampler:
-        import optuna
-
         try:
-            made: BaseSampler = getattr(optuna.samplers, _SAMPLERS[self.sampler])(
-                seed=seed, **self.settings
-            )
+            made: BaseSampler = _class(self.sampler)(seed=seed, **self.settings)
         except (TypeError, ValueError) as error:
             raise InvalidSetting(
                 f"Optuna's sampler {self.sampler!r} with {dict(self.settings)}: {error}"
             ) from error
         return made
+
+
+def _class(name: str) -> Any:
+    """Return the class of Optuna's that is meant by a name.
+
+    Raises:
+        InvalidSetting: there is none, or it is no strategy.
+    """
+    from optuna import samplers
+
+    found = {}
+    for own in samplers.__all__:
+        cls, short = getattr(samplers, own), own.removesuffix("Sampler").lower()
+        if short != own.lower() and not own.startswith("Base"):  # not what helps samplers
+            found[_SHORT.get(short, short)] = cls
+    known, name = sorted(found.keys() - _UNFIT.keys()), _SHORT.get(name, name)
+    if name in _UNFIT:
+        raise InvalidSetting(f"Optuna's sampler {name!r} {_UNFIT[name]}")
+    if name not in found:
+        raise InvalidSetting(f"Optuna's sampler {name!r} is unknown; {nearest(name, known)}")
+    return found[name]
 
 
 class _Told:
@@ -143,13 +193,15 @@ class _Told:
             else:
                 self._complete(trial)
 
-    def ask(self, sampler: BaseSampler, n: int, rng: np.random.Generator) -> list[Proposal]:
-        """Return n suggestions; of them stay failed trials only, which no sampler reads."""
+    def ask(self, seed: int, n: int, rng: np.random.Generator) -> list[Proposal]:
+        """Return n suggestions; of them stay failed trials only, which no sampler by name reads."""
         import optuna
         from optuna.trial import TrialState
 
         # Another object of the same study: one remembers trials, the sampler and what it has seen.
-        study = optuna.load_study(study_name=_STUDY, storage=self._storage, sampler=sampler)
+        study = optuna.load_study(
+            study_name=_STUDY, storage=self._storage, sampler=self._seeded(seed)
+        )
         for trial in self._history[self._done :]:
             study.add_trial(self._trial(trial.architecture, "RUNNING"))
         proposals: list[Proposal] = []

@@ -65,6 +65,15 @@ def test_logarithms_need_more_than_one_of_it():
             aim(lambda a, s=scale, p=price: s * p(a), target=target, form="log")
 
 
+@pytest.mark.parametrize("form", ["power", "log"])
+def test_a_loss_below_0_that_would_reward_the_quantity_is_refused_by_name(form):
+    own = aim(form=form)
+    with pytest.raises(InvalidSetting, match=rf"form='{form}' multiplies the loss, which is -0\.3"):
+        own.in_loss(-0.3, 6.0)
+    assert own.in_loss(0.0, 6.0)[1] == 0.0  # a batch that is all right ends no search
+    assert aim().in_loss(-0.3, 6.0) == aim().in_loss(0.3, 6.0)
+
+
 def test_a_target_is_refused_if_nothing_meets_it():
     with pytest.raises(
         SpaceExhausted, match=r"macs = 9: the space has min 9\.5, and up to 10 among"

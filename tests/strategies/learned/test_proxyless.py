@@ -15,7 +15,7 @@ from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
 from assay.run import face
-from assay.space.choices import OneOf
+from assay.space.choices import Inputs, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.proxyless import Gates, Proxyless
@@ -24,7 +24,7 @@ from assay.weights.supernet import Supernet
 from assay.zoo.enas import micro
 from tests.e2e import tiny
 from tests.strategies.learned.test_alphas import log_prob, over_all, random_alphas, taken
-from tests.strategies.learned.toys import context, of_everything
+from tests.strategies.learned.toys import context, of_everything, operation
 
 
 def macs(quantity: str, architecture) -> float:
@@ -298,11 +298,30 @@ def test_the_gradient_by_reward_is_that_of_enumeration(monkeypatch):
         torch.testing.assert_close(found[label], -gradient, rtol=0, atol=1e-10, msg=label)
 
 
-@pytest.mark.parametrize(("rule", "shown"), [("gradient", False), ("reinforce", True)])
-def test_a_reward_is_shown_where_there_is_one(rule, shown):
+@pytest.mark.parametrize(("rule", "least", "most"), [("gradient", -2, 0), ("reinforce", 0, 2)])
+def test_a_reward_is_shown_which_is_minus_the_loss_where_there_is_a_gradient(rule, least, most):
     gates, supernet, ctx = begun(of_everything, in_sum, rule=rule)
+    assert gates.learned()[-1].reward is None
     for step in range(3):
         gates.learn(supernet, ctx.task, step)
-    now = gates.learned()[-1]
-    assert (now.reward is not None) == shown
-    assert not shown or 0 < now.reward < 2
+    assert least < gates.learned()[-1].reward < most
+
+
+def test_where_nobody_reads_what_was_drawn_the_loss_says_nothing_of_it():
+    class Dropped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.op = nn.Linear(4, 8), operation()
+            self.read, self.last = Inputs(2, keep=1, label="read"), nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(self.read([x.tanh(), self.op(x)])[0])
+
+    gates, supernet, ctx = begun(Dropped)
+    gates._adam = Recorder()
+    moved = set()
+    for step in range(12):
+        gates.learn(supernet, ctx.task, step)
+        moved.add(bool(gates._adam.told["op"][1].any()))
+    assert moved == {False, True}

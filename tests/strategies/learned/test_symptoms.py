@@ -12,6 +12,7 @@ from assay.space.choices import OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.strategies.learned.symptoms import Idle, idle_options, open_options, symptoms
+from assay.zoo.enas import macro
 
 LABELS = tuple("abcd")
 IDLE = {label: Idle((1,), (0,)) for label in LABELS}
@@ -57,8 +58,11 @@ def test_idle_options_are_told_of_in_the_second_half_where_nearly_all_prefer_the
     if signs:
         assert "at step 100, 4 of 4 choices prefer an option without parameters" in signs["idle"]
     assert symptoms([one(0), one(90)], total=200, idle=IDLE) == {}
-    few = {label: IDLE[label] for label in "ab"}
-    assert symptoms([one(150)], total=200, idle=few) == {}  # two may well be right
+    for label in "bc":
+        alone = {label: IDLE[label]}
+        assert symptoms([one(150)], total=200, idle=alone) == {}  # one may well be right
+    two = {label: IDLE[label] for label in "bc"}
+    assert symptoms([one(150)], total=200, idle=two).keys() == {"idle"}
 
 
 def test_a_slight_preference_is_none():
@@ -113,6 +117,12 @@ def test_idle_options_are_those_without_parameters_beside_others():
     assert idle_options(space, ("skip",)) == {"mixed": Idle((2,), (0,))}
     assert idle_options(space, ("skip", "relu")) == {}
     assert idle_options(space, ("linear",)) == {}
+
+
+def test_what_chooses_a_connection_is_no_choice_of_operations():
+    space = macro(layers=4, channels=2)
+    assert {space.choices[k].options for k in space.choices} > {("apart", "skip")}
+    assert idle_options(space) == {}
 
 
 def test_where_all_options_are_excluded_none_is():

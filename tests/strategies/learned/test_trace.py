@@ -107,9 +107,29 @@ def test_with_a_quantity_in_the_loop_its_expectation_and_target_are_told():
     first, last = strategy.learned(ctx.history)[0], strategy.learned(ctx.history)[-1]
     assert first.expected == pytest.approx(48 + 2 * 640 / 3, rel=1e-6)
     assert (first.quantity, first.target, first.reward) == ("macs", 400.0, None)
-    assert last.reward is None  # by gradient nothing is rewarded
+    assert last.reward == -strategy.paths._baseline  # minus the moving average of the loss
     p = [last.probabilities[label][2] for label in ("one", "two")]
     assert last.expected == pytest.approx(48 + 640 * sum(p), abs=0.2)
+
+
+def of_words(module) -> float:
+    """A quantity of a user's own, which nobody asks for a figure to show."""
+    raise AssertionError
+
+
+def test_darts_tells_what_is_expected_of_a_limit_and_how_its_loss_goes():
+    ctx = context(of_two)
+    strategy = DARTS(warmup=0.0, lr=0.05, exclude=("costly",))
+    strategy.in_the_loop(macs, {"macs": 40.0, of_words: 1.0})
+    trained(strategy, ctx)
+    first, last = strategy.learned(ctx.history)[0], strategy.learned(ctx.history)[-1]
+    assert (first.quantity, first.expected, first.target, first.reward) == ("macs", 48, 40, None)
+    assert last.reward == -strategy.paths._average
+    assert 0.2 < -last.reward < 1.5  # an average of cross entropies
+    free = DARTS(warmup=0.0)
+    free.in_the_loop(macs, {of_words: 1.0})
+    trained(free, ctx, steps=1)
+    assert free.learned(ctx.history)[-1].expected is None
 
 
 def test_a_target_that_nothing_meets_is_refused_before_a_step_is_taken():
@@ -175,6 +195,18 @@ def test_a_controller_tells_after_each_batch_and_a_fresh_one_tells_the_same():
     assert trace[-1].reward == pytest.approx(average)
     fresh = Reinforce(batch=4, lr=0.05).learned(history)
     assert [asdict(k) for k in fresh] == [asdict(k) for k in trace]
+
+
+def test_a_controller_tells_what_is_expected_of_a_limit():
+    history, strategy = History(nested()), Reinforce(batch=4)
+    strategy.in_the_loop(lambda quantity, a: 2.0 + (a["first"] == "a"), {"macs": 2.5, of_words: 1})
+    told(history, 8)
+    now = strategy.learned(history)[-1]
+    learned, rng = strategy._taught(history), derive(0, "expected")
+    drawn = [history.space.canonical(learned.controller.sample(rng)) for _ in range(16)]
+    mean = sum(2.0 + (a["first"] == "a") for a in drawn) / 16
+    assert (now.quantity, now.expected, now.target) == ("macs", mean, 2.5)
+    assert 2 < mean < 3
 
 
 def test_what_a_controller_would_take_is_the_mean_on_the_way_to_the_last_batch():

@@ -91,10 +91,18 @@ class Aim:
         Args:
             loss: Of the task.
             expected: E.
+        Raises:
+            InvalidSetting: the loss is below 0, and the form multiplies it: more of the quantity
+                would make the whole less.
         """
         amount = max(expected, self._least)
         if self.form == "linear":
             return 1.0, self.weight / self.target
+        if loss < 0:  # at 0, where a batch is all right, the quantity has no part: no harm
+            raise InvalidSetting(
+                f"strategy.form={self.form!r} multiplies the loss, which is {loss:.4g} here: below "
+                f"0 it would reward {self.quantity}; use 'linear', or a loss that is not negative"
+            )
         if self.form == "power":
             ratio, slope = amount / self.target, 1 / self.target
         else:

@@ -16,7 +16,7 @@ from assay.errors import InvalidStudy
 from assay.space.space import Space
 from assay.space.structure import Choice, Condition
 
-__all__ = ["Alphas", "chance_taken"]
+__all__ = ["Alphas", "Sigmoids", "chance_taken"]
 
 
 class Alphas:
@@ -101,6 +101,29 @@ class Alphas:
                 f"decisions {', '.join(self.logits)}; start again in another folder"
             )
         self.logits = {label: alpha.detach().clone().double() for label, alpha in state.items()}
+
+
+class Sigmoids(Alphas):
+    """Independent weights sigmoid(alpha) of operations; drawn in proportion to them."""
+
+    def probabilities(self, label: str) -> Tensor:
+        """Return what each option of a decision is drawn by, `[number of options]`."""
+        if not self._independent(label):
+            return super().probabilities(label)
+        weights = torch.sigmoid(self.logits[label])
+        return weights / weights.sum()
+
+    def table(self) -> dict[str, list[float]]:
+        """Return the weights of operations, each from 0 to 1, and chances of inputs, by label."""
+        weights = {
+            label: [round(w, 4) for w in torch.sigmoid(alpha).tolist()]
+            for label, alpha in self.logits.items()
+            if self._independent(label)
+        }
+        return {**super().table(), **weights}
+
+    def _independent(self, label: str) -> bool:
+        return self.space.choices[label].kind == "OneOf"
 
 
 def chance_taken(space: Space, label: str, p: Mapping[str, Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Learning, Mix, Proposal
 from assay.errors import InvalidSetting, UnsupportedMix
 from assay.space.space import Space
-from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.alphas import Alphas, Sigmoids
 from assay.strategies.learned.bilevel import (
     by_alpha,
     drawn_gate,
@@ -30,11 +30,11 @@ from assay.strategies.learned.bilevel import (
 from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
 from assay.strategies.learned.symptoms import idle_options, open_options, preferring_idle
+from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
 from assay.train.proxy import halved
 from assay.train.splits import Batch, Stream
 from assay.train.task import Task
-from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
 __all__ = ["DARTS", "Weights"]
@@ -54,16 +54,19 @@ class DARTS:
         / 2 eps,
 
     with w' = w - xi d/dw L_train(w, alpha), w± = w ± eps d/dw' L_val(w', alpha),
-    eps = 0.01 / |d/dw' L_val|, and xi the rate of the weight step that follows.
+    eps = 0.01 / |d/dw' L_val|, and xi the rate of the weight step that follows. In architecture
+    steps dropout is off, for L_train too, and norms use each batch's own statistics. Limits are
+    shown and not learned of.
 
     Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
     arXiv:1806.09055, sections 2.2 and 2.3; Chu et al. 2020, "Fair DARTS", arXiv:1911.12126,
     sections 4.1 and 4.2; Dong, Yang 2019, "Searching for A Robust Neural Architecture in Four GPU
     Hours", arXiv:1910.04465, section 3.2; differs: the inner step has no momentum, and any choices
-    of operations are weighed, not only the edges of a cell. Where a node of a cell chooses its
-    inputs too, as in the space `darts`, all of them count while alpha is learned, and the strongest
-    are kept, for "sigmoid" too, where FairDARTS keeps those above a threshold; "gumbel" trains the
-    operations on inputs drawn by their strength.
+    of operations are weighed, not only the edges of a cell; the rate of alpha is 0.01, where the
+    paper's is 0.0003 for fifty epochs, and there is a warm-up, where the paper has none. Where a
+    node of a cell chooses its inputs too, as in the space `darts`, all of them count while alpha is
+    learned, and the strongest are kept, for "sigmoid" too, where FairDARTS keeps those above a
+    threshold; "gumbel" trains the operations on inputs drawn by their strength.
 
     Args:
         relax: "softmax", "sigmoid" (FairDARTS) or "gumbel" (GDAS, one operation computes).
@@ -119,6 +122,17 @@ class DARTS:
             )
         self.paths = Weights(self)
 
+    def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
+        """Take what measures architectures, to show what is expected of them.
+
+        Args:
+            measure: Tells a quantity of an architecture.
+            limits: Quantity -> largest value allowed; those by a user's own function, which builds
+                a network each time, are not shown.
+        """
+        self.paths.measure = measure
+        self.paths.limits = {q: limit for q, limit in limits.items() if isinstance(q, str)}
+
     def check(self, space: Space) -> None:
         """Refuse a space before anything is trained on it.
 
@@ -136,11 +150,7 @@ class DARTS:
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return the strongest architecture once, and draws by the weights."""
-        alphas = self.paths.over(history.space)
-        for label, choice in history.space.choices.items():
-            barred = set(range(len(choice.options))) - set(open_options(choice, self.exclude))
-            alphas.logits[label][sorted(barred)] = -torch.inf
-        return alphas.propose(history, n, rng)
+        return self.paths.proposed(history.space).propose(history, n, rng)
 
     def learned(self, history: History) -> Sequence[Learning]:
         """Return what was known as the supernet trained; see `Strategy`."""
@@ -154,6 +164,7 @@ class DARTS:
             "stopped": f"{longer}, or allow more by strategy.most_skips ({self.most_skips})",
             "collapsed": f"lower strategy.lr ({self.lr:g}) or {longer}",
             "idle": f"set strategy.relax=sigmoid or strategy.most_skips, or {longer}",
+            "drifting": "darts learns nothing of limits: use the strategy 'proxyless'",
         }
 
 
@@ -169,6 +180,10 @@ class Weights(Learner[Alphas]):
     def __init__(self, settings: DARTS) -> None:
         super().__init__(settings, Sigmoids if settings.relax == "sigmoid" else Alphas)
         self.stopped = ""
+        self.measure: Measure | None = None
+        self.limits: Mapping[str, float] = {}
+        self._tightest: Tightest | None = None
+        self._average: float | None = None  # of the loss that alpha is judged by
         self._steps = 1
         self._training = Stream()
 
@@ -204,9 +219,23 @@ class Weights(Learner[Alphas]):
             return [self.known.sample(rng) if self._known else space.sample(rng, over="decisions")]
         return [self._mix(space, {k: w.detach() for k, w in self._weights(self._leaves()).items()})]
 
+    def proposed(self, space: Space) -> Alphas:
+        """Return what architectures are drawn from: what is excluded has no chance."""
+        alphas = self.over(space)
+        for label, choice in space.choices.items():
+            shown = open_options(choice, self.settings.exclude)
+            barred = set(range(len(choice.options))) - set(shown)
+            alphas.logits[label][sorted(barred)] = -torch.inf
+        return alphas
+
     # --- one architecture step ----------------------------------------------------------------
 
     def _settle(self, ctx: Context, space: Space) -> None:
+        self._average, self._tightest = None, None
+        if self.measure is not None and self.limits:
+            self._tightest = Tightest(
+                self.measure, self.limits, lambda rng: self.proposed(space).sample(rng), ctx.seed
+            )
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
         self._moments = EntryAdam(sizes, self.settings.lr, betas=(0.5, 0.999))
         self._idle = idle_options(space, self.settings.exclude)
@@ -217,7 +246,9 @@ class Weights(Learner[Alphas]):
         }
 
     def _figures(self) -> dict[str, Any]:
-        return {"stopped": self.stopped}
+        limited = {} if self._tightest is None else self._tightest.figures()
+        reward = None if self._average is None else -self._average
+        return {"stopped": self.stopped, "reward": reward, **limited}
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
@@ -225,9 +256,7 @@ class Weights(Learner[Alphas]):
         if self.stopped:
             return
         before = dict(self.known.logits)
-        with Norms(supernet.module, lambda: None).by_batch():
-            gradients = self._gradients(supernet, task, (inputs, targets), step)
-        self._adam(gradients)
+        self._adam(self._gradients(supernet, task, (inputs, targets), step))
         self._watch(before)
 
     def _gradients(
@@ -236,11 +265,12 @@ class Weights(Learner[Alphas]):
         space, leaves = supernet.space, self._leaves()
         if self.settings.relax == "gumbel":
             mix = self._drawn(space, leaves, step)
-            return by_alpha(mixed_loss(space, task, valid, mix), leaves)
+            return by_alpha(self._noted(mixed_loss(space, task, valid, mix)), leaves)
 
         def judged(alphas: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
             mix = self._mix(space, self._weights(alphas))
-            return mixed_loss(space, task, valid, mix, weights).double() + self._regular(alphas)
+            loss = self._noted(mixed_loss(space, task, valid, mix, weights))
+            return loss.double() + self._regular(alphas)
 
         if not self.settings.second_order:
             return by_alpha(judged(leaves, None), leaves)
@@ -251,6 +281,13 @@ class Weights(Learner[Alphas]):
 
         weights = {k: p for k, p in space.model.named_parameters() if p.requires_grad}
         return second_order(trained, judged, leaves, weights, self._xi(step))
+
+    def _noted(self, loss: Tensor) -> Tensor:
+        """Return the loss that alpha is judged by, after its moving average has moved."""
+        value = float(loss.detach())
+        before = value if self._average is None else self._average
+        self._average = 0.9 * before + 0.1 * value
+        return loss
 
     def _xi(self, step: int) -> float:
         """Return the rate of the weight step that follows, which the inner step looks through."""
@@ -330,34 +367,11 @@ class Weights(Learner[Alphas]):
 
     def _more_state(self) -> dict[str, Any]:
         moments = {f"moments.{label}": v for label, v in self._moments.state_dict().items()}
-        return {**moments, "stopped": self.stopped}
+        return {**moments, "stopped": self.stopped, "average": self._average}
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._moments.load_state_dict(under("moments.", state))
-        self.stopped = str(state["stopped"])
-
-
-class Sigmoids(Alphas):
-    """Independent weights sigmoid(alpha) of operations; drawn in proportion to them."""
-
-    def probabilities(self, label: str) -> Tensor:
-        """Return what each option of a decision is drawn by, `[number of options]`."""
-        if not self._independent(label):
-            return super().probabilities(label)
-        weights = torch.sigmoid(self.logits[label])
-        return weights / weights.sum()
-
-    def table(self) -> dict[str, list[float]]:
-        """Return the weights of operations, each from 0 to 1, and chances of inputs, by label."""
-        weights = {
-            label: [round(w, 4) for w in torch.sigmoid(alpha).tolist()]
-            for label, alpha in self.logits.items()
-            if self._independent(label)
-        }
-        return {**super().table(), **weights}
-
-    def _independent(self, label: str) -> bool:
-        return self.space.choices[label].kind == "OneOf"
+        self.stopped, self._average = str(state["stopped"]), state["average"]
 
 
 def _inputs(space: Space) -> dict[str, list[list[str]]]:

@@ -7,9 +7,9 @@ the same weights are small (Li, Talwalkar 2019, arXiv:1902.07638; Yu et al. 2019
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +22,17 @@ from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
 from assay.strategies.learned.learner import Learner, reward
+from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
 from assay.train.optimizers import TorchOptimizer
 from assay.train.recipe import Recipe
 from assay.train.task import Task
-from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
 __all__ = ["ENAS", "SKIP", "Children", "skip_penalty"]
 
 SKIP = ("apart", "skip")
 """The options of a decision that is taken for a skip connection."""
-
-_DRAWN = 16  # architectures over which a limited quantity is averaged
-
-Measure: TypeAlias = Callable[[Any, Architecture], float]
 
 
 @dataclass
@@ -51,8 +47,9 @@ class ENAS:
     with R = r * prod_q min(1, limit_q / cost_q) ** weight - entropy * log P(a), r the accuracy of
     the path with the shared weights, or exp(-loss) for other tasks, q the limited quantities, and b
     the moving average of R. So what is climbed is E[R], whose second term is the entropy of P. The
-    mean is over the skip connections on the way to a_k: decisions between "apart" and "skip". Norms
-    use each batch's own statistics. Paths are canonical: what is scored later is what was trained.
+    mean is over the skip connections on the way to a_k: decisions between "apart" and "skip". For a
+    reward dropout is off, and norms use each batch's own statistics. Paths are canonical: what is
+    scored later is what was trained.
 
     Source: Pham et al. 2018, "Efficient Neural Architecture Search via Parameter Sharing",
     arXiv:1802.03268, sections 2.2 to 2.4; limits as in Tan et al. 2019, "MnasNet",
@@ -159,8 +156,7 @@ class Children(Learner[Controller]):
         self.limits: Mapping[Any, float] = {}
         self._baseline: float | None = None
         self._updates = 0
-        self._tightest: Any = None  # of the limited quantities
-        self._expected: float | None = None  # of it; None where the controller has moved since
+        self._tightest: Tightest | None = None
 
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator
@@ -178,17 +174,16 @@ class Children(Learner[Controller]):
         adam = Recipe(optimizer="adamw", lr=self.settings.lr, weight_decay=0.0)
         self._optimizer = TorchOptimizer(self.known, adam)
         self._baseline, self._updates = None, 0
-        self._expected = self._tightest = None
+        self._tightest = None
         if self.measure is not None and self.limits:
-            self._tightest = max(self.limits, key=lambda q: self._mean(q) / self.limits[q])
+            self._tightest = Tightest(self.measure, self.limits, self._drawn, ctx.seed)
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
     ) -> None:
         space, rng = supernet.space, derive(self._seed, "controller", self._updates)
         points = [self.known.sample(rng) for _ in range(self.settings.paths_each)]
-        with Norms(space.model, lambda: None).by_batch():
-            worth = [self._worth(space, task, inputs, targets, point) for point in points]
+        worth = [self._worth(space, task, inputs, targets, point) for point in points]
         self._reinforce(points, worth)
 
     def _worth(
@@ -213,7 +208,6 @@ class Children(Learner[Controller]):
         before = mean if self._baseline is None else self._baseline
         self._baseline = before + (1 - self.settings.baseline) * (mean - before)
         self._updates += 1
-        self._expected = None
 
     def _loss(self, points: Sequence[Architecture], worth: Sequence[float]) -> tuple[Tensor, float]:
         """Return what the controller descends, and the mean of the whole rewards."""
@@ -228,26 +222,11 @@ class Children(Learner[Controller]):
         return loss, mean
 
     def _figures(self) -> dict[str, Any]:
-        if self._tightest is None:
-            return {"reward": self._baseline}
-        if self._expected is None:
-            self._expected = self._mean(self._tightest)
-        name = getattr(self._tightest, "__name__", str(self._tightest))
-        target = self.limits[self._tightest]
-        return {
-            "reward": self._baseline, "quantity": name, "expected": self._expected,
-            "target": target,
-        }  # fmt: skip
+        limited = {} if self._tightest is None else self._tightest.figures()
+        return {"reward": self._baseline, **limited}
 
-    def _mean(self, quantity: Any) -> float:
-        """Return the mean of a limited quantity over the same few draws each time.
-
-        So what changes from one time to another is the controller, not chance.
-        """
-        assert self.measure is not None
-        space, rng = self.known.space, derive(self._seed, "expected")
-        drawn = [space.canonical(self.known.sample(rng)) for _ in range(_DRAWN)]
-        return sum(self.measure(quantity, path) for path in drawn) / _DRAWN
+    def _drawn(self, rng: np.random.Generator) -> Architecture:
+        return self.known.space.canonical(self.known.sample(rng))
 
     def _more_state(self) -> dict[str, Any]:
         adam = {f"adam.{name}": v for name, v in self._optimizer.state_dict().items()}
@@ -256,7 +235,6 @@ class Children(Learner[Controller]):
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._optimizer.load_state_dict(under("adam.", state))
         self._baseline, self._updates = state["baseline"], int(state["updates"])
-        self._expected = None
 
 
 def skip_penalty(space: Space, steps: Mapping[str, Tensor], rate: float) -> Tensor:

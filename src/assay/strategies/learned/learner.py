@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
-from assay.contracts import Context, Learning, Mix
+from assay.contracts import Context, History, Learning, Mix
 from assay.cost import derive
 from assay.errors import InvalidSetting, NotFinite
 from assay.space.space import Space
@@ -20,9 +21,10 @@ from assay.strategies.learned.trace import Trace
 from assay.train.files import under
 from assay.train.splits import Stream
 from assay.train.task import Task, call_model
+from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
-__all__ = ["Distribution", "Learner", "Settings", "reward"]
+__all__ = ["Distribution", "Learner", "Settings", "judging", "reward"]
 
 
 class Distribution(Protocol):
@@ -71,7 +73,7 @@ class Learner(ABC, Generic[Known]):
 
     A supernet's estimator calls `begin` before it trains, and the supernet `learn` before each of
     its steps. A subclass says which paths a step takes (`passes`), and how a batch of validation
-    samples moves the distribution (`_move`).
+    samples moves the distribution (`_move`), which happens within `judging`.
 
     Args:
         settings: What the user chose.
@@ -87,6 +89,7 @@ class Learner(ABC, Generic[Known]):
         self._moves = moves
         self._known: Known | None = None
         self._loaded: Mapping[str, Any] = {}
+        self._loaded_by: History | None = None  # of the search that took it up
         self._valid = Stream()
         self._seed = 0
         self._first = 0
@@ -99,10 +102,11 @@ class Learner(ABC, Generic[Known]):
     # --- what a supernet asks -----------------------------------------------------------------
 
     def begin(self, ctx: Context, space: Space, steps: int) -> None:
-        """Begin to learn over a space; what was loaded is taken up.
+        """Begin to learn over a space; the search that was loaded for takes that up.
 
         Args:
-            ctx: Names the seed; its recipe is the one that the supernet's weights train by.
+            ctx: Names the seed; its recipe is the one that the supernet's weights train by, and its
+                history tells one search from the next.
             space: Of the supernet.
             steps: Weight steps in all.
         """
@@ -112,8 +116,11 @@ class Learner(ABC, Generic[Known]):
         self._known = self._fresh(space)
         self._trace, self._done = Trace(steps), 0
         self._settle(ctx, space)
+        if self._loaded_by is not None and self._loaded_by is not ctx.history:
+            self._loaded = {}
+        self._loaded_by = ctx.history
         if self._loaded:
-            self.load_state_dict(self._loaded)
+            self._resume(self._loaded)
 
     def divide(self, task: Task) -> Task:
         """Return the task whose training split the weights see, and its validation split `learn`.
@@ -133,19 +140,31 @@ class Learner(ABC, Generic[Known]):
     def learn(self, supernet: Supernet, task: Task, step: int) -> None:
         """Move the distribution, if that is due before this weight step.
 
+        A step that its trainer takes once more moves nothing again.
+
         Raises:
             NotFinite: it was moved to where there is none.
         """
-        if self._trace.due(step):
-            self._trace.keep(self._known_at(step))
+        if step < self._done:
+            return
+        now = self._known_at(step) if self._trace.due(step) else None
+        self._turn(supernet, task, step)
+        if now is not None:
+            self._trace.keep(now)
         self._done = step + 1
+
+    def _turn(self, supernet: Supernet, task: Task, step: int) -> None:
         turn, early = divmod(step - self._first, self.settings.every)
         if step < self._first or early:
             return
         batches, device, size = self._valid, supernet.device, self.settings.batch
-        for number in range(turn * self._moves, (turn + 1) * self._moves):
-            inputs, targets = batches.at(number, task.valid, size, self._seed, device)
-            self._move(supernet, task, inputs, targets, step)
+        with judging(supernet.module):
+            for number in range(turn * self._moves, (turn + 1) * self._moves):
+                inputs, targets = batches.at(number, task.valid, size, self._seed, device)
+                self._move(supernet, task, inputs, targets, step)
+                self._check_finite(step)
+
+    def _check_finite(self, step: int) -> None:
         for name, value in self.known.state_dict().items():
             if not bool(torch.isfinite(value).all()):
                 raise NotFinite(
@@ -229,13 +248,44 @@ class Learner(ABC, Generic[Known]):
         return {**known, **more, "trace": self._trace.to_json(), "done": self._done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` returned."""
-        self._loaded = dict(state)
+        """Take up what `state_dict` returned; so does the search that begins next, and no other."""
+        self._loaded, self._loaded_by = dict(state), None
         if self._known is not None and state:
-            self._known.load_state_dict(under("known.", state))
-            self._take_up(under("more.", state))
-            self._trace.load(state["trace"])
-            self._done = int(state["done"])
+            self._resume(state)
+
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        self.known.load_state_dict(under("known.", state))
+        self._take_up(under("more.", state))
+        self._trace.load(state["trace"])
+        self._done = int(state["done"])
+
+
+@contextmanager
+def judging(model: nn.Module) -> Iterator[None]:
+    """Within: the model is as where it is judged, eval mode, but norms use each batch's statistics.
+
+    So dropout does not blur what a path is worth, and one loss is one function however often it is
+    taken. The modes are restored.
+
+    Args:
+        model: Of a supernet.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    recurrent = [(m, m.dropout) for m, _ in modes if isinstance(m, nn.RNNBase)]
+    try:
+        for module, training in modes:
+            # cuDNN has no gradient of a recurrent module in eval mode: it keeps its mode, and has
+            # its dropout taken away.
+            module.training = training and isinstance(module, nn.RNNBase)
+        for module, _ in recurrent:
+            module.dropout = 0.0
+        with Norms(model, lambda: None).by_batch():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module, dropout in recurrent:
+            module.dropout = dropout
 
 
 def reward(space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture) -> float:
@@ -247,10 +297,19 @@ def reward(space: Space, task: Task, inputs: Any, targets: Tensor, point: Archit
         inputs: `[N, ...]`, or a tuple or dict of such.
         targets: `[N, ...]`.
         point: The path.
+    Raises:
+        NotFinite: exp(-loss) is more than a number can be.
     """
     space.select(point)
     with torch.no_grad():
         output = call_model(space.model, inputs)
         if task.classes:
             return float((output.argmax(1) == targets).double().mean())
-        return math.exp(-float(task.training_loss(output, targets, 0.0)))
+        loss = float(task.training_loss(output, targets, 0.0))
+    try:
+        return math.exp(-loss)
+    except OverflowError:
+        raise NotFinite(
+            f"a path is worth exp(-loss), and its loss is {loss:.4g}; give the task a loss that is "
+            "not far below 0, such as a mean in place of a sum"
+        ) from None

@@ -34,7 +34,6 @@ from assay.strategies.learned.gates import (
 from assay.strategies.learned.learner import Learner, reward
 from assay.train.files import under
 from assay.train.task import Task, call_model
-from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
 __all__ = ["Gates", "Proxyless"]
@@ -52,7 +51,8 @@ class Proxyless:
     gates moves the two logits and leaves the chance of all others alone. Sizes, depths and inputs,
     which cannot be two things at once, learn by REINFORCE from the same loss. With
     `rule="reinforce"` everything does, from the reward of a few whole paths. A step learns of the
-    decisions on the active path only.
+    decisions on the active path only. Dropout is off in it, and norms use each batch's own
+    statistics.
 
     The quantity in the loop is expected from a measured table as a sum over the decisions (see
     `Expected`), and enters the loss in one of three forms, the paper's "linear" among them (see
@@ -194,19 +194,16 @@ class Gates(Learner[Alphas]):
         if self._aim is not None:
             expected, target = self._aim.expected(self.known), self._aim.target
             found = {"quantity": self._aim.quantity, "expected": expected, "target": target}
-        if self.settings.rule == "reinforce" and self._baseline is not None:
-            found["reward"] = -self._baseline
-        return found
+        return found if self._baseline is None else {**found, "reward": -self._baseline}
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
     ) -> None:
         space, rng = supernet.space, self._draws(step)
-        with Norms(space.model, lambda: None).by_batch():
-            if self.settings.rule == "gradient":
-                self._by_gradient(space, task, inputs, targets, rng)
-            else:
-                self._by_reward(space, task, inputs, targets, rng)
+        if self.settings.rule == "gradient":
+            self._by_gradient(space, task, inputs, targets, rng)
+        else:
+            self._by_reward(space, task, inputs, targets, rng)
 
     def _more_state(self) -> dict[str, Any]:
         adam = {f"adam.{label}": v for label, v in self._adam.state_dict().items()}
@@ -235,7 +232,8 @@ class Gates(Learner[Alphas]):
         loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
         by_gate = torch.zeros(len(drawn.pairs), 2, dtype=torch.float64)
         if drawn.pairs:
-            (found,) = torch.autograd.grad(loss, gates)
+            # An `Inputs` may read none of them.
+            (found,) = torch.autograd.grad(loss, gates, materialize_grads=True)
             by_gate = found.double().cpu()
         value = float(loss.detach())
         scale, costs = self._beside(value)

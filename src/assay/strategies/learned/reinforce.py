@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from assay.contracts import History, Learning, Proposal, Trial
 from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.tightest import Measure, Tightest
 from assay.strategies.learned.trace import Trace
 
 __all__ = ["Reinforce"]
@@ -91,6 +93,19 @@ class Reinforce:
                 "may use a batch once"
             )
         self._learned: _Learned | None = None
+        self.measure: Measure | None = None
+        self.limits: Mapping[str, float] = {}
+
+    def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
+        """Take what measures architectures, to show what is expected of them.
+
+        Args:
+            measure: Tells a quantity of an architecture.
+            limits: Quantity -> largest value allowed; those by a user's own function, which builds
+                a network each time, are not shown.
+        """
+        self.measure = measure
+        self.limits = {q: limit for q, limit in limits.items() if isinstance(q, str)}
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n draws from the controller as the history has trained it."""
@@ -110,7 +125,7 @@ class Reinforce:
     def advice(self) -> Mapping[str, str]:
         """What to change at a symptom."""
         sure = f"raise strategy.entropy ({self.entropy:g}) or lower strategy.lr ({self.lr:g})"
-        return {"collapsed": sure, "idle": sure}
+        return {"collapsed": sure, "idle": sure, "drifting": "raise the limit"}
 
     def _taught(self, history: History) -> _Learned:
         """Return what has learned from all whole batches of the history."""
@@ -140,6 +155,9 @@ class _Learned:
         self._rewards: list[float] = []
         self._baseline: float | None = None
         self._average: float | None = None  # of the scores themselves, for who watches
+        self._tightest: Tightest | None = None
+        if own.measure is not None and own.limits:
+            self._tightest = Tightest(own.measure, own.limits, self._drawn, own.seed)
 
     def is_of(self, history: History) -> bool:
         """Whether it learned from the beginning of this history."""
@@ -176,12 +194,17 @@ class _Learned:
             float(-(p * p.clamp_min(1e-300).log()).sum()) for ps in steps.values() for p in ps
         )
         most = sum(len(ps) * math.log(len(ps[0])) for ps in steps.values() if ps)
+        limited = {} if self._tightest is None else self._tightest.figures()
         return Learning(
             self.done,
             {label: [round(x, 4) for x in p.tolist()] for label, p in mean.items()},
             nats / most if most else 0.0,
             reward=self._average,
+            **limited,
         )
+
+    def _drawn(self, rng: np.random.Generator) -> Architecture:
+        return self._space.canonical(self.controller.sample(rng))
 
     def _logs(self, points: Sequence[Architecture]) -> Tensor:
         return torch.stack([self.controller.log_prob(point) for point in points])

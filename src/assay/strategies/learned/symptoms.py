@@ -15,7 +15,7 @@ __all__ = ["Idle", "idle_options", "open_options", "preferring_idle", "symptoms"
 _SURE = 0.01  # of the entropy: nothing more will be tried
 _EARLY = 0.5  # of all steps
 _NEARLY_ALL = 0.9  # of the choices
-_FEWEST = 3  # choices that idle options can be said to have taken over
+_FEWEST = 2  # choices that idle options can be said to have taken over: one may well be right
 _CLEARLY = 1.5  # times as likely
 _WINDOW = 8  # records
 _GROWN = 0.01  # of the target
@@ -127,7 +127,8 @@ def open_options(choice: Choice, exclude: Collection[Option] = ()) -> list[int]:
 def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Idle]:
     """Return what has parameters and what has none, by label.
 
-    Choices of operations are meant that may propose options of both sorts.
+    Choices of operations are meant that may propose options of both sorts. One that says what its
+    options read chooses connections: to have none of them is no sign that an operation won.
 
     Args:
         space: Whose choices.
@@ -135,7 +136,7 @@ def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Id
     """
     found = {}
     for label, choice in space.choices.items():
-        if choice.kind != "OneOf":
+        if choice.kind != "OneOf" or _connects(space, label):
             continue
         places = open_options(choice, exclude)
         trained = {i for i in places if _has_parameters(space, label, choice.options[i])}
@@ -143,6 +144,10 @@ def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Id
             idle = tuple(i for i in places if i not in trained)
             found[label] = Idle(idle, tuple(sorted(trained)))
     return found
+
+
+def _connects(space: Space, label: str) -> bool:
+    return any(site.reads is not None for site in space.structure.modules[label])
 
 
 def _has_parameters(space: Space, label: str, option: Option) -> bool:
