@@ -106,6 +106,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--model", "mynet:NUMBER"], "needs no arguments"),
         (["search", "--data", ".", "--set", "task.sise=9"], "did you mean 'size'"),
         (["search", "--objective", "-latencyms"], "did you mean 'latency_ms'"),
+        (["search", "--objective", "scor"], "did you mean 'score'"),
         (["search", "--workers", "-1"], "at least 0"),
         (["search", "--bugdet", "1s"], "--bugdet"),
         (["resume", "nowhere"], "holds no study"),
@@ -137,6 +138,7 @@ def test_a_folder_that_is_no_study_is_left_alone(
     (here / "junk" / "study.db").write_bytes(b"not a database" * 100)
     assert run("search", "--out", "junk") == 2
     assert run("show", "junk") == 2
+    assert [p.name for p in (here / "junk").iterdir()] == ["study.db"]
 
 
 def test_a_study_of_a_newer_assay_is_refused(
@@ -279,6 +281,18 @@ def test_a_folder_that_cannot_be_written_is_no_traceback(
     monkeypatch.setattr("assay.cli.audited.is_audit", denied)
     assert run("report", "runs/x") == 2
     assert "Permission denied: 'runs/x/report.html'" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_says_which_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", ".report.html.77.part")
+
+    monkeypatch.setattr("assay.report.html.write_report", denied)
+    Study.open(here / "mine", identity={"a": 1}).close()
+    assert run("report", "mine") == 2
+    assert capsys.readouterr().err == "assay: mine cannot be written; change its permissions\n"
 
 
 def test_the_flags_are_frozen() -> None:

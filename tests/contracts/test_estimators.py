@@ -187,5 +187,15 @@ class TestFusedWithOneShot(Runs):
     )
 
 
+@pytest.mark.slow
+class TestFusedWithTwoThatTrainTheModel(Runs):
+    estimator = staticmethod(
+        lambda: Fused(
+            ZeroCost(("macs", "synflow"), reference=8), LowFidelity(steps=3),
+            (OneShot(), Hypernet(hidden=8)), sample=8,
+        )
+    )  # fmt: skip
+
+
 class TestFakeEstimator(EstimatorContract):
     estimator = staticmethod(lambda: FakeEstimator(len))

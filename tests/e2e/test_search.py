@@ -26,11 +26,13 @@ from assay.errors import (
     InvalidStudy,
     SpaceExhausted,
     TestSplitClosed,
+    UnsupportedMix,
 )
-from assay.run import trainings
+from assay.run import trainings, workflow
 from assay.run.events import Event
 from assay.run.plan import Finalists
 from assay.study.store import Study
+from assay.testing import tiny_task
 from tests.e2e import tiny
 
 
@@ -70,7 +72,10 @@ def test_the_files_of_the_winner_agree(found: assay.Result) -> None:
     (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         assert np.abs(out - best.module(x).numpy()).max() < 1e-4
-    assert (found.out / "report.html").stat().st_size < 1_000_000
+    report = (found.out / "report.html").read_text()
+    assert len(report.encode()) < 1_000_000
+    assert "cleanly" in report
+    assert "cut short" not in report
 
 
 def test_trials_are_distinct_networks_and_the_front_is_not_beaten(found: assay.Result) -> None:
@@ -121,13 +126,31 @@ def test_a_limit_nothing_can_meet_says_what_the_space_has(table: Path, tmp_path:
     for limits in ({"params": 10}, {"model_bytes": 10}):
         with pytest.raises(SpaceExhausted, match=r"<= 10: the space has min .*median .*max "):
             tiny.run(tmp_path / "small", table, limits=limits)
+    with pytest.raises(SpaceExhausted, match=r"depth <= 0\.5: the space has min .*median .*max "):
+        tiny.run(tmp_path / "own", table, limits={depth: 0.5})
     assert not list(tmp_path.iterdir())  # refused before anything was trained
 
 
-def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) -> None:
-    def depth(module: nn.Module) -> float:
-        return float(sum(isinstance(m, nn.Conv2d) for m in module.modules()))
+def depth(module: nn.Module) -> float:
+    return float(sum(isinstance(m, nn.Conv2d) for m in module.modules()))
 
+
+def broken(module: nn.Module) -> float:
+    raise RuntimeError("of the user's")
+
+
+@pytest.mark.parametrize(
+    "aims", [{"limits": {broken: 3}}, {"limits": {broken: "median"}}, {"objectives": (broken,)}]
+)
+def test_a_users_function_that_fails_is_refused_before_training(
+    aims: dict[str, Any], table: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidSetting, match=r"'broken' cannot measure .*of the user's"):
+        tiny.run(tmp_path / "out", table, **aims)
+    assert not (tmp_path / "out").exists()
+
+
+def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) -> None:
     result = tiny.run(
         tmp_path / "own", table, limits={depth: 3}, objectives=("score", "-params"),
         budget="steps=5,trials=8,epochs=1",
@@ -218,7 +241,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_p
         ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
         ({"limits": {"latency": 1.0}}, "did you mean 'latency_ms'"),
         ({"limits": {"macs": -1}}, "must be a positive number"),
-        ({"objectives": ("scoer",)}, "unknown quantity 'scoer'"),
+        ({"limits": {"-macs": 1}}, "unknown quantity '-macs'"),
+        ({"objectives": ("scoer",)}, "unknown quantity 'scoer'; did you mean 'score'"),
+        ({"objectives": ("--macs",)}, "unknown quantity '-macs'"),
         ({"settings": {"estimator": {"path": "fair"}}}, "did you mean 'paths'"),
         ({"settings": {"strategy": {"population": "many"}}}, "strategy.population='many'"),
         ({"budget": "20 parsecs"}, "neither a time nor counts"),
@@ -228,6 +253,10 @@ def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_p
         ({"limits": {lambda module: 1.0: 2}}, "has no name"),
         ({"settings": {"finalists": {"k": "0"}}}, "finalists.k=0 must be at least 1"),
         ({"settings": {"estimator": {"norms": "x"}}}, "estimator.norms='x'"),
+        (
+            {"strategy": "proxyless", "settings": {"estimator": {"paths": "fair"}}},
+            "estimator.paths='fair' is of no use to the strategy Proxyless, which brings paths",
+        ),
     ]
     for changes, message in wrong:
         with pytest.raises(InvalidSetting, match=message):
@@ -239,6 +268,17 @@ def test_a_budget_too_small_says_so_and_leaves_nothing(table: Path, tmp_path: Pa
     with pytest.raises(InvalidSetting, match=r"too small for one training step.*s more"):
         tiny.run(tmp_path / "short", table, budget=1e-3)
     assert not (tmp_path / "short").exists()
+
+
+class Clockless(Breaking):
+    def step_seconds(self, ctx):
+        raise KeyError("of the estimator's")
+
+
+def test_any_error_at_the_beginning_leaves_nothing(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="of the estimator's"):
+        tiny.run(tmp_path / "out", table, estimator=Clockless(), budget="60s")
+    assert not (tmp_path / "out").exists()
 
 
 class Dear(Breaking):
@@ -495,3 +535,62 @@ def test_a_strategy_that_learns_brings_its_paths(table: Path, tmp_path: Path) ->
     assert found.best().metrics["macs"] <= 150_000
     with Study.read(tmp_path / "way") as study:
         assert study.phase("measure").done >= 1
+
+
+class Recurrent(nn.Module):
+    """Both options return tuples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = assay.OneOf(
+            lstm=nn.LSTM(6, 4, batch_first=True), gru=nn.GRU(6, 4, batch_first=True)
+        )
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.read(x[:, None])[0][:, -1])
+
+
+class Uneven(nn.Module):
+    """One option of many is of another shape, which few pairs show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        keep = {f"keep{i}": nn.Conv1d(1, 4, 1) for i in range(20)}
+        self.read = assay.OneOf(keep, halve=nn.Conv1d(1, 4, 1, stride=2))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.read(x[:, None]).mean(2))
+
+
+@pytest.mark.parametrize("strategy", ["proxyless", "darts"])
+@pytest.mark.parametrize("net", [Recurrent, Uneven])
+def test_options_that_cannot_be_mixed_are_refused_before_training(
+    net: type[nn.Module], strategy: str, tmp_path: Path
+) -> None:
+    given = {"budget": "steps=2,trials=1,epochs=1", "target": assay.Device("torch")}
+    with pytest.raises(UnsupportedMix, match=r"^read: what is mixed must be tensors of one shape"):
+        assay.search(
+            assay.Space(net), tiny_task(), strategy=strategy, out=tmp_path / "out", **given
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_limit_just_below_the_least_of_the_table_is_refused_before_training(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = assay.Space(tiny.Net, example=tiny.task().example(1))
+    measured = assay.LatencyTable.load(table, space, assay.Device(), example=space.example)
+    limits = {"latency_ms": 0.95 * min(measured.predict(point) for point in space.all())}
+    monkeypatch.setattr(workflow, "refuse_hopeless_limits", lambda *_: None)  # within its chance
+    said = r"no architecture can meet latency_ms <= .*: the space has min "
+    with pytest.raises(SpaceExhausted, match=said):
+        tiny.run(tmp_path / "given", table, limits=limits)
+    assert not (tmp_path / "given").exists()
+    monkeypatch.setattr(workflow.Workflow, "_built_table", lambda *_: measured)
+    monkeypatch.setattr(workflow.Workflow, "_validate", lambda *_: None)
+    with pytest.raises(SpaceExhausted, match=said):
+        tiny.run(tmp_path / "measured", None, limits=limits, strategy="enas")
+    with Study.read(tmp_path / "measured") as study:
+        assert "train" not in study.ledger()

@@ -13,6 +13,7 @@ from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.estimators.fused import Fused, _expected
 from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor
 from assay.estimators.zero_cost import ZeroCost
 from assay.testing import FakeEstimator, tiny_context
@@ -243,3 +244,8 @@ def test_a_budget_for_fewer_than_eight_is_refused():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidSetting, match=next(iter(options))):
         Fused(**options)
+
+
+def test_a_sample_of_what_trains_none_by_itself_is_refused():
+    with pytest.raises(InvalidSetting, match=r"estimator\.of=OneShot has no steps_each.*in others"):
+        Fused(of=OneShot())

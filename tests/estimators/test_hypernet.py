@@ -9,6 +9,7 @@ from assay.contracts import Context, History, Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting, InvalidSpace, InvalidStudy
 from assay.estimators.hypernet import Hypernet
+from assay.estimators.one_shot import OneShot
 from assay.executors.inline import Inline
 from assay.testing import EstimatorContract
 from assay.testing.tiny import tiny_context
@@ -133,3 +134,38 @@ def test_unprepared_it_estimates_nothing():
     ctx = tiny_context()
     with pytest.raises(RuntimeError, match="prepare the hypernet"):
         Hypernet().estimate(ctx, proposals(ctx))
+
+
+def test_another_that_trains_the_same_model_changes_nothing():
+    ctx, own, other = tiny_context(), Hypernet(hidden=8), OneShot(states=1)
+    points = proposals(ctx)
+    for estimator in (own, other):
+        list(estimator.prepare(ctx, Budget(steps=6)))
+    alone, state = tiny_context(), dict(own.state_dict())
+    same = Hypernet(hidden=8)
+    list(same.prepare(alone, Budget(steps=6)))
+    expected = [e.score for e in same.estimate(alone, points)]
+    assert [e.score for e in own.estimate(ctx, points)] == expected
+    other.estimate(ctx, points)
+    assert [e.score for e in own.estimate(ctx, points)] == expected
+    other.estimate(ctx, points)
+    assert all(torch.equal(t, state[k]) for k, t in own.state_dict().items() if k[:6] == "module")
+
+
+def test_it_goes_on_from_its_own_state_where_another_trains_in_between():
+    ctx, own, other = tiny_context(), Hypernet(hidden=8), OneShot(states=1)
+    mine, its = own.prepare(ctx, Budget(steps=6)), other.prepare(ctx, Budget(steps=6))
+    for _ in mine:
+        next(its, None)
+    alone, same = tiny_context(), Hypernet(hidden=8)
+    list(same.prepare(alone, Budget(steps=6)))
+    points = proposals(ctx)
+    expected = [e.score for e in same.estimate(alone, points)]
+    assert [e.score for e in own.estimate(ctx, points)] == expected
+
+
+def test_no_scoring_batch_has_a_single_sample():
+    ctx = tiny_context()
+    num = len(ctx.task.valid)
+    batches = Hypernet(batch=num - 1)._data(ctx)
+    assert [len(targets) for _, targets in batches] == [num - num // 2, num // 2]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal, Trial
@@ -112,6 +113,83 @@ class Firsts:
 
     def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> list[Architecture]:
         return [space.complete({}, lambda choice: choice.options[0])]
+
+
+X, Y = torch.randn(600, 4, generator=torch.Generator().manual_seed(0)), torch.arange(600) % 2
+
+
+def normed(train, valid) -> Context:
+    space = Space(
+        nn.Sequential(
+            nn.Linear(4, 4), nn.BatchNorm1d(4), OneOf(a=nn.Tanh(), b=nn.ReLU()), nn.Linear(4, 2)
+        )
+    )
+    task = Task(train, valid)
+    return Context(space, task, Recipe(batch_size=16), Inline(), "cpu", 0, History(space))
+
+
+def loader(num: int, size: int) -> DataLoader:
+    return DataLoader(TensorDataset(X[:num], Y[:num]), batch_size=size)
+
+
+@pytest.mark.parametrize(
+    ("valid", "sizes"),
+    [
+        ((X[:257], Y[:257]), [129, 128]),
+        (loader(97, 32), [97]),
+        (loader(259, 86), [130, 129]),
+        (loader(5, 1), [5]),
+    ],
+    ids=["arrays", "loader", "loader, over two batches", "loader, one by one"],
+)
+def test_no_scoring_batch_is_too_small_for_its_norms(valid, sizes) -> None:
+    ctx, estimator = normed((X, Y), valid), OneShot()
+    list(estimator.prepare(ctx, Budget(steps=1)))
+    points = list(ctx.space.all())
+    found = estimator.estimate(ctx, [Proposal(point) for point in points])
+    assert [len(targets) for _, targets in estimator._data(ctx)[0]] == sizes
+    # What is booked is what was judged, by both states of the training.
+    assert [e.cost.samples for e in found] == [sum(sizes) * len(estimator._kept)] * len(points)
+
+
+@pytest.mark.parametrize(
+    ("train", "sizes"),
+    [
+        ((X, Y), [100]),
+        ((X[:80], Y[:80]), [80]),
+        (DataLoader(TensorDataset(X, Y), batch_size=8, shuffle=True), [52, 52]),
+        (DataLoader(TensorDataset(X[:33], Y[:33]), batch_size=16), [33]),
+    ],
+    ids=["arrays", "few", "loader", "loader, last of one"],
+)
+def test_norms_are_measured_on_as_many_samples_as_asked_for(train, sizes) -> None:
+    ctx, estimator = normed(train, (X, Y)), OneShot(norms="recalibrate", calibration=100, batch=100)
+    list(estimator.prepare(ctx, Budget(steps=1)))
+    estimator.estimate(ctx, [Proposal(point) for point in ctx.space.all()])
+    assert [len(targets) for _, targets in estimator._data(ctx)[1]] == sizes
+
+
+@pytest.mark.parametrize(
+    ("figures", "noise", "shares"),
+    [
+        ({"loss": 1.0}, 5e-6, True),
+        ({"loss": 1.0}, 5e-5, False),
+        ({"loss": 1.0, "mae": 1e4}, 1e-2, True),
+    ],
+)
+def test_sharing_holds_where_a_path_scored_by_itself_differs_by_less_than_1e_5(
+    figures, noise, shares
+) -> None:
+    ctx, estimator = normed((X, Y), (X, Y)), OneShot()
+    list(estimator.prepare(ctx, Budget(steps=1)))
+    last = list(figures)[-1]
+
+    def scores(ctx, points, *, shared):
+        return [figures | {last: figures[last] + noise * shared} for _ in points]
+
+    estimator._scores = scores  # type: ignore[method-assign]
+    found = estimator.estimate(ctx, [Proposal(point) for point in ctx.space.all()])
+    assert all(e.made_from["shared"] is shares for e in found)
 
 
 def test_settings_that_cannot_be() -> None:

@@ -9,9 +9,11 @@ from scipy.stats import kendalltau, norm
 from assay.contracts import Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
+from assay.estimators import predictor as module
 from assay.estimators.features import Features, Scaler
 from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor, expected_improvement, spread
+from assay.estimators.surrogate import tamed
 from assay.estimators.zero_cost import ZeroCost, _Signals
 from assay.testing import FakeEstimator, tiny_context
 
@@ -173,3 +175,21 @@ def test_signals_are_part_of_its_price():
 def test_a_single_signal_is_refused():
     with pytest.raises(InvalidSetting, match=r"estimator\.signals=.*has one signal"):
         Predictor(signals=ZeroCost(("snip",)))
+
+
+def test_improvement_is_sought_over_the_best_as_the_model_was_told_it(monkeypatch):
+    """One score far above all others is drawn in for the model, and so it is for what it seeks."""
+    bests, known = [], []
+
+    def improvement(mean, deviation, best):
+        bests.append(best)
+        return expected_improvement(mean, deviation, best)
+
+    def score(architecture):
+        known.append(1e6 if len(known) == 2 else worth(architecture))
+        return known[-1]
+
+    monkeypatch.setattr(module, "expected_improvement", improvement)
+    list(Predictor(Counted(score), explore=0.5, batch=8).prepare(tiny_context(), Budget(steps=160)))
+    assert bests == [tamed(np.array(known[:8])).max()]
+    assert bests[0] < 100

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from assay.contracts import Context, Estimate, History, Proposal
 from assay.cost import Budget, derive
@@ -18,6 +20,7 @@ from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing import tiny_context, tiny_task
 from assay.train.recipe import Recipe
+from assay.train.task import Task
 
 
 def proposals(ctx: Context, num: int = 5) -> list[Proposal]:
@@ -223,3 +226,14 @@ def test_settings_that_cannot_be() -> None:
         ZeroCost(reference=1)
     with pytest.raises(InvalidSetting, match=r"estimator\.batch=3 must be at least 4"):
         ZeroCost(batch=3)
+
+
+@pytest.mark.parametrize(("batch", "found"), [(16, 16), (20, 20), (64, 40)])
+def test_a_loader_of_small_batches_gives_as_many_samples_as_are_asked_for(batch, found) -> None:
+    task = tiny_task()
+    inputs, targets = next(task.train.batches(40))
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=6)
+    ctx = replace(tiny_context(), task=Task(loader, task.valid))
+    together, classes = ZeroCost(batch=batch)._data(ctx)
+    assert torch.equal(together, inputs[:found])
+    assert torch.equal(classes, targets[:found])

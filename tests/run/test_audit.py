@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from torch import nn
 
+from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSetting, InvalidStudy
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
-from assay.run import auditing
+from assay.run import audit as asked
 from assay.run.audit import audit
+from assay.space.choices import OneOf
+from assay.space.space import Space
 from assay.study.store import Study
 from assay.testing import FakeEstimator, tiny_space, tiny_task
 from assay.train.recipe import Recipe
@@ -23,7 +27,7 @@ BUDGET = "steps=12,epochs=2"
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """The report has tests of its own."""
-    monkeypatch.setattr(auditing, "write_audit", lambda study, path: path)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
 
 
 def run(out, **options):
@@ -181,12 +185,49 @@ def test_published_truths_are_taken_in_place_of_training(tmp_path):
         audit(space, tiny_task(), num=100, truths=truths, out=tmp_path / "two", recipe=RECIPE)
 
 
+def twin(architecture):
+    """Return what a space may take for the same network: its two blocks are exchanged."""
+    return Architecture({"0": architecture["1"], "1": architecture["0"]})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (lambda a: {a: float("nan")}, r"truth of \{.*\} is nan, which is no finite number; leave"),
+        (lambda a: {a: "high"}, "is 'high', which is no finite number"),
+        (lambda a: {Architecture({"0": 9}): 1.0}, r'of \{"0":9\}, which is no architecture'),
+        (lambda a: {json.dumps(dict(a)): 1.0}, "which is no Architecture"),
+        (lambda a: {twin(a): 1.0}, r"of \{.*\}, which is not canonical"),
+        (lambda a: {a: 1.0, twin(a): 1.0}, r"of \{.*\} and \{.*\}, which are one network; keep"),
+    ],
+)
+def test_published_truths_that_are_none_are_refused_before_anything_is_written(
+    tmp_path, wrong, why
+):
+    def model():
+        blocks = [OneOf(a=nn.Linear(6, 6), b=nn.Tanh(), c=nn.ReLU()) for _ in range(2)]
+        return nn.Sequential(*blocks, nn.Linear(6, 3))
+
+    space = Space(model, canonical=lambda a: min(a, twin(a), key=Architecture.to_json))
+    fake, ab = FakeEstimator(len), Architecture({"0": "a", "1": "b"})
+    right = {Architecture({"0": option, "1": option}): 1.0 for option in "abc"}
+    truths = {**right, **wrong(ab)}
+    with pytest.raises(InvalidSetting, match=why):
+        audit(
+            space, tiny_task(), estimators=[fake], num=2, truths=truths, budget=BUDGET,
+            out=tmp_path / "audit",
+        )  # fmt: skip
+    assert not (tmp_path / "audit").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"num": 1}, "an audit of 1"),
         ({"estimators": ["one-shto"]}, "one-shot"),
         ({"settings": {"zero": {}}}, "not audited"),
+        ({"estimators": {"macs": FakeEstimator(len)}}, "'macs' would stand in place of the base"),
+        ({"estimators": {"a": "scratch"}, "settings": {"b": {}}}, "'b', which is not audited: a"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path, options, message):

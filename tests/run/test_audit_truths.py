@@ -11,9 +11,11 @@ from torch import nn
 from assay.cost import Cost
 from assay.errors import InvalidStudy, WorkerDied
 from assay.estimators.scratch import Scratch
+from assay.executors.inline import Inline
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
-from assay.run import auditing, truths
+from assay.run import audit as asked
+from assay.run import truths
 from assay.run.audit import audit
 from assay.run.audit_plan import key_of
 from assay.run.truths import Truths
@@ -52,7 +54,7 @@ def trainings(monkeypatch):
         Scratch, "job", lambda self, ctx, a, purpose, until: made.job(a, purpose[1])
     )
     monkeypatch.setattr(Scratch, "training_step_seconds", lambda self, ctx: 1e-6)
-    monkeypatch.setattr(auditing, "write_audit", lambda study, path: path)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
     return made
 
 
@@ -166,3 +168,37 @@ def test_truths_book_what_their_trainings_took(tmp_path, trainings):
     assert (ledger["truth"].samples, ledger["truth"].macs) == (6 * 64, 6 * 640)
     assert ledger["sample"].wall_s > 0  # drawing it is no training
     assert ledger["baselines"].wall_s > 0
+
+
+class Several(Inline):
+    """Says that four jobs run at once."""
+
+    @property
+    def at_once(self):
+        return 4
+
+
+def training_s(found):
+    """Return the seconds of one training that a speed-up was worked out from."""
+    row = next(r for r in found.table.rows if r.estimator == "FakeEstimator")
+    return row.speedup * row.thousand_s / 1000
+
+
+def test_a_smaller_question_finds_the_same_seconds_of_a_training(tmp_path, trainings):
+    assert training_s(run(tmp_path / "a", num=8, seeds=2)) == pytest.approx(1e-3)
+    assert training_s(run(tmp_path / "a", num=2)) == pytest.approx(1e-3)
+    assert len(trainings.ran) == 16
+
+
+def test_trainings_at_once_share_their_seconds_whoever_asks_later(tmp_path, trainings):
+    assert training_s(run(tmp_path / "a", executor=Several())) == pytest.approx(0.25e-3)
+    assert training_s(run(tmp_path / "a")) == pytest.approx(0.25e-3)
+
+
+def test_the_report_is_written_when_the_session_has_ended(tmp_path, trainings, monkeypatch):
+    ends = []
+    monkeypatch.setattr(
+        asked, "write_audit", lambda study, path: ends.append(study.sessions()[-1]["ended"])
+    )
+    run(tmp_path / "a")
+    assert ends[0] is not None

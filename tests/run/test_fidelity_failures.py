@@ -62,3 +62,13 @@ def test_one_truth_is_too_few(found, outcomes):
     outcomes += [ArithmeticError("diverged")] * 3
     with pytest.raises(InvalidStudy, match="1 of 4 trials could be trained"):
         found.fidelity(num=3)
+
+
+def test_the_report_is_written_when_the_session_has_ended(found, outcomes, monkeypatch):
+    ends = []
+    monkeypatch.setattr(
+        module, "write_report", lambda study, path: ends.append(study.sessions()[-1]["ended"])
+    )
+    outcomes += [0.5, 0.6, 0.7]
+    found.fidelity(num=3)
+    assert ends[0] is not None

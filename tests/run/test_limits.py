@@ -86,12 +86,28 @@ def macs(module: nn.Module) -> float:
     return 3.0
 
 
+class Depth:
+    def __call__(self, module: nn.Module) -> float:
+        return 4.0
+
+
+def test_what_can_be_called_has_a_name() -> None:
+    assert quantity_name(depth) == "depth"
+    assert quantity_name(partial(depth)) == "depth"
+    assert quantity_name(partial(partial(depth))) == "depth"
+    assert quantity_name(Depth()) == quantity_name(partial(Depth())) == "Depth"
+
+
 def test_values_are_kept_by_names_that_are_a_quantitys_own() -> None:
     refuse_shared_names([depth, "macs", "-latency_ms", "score", "macs", depth])
     with pytest.raises(InvalidSetting, match="'depth' is called like another function"):
         refuse_shared_names([depth, another_depth()])
     with pytest.raises(InvalidSetting, match="'macs' is called like what Assay measures"):
         refuse_shared_names([macs])
-    for nameless in (lambda module: 1.0, partial(depth)):
+    with pytest.raises(InvalidSetting, match="'depth' is called like another function"):
+        refuse_shared_names([depth, partial(depth)])
+    for nameless in (lambda module: 1.0, partial(lambda module: 1.0)):
         with pytest.raises(InvalidSetting, match="has no name"):
             quantity_name(nameless)
+    with pytest.raises(InvalidSetting, match="3 is no quantity; give a name such as 'macs'"):
+        quantity_name(3)  # type: ignore[arg-type]

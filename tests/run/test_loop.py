@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from torch import nn
 
 from assay.contracts import Context, Estimate, History, Proposal
-from assay.errors import SpaceExhausted
+from assay.errors import InvalidSetting, SpaceExhausted
 from assay.executors.inline import Inline
 from assay.run import loop
 from assay.run.limits import Aims
-from assay.run.loop import Searcher
+from assay.run.loop import Searcher, measure_all, survey
+from assay.run.workflow import Workflow
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.strategies.random import Random
@@ -159,3 +162,62 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, killed_at
     again = searcher(tmp_path / "killed", of, strategy, trials=before, **settings)
     assert ran(again, 18) == whole
     assert {known % 4 for known, _ in strategy.drawn} == {0}
+
+
+def often_broken(architecture) -> float:
+    """A user's function that raises on a third of what is drawn."""
+    if architecture["0"] == "c":
+        raise RuntimeError("of the user's")
+    return 1.0
+
+
+def test_what_cannot_be_measured_fails_alone_and_counts_for_no_estimate(tmp_path: Path) -> None:
+    settings = {"limit": 2, "measure": often_broken, "batch": 5}
+    whole = ran(searcher(tmp_path / "whole", space(), Learns(), **settings), 18)
+    states = [state for _, _, state, _ in whole]
+    assert states.count("scored") == 18
+    assert states.count("failed") > 2
+    killed = searcher(tmp_path / "killed", space(), Learns(), Instant(3), **settings)
+    with pytest.raises(KeyboardInterrupt):
+        ran(killed, 18)
+    with Study.read(tmp_path / "killed") as study:
+        before = list(study.trials())
+        assert any("of the user's" in f.traceback for f in study.failures())
+    again = searcher(tmp_path / "killed", space(), Learns(), trials=before, **settings)
+    assert ran(again, 18) == whole
+
+
+def of_the_user(module: nn.Module) -> float:
+    raise NotImplementedError
+
+
+def at_times(quantity, architecture) -> float:
+    if architecture["0"] == "c":
+        raise InvalidSetting("of the user's")
+    return 1.0 + num_a(architecture)
+
+
+def test_a_function_that_fails_at_times_ends_no_survey() -> None:
+    of = space()
+    every = list(of.all())
+    values, failed = measure_all(of_the_user, every, at_times)
+    assert len(values) == 2 * len(failed) == 2 * len(every) / 3
+    with pytest.raises(InvalidSetting, match="of the user's"):
+        measure_all("macs", every, at_times)
+    ctx = Context(of, None, None, Inline(), "cpu", 5, History(of))
+    said = survey(ctx, Aims({of_the_user: 0.5}, ("score",), list), at_times)
+    assert "of_the_user <= 0.5, but the space has min 1, median " in said
+    assert " on which that fails (over 1000 " in said
+
+
+def test_nor_does_it_end_a_median() -> None:
+    notes: list[str] = []
+    run: Any = SimpleNamespace(
+        plan=SimpleNamespace(seed=0, space=space()), measures=at_times,
+        steps=SimpleNamespace(note=notes.append),
+    )  # fmt: skip
+    assert Workflow._median(run, of_the_user) == 3.0  # 2 of 5, and 1, where "0" is not "c"
+    assert " of 501 random architectures are left out of the median of of_the_user: of " in notes[0]
+    run.measures = lambda quantity, architecture: at_times(quantity, {"0": "c"})
+    with pytest.raises(InvalidSetting, match="of the user's"):
+        Workflow._median(run, of_the_user)

@@ -90,8 +90,6 @@ def refused(out: Path, error: type[Exception], said: str, **more) -> None:
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     after = {n: (folder / n).read_bytes() for n in names(folder) if (folder / n).is_file()}
-    after.pop("lock", None)
-    before.pop("lock", None)
     assert after == before
 
 
@@ -290,6 +288,15 @@ def test_a_study_by_url_goes_on_in_its_folder(tmp_path):
     strange = f"sqlite:///{tmp_path}/new.db"
     with pytest.raises(InvalidStudy, match="is not empty and holds no study"):
         Study.open(out, identity=IDENTITY, url=strange)
+    with pytest.raises(InvalidStudy, match="belongs to another search"):
+        Study.open(tmp_path / "t", identity={**IDENTITY, "seed": 9}, url=url)
+    assert not (tmp_path / "t").exists()
+
+
+def test_the_folder_of_another_study_is_not_taken_for_one_elsewhere(tmp_path):
+    out = began(tmp_path / "s")
+    elsewhere = f"sqlite:///{tmp_path}/new.db"
+    refused(out, InvalidStudy, f"holds no study of {elsewhere}; give a new folder", url=elsewhere)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nodialect://x/y", "mysql+nodriver://x/y"])

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.errors import InvalidSetting
+
 __all__ = ["report", "show"]
 
 
@@ -15,6 +17,8 @@ def report(out: Path, /) -> None:
 
     Args:
         out: Folder of the study.
+    Raises:
+        InvalidSetting: the folder cannot be written.
     """
     from assay.cli.audited import is_audit
     from assay.report.audit import write_audit
@@ -23,7 +27,10 @@ def report(out: Path, /) -> None:
 
     write = write_audit if is_audit(out) else write_report
     with Study.read(out) as study:
-        print(write(study, out / "report.html"))
+        try:
+            print(write(study, out / "report.html"))
+        except PermissionError as error:
+            raise InvalidSetting(f"{out} cannot be written; change its permissions") from error
 
 
 def show(out: Path, /, *, json: Annotated[bool, Parameter(negative="")] = False) -> None:

@@ -20,7 +20,7 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
-from assay.estimators.origin import same_space
+from assay.estimators.origin import same_origin
 from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
@@ -55,16 +55,17 @@ class Fused:
 
     Args:
         signals: What is measured at initialisation.
-        of: What trains the sample; needs `steps_each(ctx)`, as those that train have. None for
-            `LowFidelity` as long as the budget allows, see `assay.estimators.sample`. Its scores
-            count as truths unless its `trains_whole(ctx)` denies it.
+        of: What trains the sample; needs `steps_each(ctx)` and `training_step_seconds(ctx)`, as
+            those have that train each architecture. None for `LowFidelity` as long as the budget
+            allows, see `assay.estimators.sample`. Its scores count as truths unless its
+            `trains_whole(ctx)` denies it.
         others: Further estimators, such as `OneShot()`; each prepares with an equal part of the
             steps, the sample has what is left.
         sample: Trainings to learn from; 0 for as many as the steps of the budget pay for.
         candidates: Random architectures for each training, among which the next are chosen.
         batch: Trainings between two fits.
     Raises:
-        InvalidSetting: a count out of range.
+        InvalidSetting: a count out of range, or an `of` that trains no architecture by itself.
     """
 
     signals: Any = None
@@ -80,11 +81,18 @@ class Fused:
         for name in ("candidates", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        for method in ("steps_each", "training_step_seconds"):
+            if self.of is not None and not hasattr(self.of, method):
+                kind = type(self.of).__name__
+                raise InvalidSetting(
+                    f"estimator.of={kind} has no {method}: it does not train each architecture by "
+                    f"itself; give LowFidelity() or Scratch(), or name {kind} in others"
+                )
         self._signals: Any = self.signals if self.signals is not None else ZeroCost()
         self._opinions: dict[Architecture, Opinions] = {}
         self._trained: dict[Architecture, float] = {}
         self._failed: dict[Architecture, str] = {}
-        self._space = ""
+        self._origin = ""
         self._features: Features | None = None
         self._fitted: tuple[int, _Posterior] | None = None
         self._whole = False
@@ -122,7 +130,7 @@ class Fused:
 
         Raises:
             InvalidSetting: the budget does not pay for eight trainings.
-            InvalidStudy: the loaded state is of another space.
+            InvalidStudy: the loaded state is of another space or task.
             NotFinite: so many diverged that fewer than eight are left to learn from.
         """
         self._rows(ctx)
@@ -200,7 +208,7 @@ class Fused:
 
     def _rows(self, ctx: Context) -> Features:
         if self._features is None:
-            self._space = same_space(ctx, self._space, "fused")
+            self._origin = same_origin(ctx, self._origin, "fused")
             self._features = Features(ctx.space, ctx.task.example(1))
         return self._features
 
@@ -217,7 +225,7 @@ class Fused:
         if not proposals:
             return []
         started = time.perf_counter()
-        self._rows(ctx)  # a state of another space is refused before anything is measured
+        self._rows(ctx)  # a state of another space or task is refused before anything is measured
         points = [ctx.space.canonical(p.architecture) for p in proposals]
         told = self._ask(ctx, [a for a in dict.fromkeys(points) if a not in self._opinions])
         known = {**self._opinions, **{a: opinions for a, (opinions, _) in told.items()}}
@@ -245,7 +253,7 @@ class Fused:
             "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
             "trained": [[a.to_json(), score] for a, score in self._trained.items()],
             "failed": [[a.to_json(), why] for a, why in self._failed.items()],
-            "space": self._space,
+            "origin": self._origin,
             "whole": self._whole,
         }
         for i, part in enumerate((self._signals, *self.others)):
@@ -258,7 +266,7 @@ class Fused:
         self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
         self._trained = {read(text): float(score) for text, score in state["trained"]}
         self._failed = {read(text): why for text, why in state["failed"]}
-        self._space, self._features = state["space"], None
+        self._origin, self._features = state.get("origin", ""), None
         self._fitted, self._whole = None, bool(state["whole"])
         for i, part in enumerate((self._signals, *self.others)):
             own = under(f"part{i}.", state)

@@ -8,6 +8,7 @@ trust it.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,19 +16,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, InvalidStudy, nearest
+from assay.estimators.origin import same_origin
 from assay.estimators.training import in_chunks
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.space.fresh import reset
 from assay.space.space import Space
 from assay.train.loop import Trainer
-from assay.train.splits import Batch
+from assay.train.splits import Batch, evened
 from assay.train.task import Tally, call_model
 from assay.weights.hypernet import Generated, Generator, TileGenerator, drawn
 from assay.weights.norms import Norms
@@ -54,7 +57,8 @@ class Hypernet:
         lr: Peak learning rate of Adam, which trains everything; the recipe's schedule holds.
         score: "loss" ranks by the negative validation loss, "metric" by the task's own score.
         samples: Most validation samples that a score is taken on.
-        batch: Samples of one scoring batch; batch norms are normalised by it.
+        batch: Most samples of one scoring batch; batch norms are normalised by it, so their sizes
+            are evened out.
     Raises:
         InvalidSetting: an unknown generator or score, or a size below 1.
     """
@@ -82,6 +86,8 @@ class Hypernet:
         self._batches: list[Batch] | None = None
         self._measures: Measures | None = None
         self._step_macs: tuple[float, ...] | None = None
+        self._shared: dict[str, Tensor] = {}  # the model's own state, which others may train, too
+        self._origin = ""
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the hypernetwork for `budget.steps` steps in all; yields about once a second.
@@ -89,16 +95,25 @@ class Hypernet:
         Raises:
             UnsupportedLayer: a weight to generate has an open kernel.
             InvalidSpace: there is no weight to generate, or "smash" on another space.
-            InvalidStudy: the loaded state is of another size, generator or space.
+            InvalidStudy: the loaded state is of another space, task, size or generator.
         """
         trainer = self._begin(ctx, budget.steps or 1)
         begun = trainer.step
         for cost in in_chunks(ctx, trainer):
-            yield replace(cost, macs=self._training_macs(ctx, cost.samples, trainer.step - begun))
+            macs = self._training_macs(ctx, cost.samples, trainer.step - begun)
             begun = trainer.step
+            self._keep_shared(ctx)
+            yield replace(cost, macs=macs)
+            ctx.space.model.load_state_dict(self._shared)
         trainer.finish()
+        self._keep_shared(ctx)
+
+    def _keep_shared(self, ctx: Context) -> None:
+        """Copy what is shared of the model: whoever trains or scores with it next changes it."""
+        self._shared = copy.deepcopy(ctx.space.model.state_dict())  # what is tied stays so
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
+        self._origin = same_origin(ctx, (self._loaded or {}).get("origin", ""), "hypernetwork")
         reset(ctx.space, ctx.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(derive(ctx.seed, "hypernet").integers(2**63)))
@@ -110,6 +125,7 @@ class Hypernet:
         if self._loaded is not None:
             self._check_loaded(self._trainer.state_dict())
             self._trainer.load_state_dict(self._loaded)
+        self._keep_shared(ctx)
         return self._trainer
 
     def _new_generator(self, space: Space) -> Generator:
@@ -158,6 +174,7 @@ class Hypernet:
             self._begin(ctx, max(1, int(self._loaded["step"])))
         if self._generated is None:
             raise RuntimeError("prepare the hypernet, or load its state, before it estimates")
+        ctx.space.model.load_state_dict(self._shared)
         return [self._estimate(ctx, self._generated, p.architecture) for p in proposals]
 
     def _estimate(self, ctx: Context, network: Generated, point: Architecture) -> Estimate:
@@ -176,14 +193,15 @@ class Hypernet:
     def _data(self, ctx: Context) -> list[Batch]:
         if self._batches is None:
             valid = ctx.task.valid.batches(self.batch, device=ctx.device, limit=self.samples)
-            self._batches = list(valid)
+            self._batches = evened(valid, self.batch)
         return self._batches
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return the training state: hypernetwork, shared weights, optimiser, step."""
         if self._trainer is None:
             return self._loaded or {}
-        return self._trainer.state_dict()
+        shared = {f"module.model.{name}": value for name, value in self._shared.items()}
+        return {**self._trainer.state_dict(), **shared, "origin": self._origin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""

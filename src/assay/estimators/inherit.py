@@ -23,7 +23,7 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting
 from assay.estimators.features import farthest_first
 from assay.estimators.one_shot import OneShot
-from assay.estimators.origin import same_space
+from assay.estimators.origin import same_origin
 from assay.estimators.training import Trained, Training, in_chunks, run_all
 from assay.hardware.count import count
 from assay.space.space import Space
@@ -86,7 +86,7 @@ class Inherit:
         self._loaded: dict[str, Any] = {}
         self._points: list[Architecture] = []
         self._trainers: list[Trainer] = []
-        self._space = ""
+        self._origin = ""
         self._ready = False
         self._kept: OrderedDict[tuple[Architecture, tuple[int, ...]], nn.Module] = OrderedDict()
 
@@ -105,7 +105,7 @@ class Inherit:
 
         Raises:
             UnsupportedLayer: torch.fx cannot trace the networks of this space.
-            InvalidStudy: the loaded state is of another space.
+            InvalidStudy: the loaded state is of another space or task.
         """
         if self.supernet is not None:
             yield from self.supernet.prepare(ctx, budget)
@@ -120,7 +120,7 @@ class Inherit:
 
     def _begin(self, ctx: Context, steps: int) -> None:
         """Make the ancestors' trainers, each with its share of the steps, and their states."""
-        self._space = same_space(ctx, self._loaded.get("space", ""), "inherit")
+        self._origin = same_origin(ctx, self._loaded.get("origin", ""), "inherit")
         self._points = _spread(ctx.space, min(self.ancestors, steps), ctx.seed)
         shares = [len(part) for part in np.array_split(np.arange(steps), len(self._points))]
         self._trainers = [
@@ -147,7 +147,7 @@ class Inherit:
         states = {f"ancestor.{i}.": t.state_dict() for i, t in enumerate(self._trainers)}
         flat = {f"{prefix}{k}": v for prefix, state in states.items() for k, v in state.items()}
         steps = sum(t.steps for t in self._trainers)
-        return {**flat, "steps": steps, "space": self._space}
+        return {**flat, "steps": steps, "origin": self._origin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up training states; `prepare` goes on from them."""

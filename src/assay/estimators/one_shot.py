@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,13 +21,14 @@ from assay.contracts import Context, Estimate, Paths, Proposal, Trial
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
 from assay.estimators.macs import PassMacs
-from assay.estimators.origin import same_space
+from assay.estimators.origin import same_origin
 from assay.estimators.proxies import augments, proxies
-from assay.estimators.training import in_chunks
+from assay.estimators.training import enough_batches, in_chunks
 from assay.space.space import Space
 from assay.train.files import under
 from assay.train.loop import Trainer
-from assay.train.task import Batch, Task
+from assay.train.splits import Batch, evened
+from assay.train.task import Task
 from assay.weights.paths import Fair, Sandwich, Sized, Uniform
 from assay.weights.scoring import score_paths
 from assay.weights.supernet import Supernet
@@ -35,6 +36,7 @@ from assay.weights.supernet import Supernet
 __all__ = ["OneShot"]
 
 _COUNTED_STEPS = 16
+_MOST_GAP = 1e-5  # shared or not, the same kernels run on the same numbers
 _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] = {
     "sized": Sized,
     "uniform": Uniform,
@@ -72,7 +74,7 @@ class OneShot:
         norms: How batch norms are normalised when a path is judged: "recalibrate" or "batch".
         samples: Most validation samples that a score is taken on.
         calibration: Training samples from which a path's norm statistics are measured.
-        batch: Samples of one scoring batch.
+        batch: Most samples of one scoring batch; their sizes are evened out.
         shared: Compute beginnings that paths have in common once.
         variant: Options of a ready space that make its networks smaller; None for those that the
             space names as cheap, {} for none.
@@ -121,7 +123,7 @@ class OneShot:
         self._unshared_because: str | None = None  # unknown yet; "" where sharing holds
         self._counted: PassMacs | None = None
         self._macs: float | None = None
-        self._space = ""
+        self._origin = ""
 
     def step_seconds(self, ctx: Context) -> float:
         """Time some training steps on paths as they will come; the weights are drawn anew after."""
@@ -134,7 +136,7 @@ class OneShot:
         """Train the supernet for `budget.steps` steps in all; yields about once a second.
 
         Raises:
-            InvalidStudy: the loaded state is of another space.
+            InvalidStudy: the loaded state is of another space or task.
         """
         trainer = self._begin(ctx, budget.steps or 1)
         for stop in self._stops(trainer.steps):
@@ -157,7 +159,7 @@ class OneShot:
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
         """Make the supernet, of a space and on a task that may be cheaper, and its trainer."""
-        self._space = same_space(ctx, (self._loaded or {}).get("space", ""), "supernet")
+        self._origin = same_origin(ctx, (self._loaded or {}).get("origin", ""), "supernet")
         space, task = proxies(
             ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
         )
@@ -232,7 +234,7 @@ class OneShot:
         if shared and len(points) > 1:
             alone = self._scores(ctx, points[-1:], shared=False)[0]
             gap = _gap(alone, figures[-1])
-            if gap > 1e-4 * max(1.0, abs(alone["loss"])):
+            if gap > _MOST_GAP:
                 self._unshared_because = f"a path scored by itself differs by {gap:.3g}"
                 figures = self._scores(ctx, points, shared=False)
         samples = sum(len(b[1]) for part in self._data(ctx) for b in part) * len(
@@ -286,10 +288,10 @@ class OneShot:
         if self._batches is None:
             _, task = self.on(ctx)
             valid = task.valid.batches(self.batch, device=ctx.device, limit=self.samples)
-            size = min(self.batch, self.calibration, len(task.train))
-            drawn = task.train.train_batches(size, seed=ctx.seed, device=ctx.device)
-            count = math.ceil(min(self.calibration, len(task.train)) / size)
-            self._batches = (list(valid), [next(drawn) for _ in range(count)])
+            measured: Iterable[Batch] = ()
+            if self.norms == "recalibrate":
+                measured = enough_batches(ctx, task, self.calibration, most=self.batch)
+            self._batches = (evened(valid, self.batch), evened(measured, self.batch))
         return self._batches
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -301,7 +303,7 @@ class OneShot:
             state |= {f"kept.{step}.{name}": value for name, value in kept.items()}
         if hasattr(self.paths, "state_dict"):
             state |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
-        return {**state, "kept": list(self._kept), "space": self._space}
+        return {**state, "kept": list(self._kept), "origin": self._origin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""
@@ -317,9 +319,13 @@ def _unshared_before(history: Sequence[Trial]) -> str:
 
 
 def _gap(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """Return the largest difference; two figures that are both not finite differ by nothing."""
+    """Return the largest difference, relative for figures above 1.
+
+    Two figures that are both not finite differ by nothing.
+    """
     pairs = [(value, other[name]) for name, value in one.items()]
     finite = [tuple(map(math.isfinite, pair)) for pair in pairs]
     if any(a != b for a, b in finite):
         return math.inf
-    return max((abs(x - y) for (x, y), (known, _) in zip(pairs, finite) if known), default=0.0)
+    gaps = (abs(x - y) / max(1.0, abs(x)) for (x, y), (known, _) in zip(pairs, finite) if known)
+    return max(gaps, default=0.0)

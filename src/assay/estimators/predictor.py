@@ -21,9 +21,9 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.features import Blocks, Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
-from assay.estimators.origin import same_space
+from assay.estimators.origin import same_origin
 from assay.estimators.sample import asked, check_enough, num_trainings, trainings
-from assay.estimators.surrogate import SURROGATES, Array, Surrogate
+from assay.estimators.surrogate import SURROGATES, Array, Surrogate, tamed
 from assay.estimators.zero_cost import ZeroCost
 from assay.train.files import under
 
@@ -89,7 +89,7 @@ class Predictor:
         self._known: dict[Architecture, float] = {}
         self._failed: dict[Architecture, str] = {}
         self._measured: dict[Architecture, list[float]] = {}
-        self._space = ""
+        self._origin = ""
         self._features: Features | None = None
         self._fitted: tuple[int, Scaler, Surrogate] | None = None
 
@@ -122,7 +122,7 @@ class Predictor:
 
         Raises:
             InvalidSetting: the budget does not pay for four estimates.
-            InvalidStudy: the loaded state is of another space.
+            InvalidStudy: the loaded state is of another space or task.
             NotFinite: so many diverged that fewer than four are left to learn from.
         """
         self._rows(ctx)
@@ -184,14 +184,15 @@ class Predictor:
         measured, spent = self._signals_of(ctx, pool)
         self._measured |= measured
         mean, deviation, _ = self._told(ctx, pool)
-        gain = expected_improvement(mean, deviation, max(self._known.values()))
+        best = tamed(np.array(list(self._known.values()))).max()  # as the model was told it
+        gain = expected_improvement(mean, deviation, float(best))
         return [pool[int(i)] for i in np.argsort(-gain, kind="stable")[:num]], spent
 
     # --- telling ------------------------------------------------------------------------------
 
     def _rows(self, ctx: Context) -> Features:
         if self._features is None:
-            self._space = same_space(ctx, self._space, "predictor")
+            self._origin = same_origin(ctx, self._origin, "predictor")
             self._features = Features(ctx.space, ctx.task.example(1))
         return self._features
 
@@ -256,7 +257,7 @@ class Predictor:
         parts = {"of.": self.of, "signals.": self.signals}
         behind = {name: part.state_dict() for name, part in parts.items() if part is not None}
         return {
-            "space": self._space,
+            "origin": self._origin,
             "sample": [[a.to_json(), score] for a, score in self._known.items()],
             "failed": [[a.to_json(), why] for a, why in self._failed.items()],
             "measured": [[a.to_json(), row] for a, row in self._measured.items()],
@@ -266,7 +267,7 @@ class Predictor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a sample; `prepare` goes on from it."""
         read = Architecture.from_json
-        self._space, self._features = state["space"], None
+        self._origin, self._features = state.get("origin", ""), None
         self._known = {read(text): float(s) for text, s in state["sample"]}
         self._failed = {read(text): why for text, why in state["failed"]}
         self._measured = {read(text): list(row) for text, row in state["measured"]}

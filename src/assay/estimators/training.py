@@ -17,9 +17,10 @@ from assay.hardware.count import count
 from assay.space.space import Space
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
+from assay.train.splits import Batch
 from assay.train.task import Task, evaluate
 
-__all__ = ["Trained", "Training", "in_chunks", "run_all", "step_seconds"]
+__all__ = ["Trained", "Training", "enough_batches", "in_chunks", "run_all", "step_seconds"]
 
 _EVALUATION_BATCH = 256
 _TIMED_NETWORKS = 8
@@ -187,3 +188,23 @@ def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Itera
         yield cost
         per_step = cost.wall_s / (trainer.step - before)
         chunk = max(1, min(4 * chunk, math.ceil(1.0 / max(per_step, 1e-6))))
+
+
+def enough_batches(ctx: Context, task: Task, samples: int, *, most: int) -> Iterator[Batch]:
+    """Yield training batches, unaugmented, until they hold so many samples, or all that there are.
+
+    The last may bring more than that: a loader of the user's own has batches of its own size.
+
+    Args:
+        ctx: Names the device, and the seed of the order.
+        task: Whose samples.
+        samples: How many are wanted.
+        most: Samples of one batch, where the split heeds it.
+    """
+    left = min(samples, len(task.train))
+    size = min(most, left)
+    for batch in task.train.train_batches(size, seed=ctx.seed, device=ctx.device):
+        yield batch
+        left -= len(batch[1])
+        if left <= 0:
+            return

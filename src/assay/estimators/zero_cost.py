@@ -20,13 +20,14 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
-from assay.estimators.origin import same_space
+from assay.estimators.origin import same_origin
 from assay.estimators.proxies import proxies
+from assay.estimators.training import enough_batches
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.signals import SIGNALS, SIZES, attempt
 from assay.space.space import Space
-from assay.train.splits import leaves, map_tensors
+from assay.train.splits import evened, leaves, map_tensors
 from assay.train.task import Batch, Task
 
 __all__ = ["EIGHT", "ZeroCost"]
@@ -89,7 +90,7 @@ class ZeroCost:
         self._batch: Batch | None = None
         self._made: tuple[Space, Task] | None = None
         self._measures: Measures | None = None
-        self._space = ""
+        self._origin = ""
 
     # --- the reference sample -----------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class ZeroCost:
         With `budget.steps` the sample has no more than so many.
 
         Raises:
-            InvalidStudy: the loaded state is of another space.
+            InvalidStudy: the loaded state is of another space or task.
         """
         self._proxies(ctx)
         points = self._sample(ctx) if len(self.signals) > 1 else []
@@ -255,15 +256,16 @@ class ZeroCost:
         """Return the training batch, unaugmented, that all architectures are measured on."""
         if self._batch is None:
             _, task = self._proxies(ctx)
-            drawn = task.train.train_batches(self.batch, seed=ctx.seed, device=ctx.device)
-            inputs, targets = next(drawn)
-            size = self.batch  # a user's own loader has batches of its own
+            size = self.batch
+            drawn = list(enough_batches(ctx, task, size, most=size))
+            num = sum(len(targets) for _, targets in drawn)
+            inputs, targets = evened(drawn, num)[0]  # together, as a loader's may be small
             self._batch = (map_tensors(inputs, lambda t: t[:size]), targets[:size])
         return self._batch
 
     def _proxies(self, ctx: Context) -> tuple[Space, Task]:
         if self._made is None:
-            self._space = same_space(ctx, self._space, "reference sample of zero-cost")
+            self._origin = same_origin(ctx, self._origin, "reference sample of zero-cost")
             self._made = proxies(ctx, variant=self.variant, resolution=self.resolution)
         return self._made
 
@@ -284,11 +286,11 @@ class ZeroCost:
             [point.to_json(), signals.values, {n: str(r) for n, r in signals.refused.items()}]
             for point, signals in self._measured
         ]
-        return {"reference": rows, "space": self._space}
+        return {"reference": rows, "origin": self._origin}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a reference sample; `prepare` goes on from it."""
-        self._space, self._made = state["space"], None
+        self._origin, self._made = state.get("origin", ""), None
         self._measured = [
             (
                 Architecture.from_json(text),

@@ -11,13 +11,16 @@ from assay.architecture import Architecture
 from assay.contracts import Estimator, Executor
 from assay.cost import Budget
 from assay.errors import InvalidSetting
+from assay.report.audit import write_audit
 from assay.run import names
+from assay.run.arguments import refuse_wrong_types
 from assay.run.audit_plan import AuditPlan
-from assay.run.auditing import Audit, Auditing
+from assay.run.auditing import BASELINES, Audit, Auditing
 from assay.run.events import Listener, silent
 from assay.run.face import training_device
 from assay.run.plan import versions
 from assay.run.steps import Steps
+from assay.run.truths import check_published
 from assay.space.space import Space
 from assay.study.store import Study
 from assay.train.recipe import Recipe
@@ -82,11 +85,13 @@ def audit(
     Returns:
         Table, verdict and folder.
     Raises:
-        InvalidSetting: a name, option or number that does not exist or fit; published truths of
-            fewer architectures than asked for.
+        InvalidSetting: a name, option or number that does not exist or fit; a row named like a
+            baseline; published truths of fewer architectures than asked for, or that are no finite
+            numbers of distinct canonical architectures of the space.
         InvalidStudy: `out` holds something else, an audit of another space, task or recipe, or
             truths of other epochs than the budget names; or fewer than two truths could be trained.
     """
+    refuse_wrong_types(locals())
     if num < 2 or seeds < 1:
         raise InvalidSetting(
             f"an audit of {num} architectures by {seeds} seeds: give 2 and 1 or more"
@@ -95,6 +100,9 @@ def audit(
         raise InvalidSetting(
             f"{len(truths)} published truths for a sample of {num}; give more, or a smaller num"
         )
+    space.example = task.example(1)  # on which it can tell which architectures are one network
+    if truths is not None:
+        check_published(space, truths)
     chosen = _named(estimators, settings or {})
     plan = AuditPlan(
         space, task, recipe or Recipe(), chosen, num, seeds, Budget.parse(budget),
@@ -115,6 +123,7 @@ def audit(
         })  # fmt: skip
         found = auditing.run()
         study.end_session()
+        write_audit(study, plan.out / "report.html")  # which tells how the session ended
     return found
 
 
@@ -124,14 +133,16 @@ def _named(
 ) -> dict[str, Estimator]:
     """Return the estimators by name; one given twice, or an object, is numbered."""
     if isinstance(given, Mapping):
-        return {
-            name: names.resolve("estimator", names.ESTIMATORS, one, settings.get(name))
-            for name, one in given.items()
-        }
-    wanted = [n for g in given for n in (names.ESTIMATORS if g == "all" else (g,))]
+        wanted = list(given.items())
+    else:
+        several = [n for g in given for n in (names.ESTIMATORS if g == "all" else (g,))]
+        wanted = [(one if isinstance(one, str) else type(one).__name__, one) for one in several]
     chosen: dict[str, Estimator] = {}
-    for i, one in enumerate(wanted):
-        name = one if isinstance(one, str) else f"{type(one).__name__}"
+    for i, (name, one) in enumerate(wanted):
+        if name in BASELINES:
+            raise InvalidSetting(
+                f"a row named {name!r} would stand in place of the baseline; give another name"
+            )
         made = names.resolve("estimator", names.ESTIMATORS, one, settings.get(name))
         chosen[name if name not in chosen else f"{name} {i}"] = made
     for name in settings:

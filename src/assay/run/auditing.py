@@ -13,7 +13,6 @@ from assay.cost import Cost
 from assay.errors import InvalidStudy
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
-from assay.report.audit import write_audit
 from assay.run.asking import Asking
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.plan import versions
@@ -52,7 +51,6 @@ class Auditing:
         self.plan = plan
         self.study = study
         self.steps = steps
-        plan.space.example = plan.task.example(1)
         self.ctx = Context(
             plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
             History(plan.space),
@@ -60,7 +58,7 @@ class Auditing:
         self.truths = Truths(plan, study, steps)
 
     def run(self) -> Audit:
-        """Train truths, ask every estimator, judge, and write the report.
+        """Train truths, ask every estimator, and judge.
 
         Raises:
             InvalidStudy: fewer than two truths could be trained.
@@ -82,7 +80,7 @@ class Auditing:
             scores[name], costs[name] = dict(said.scores), said.price
         table = Table.make(
             truths, scores, costs, baselines=BASELINES, claims=CLAIMS,
-            train_s=self.truths.train_s(), seed=self.plan.seed,
+            train_s=self.truths.train_s(kept), seed=self.plan.seed,
         )  # fmt: skip
         refused = {name: said.refused for name, said in asked.items()}
         found = verdict(table, refused={name: why for name, why in refused.items() if why})
@@ -94,7 +92,6 @@ class Auditing:
             "failed": {name: dict(said.failed) for name, said in asked.items() if said.failed},
             "settings": asking.settings(), "epochs": self.truths.epochs,
         })  # fmt: skip
-        write_audit(self.study, self.plan.out / "report.html")
         return Audit(table, found, self.plan.out)
 
     def _measures(self) -> Measures:

@@ -1,4 +1,4 @@
-"""The end of a search: finalists, the one look at the test split, the files, the report."""
+"""The end of a search: finalists, the one look at the test split, the files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from torch import nn
 
 from assay.architecture import Architecture
 from assay.handover.export import hand_over
-from assay.report.html import write_report
 from assay.run.finalists import Selection
 from assay.run.trainings import Final
 from assay.run.workflow import Workflow
@@ -22,7 +21,7 @@ _MEASURED = ("macs", "params", "model_bytes", "memory_bytes")
 
 
 def finish(workflow: Workflow) -> None:
-    """Train the finalists, test the winner once, write `best/` and `report.html`."""
+    """Train the finalists, test the winner once, write `best/`."""
     plan, study = workflow.plan, workflow.study
     with workflow.steps.step("finalists") as step:
         if study.get("winner") is None:
@@ -53,7 +52,6 @@ def finish(workflow: Workflow) -> None:
         won = study.get("winner")
         step.message = f"the winner is trial {won['trial']}"
         step.data = won["metrics"]
-    write_report(study, plan.out / "report.html")
 
 
 def _metrics(

@@ -12,10 +12,12 @@ import torch
 
 from assay.contracts import Estimator, Executor, Strategy
 from assay.cost import Budget
-from assay.errors import AssayError, InvalidSetting, nearest
+from assay.errors import InvalidSetting, nearest
 from assay.hardware.device import Device
-from assay.hardware.measures import Measures
+from assay.hardware.measures import COSTS, Measures
+from assay.report.html import write_report
 from assay.run import names
+from assay.run.arguments import refuse_wrong_types
 from assay.run.ending import finish
 from assay.run.events import Listener, silent
 from assay.run.limits import Aims, Quantity
@@ -65,7 +67,9 @@ def search(
         strategy: Name or object that proposes.
         limits: Quantity -> largest value allowed, or "median" for the median over the space. A
             quantity is `latency_ms`, `macs`, `params`, `memory_bytes`, `model_bytes` or a user's
-            f(module) -> float.
+            f(module) -> float, which must return a finite number. Its values are kept under its
+            name; a lambda has none and is refused, a `functools.partial` has that of what it
+            calls, an object of a class with `__call__` that of the class.
         objectives: What is maximised; a leading "-" minimises. `result.front()` is of these; the
             finalists are the best by score.
         budget: For all steps together: a time ("20min"), counts ("steps=300,trials=50,epochs=4"),
@@ -86,11 +90,13 @@ def search(
     Returns:
         The result; `result.best()` is the trained network.
     Raises:
-        InvalidSetting: a name, option, limit or budget that does not exist or fit.
+        InvalidSetting: a name, option, limit or budget that does not exist or fit, or a user's
+            function that cannot measure the smallest or the largest network.
         InvalidStudy: `out` holds another search, is in use, or is no study.
         SpaceExhausted: no architecture within the limits.
         InvalidSpace: a path of the model does not run, or differs from its built network.
     """
+    refuse_wrong_types(locals())
     given = {key: dict(value) for key, value in (settings or {}).items()}
     _refuse_unknown(given)
     target = _fields("target", target or Device(), given)
@@ -122,10 +128,11 @@ def search(
         study.begin_session(versions())
         try:
             history = _run(plan, study, on_event)
-        except AssayError:
+        except Exception:
             study.withdraw()  # what is refused at its beginning leaves the folder as it was
             raise
         study.end_session()
+        write_report(study, plan.out / "report.html")  # which tells how the session ended
     return Result(plan.out, space, history, plan)
 
 
@@ -157,12 +164,14 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
 
 def _refuse_unmeasurable(plan: Plan) -> None:
     """Refuse unknown quantities before anything is written."""
-    for quantity in [*plan.limits, *plan.objectives]:
-        if isinstance(quantity, str) and quantity.lstrip("-") != "score":
-            Measures.check_name(quantity.lstrip("-"))
-        if quantity in plan.limits and quantity == "score":
-            raise InvalidSetting("'score' is what the search maximises and cannot be limited")
+    for objective in plan.objectives:
+        if isinstance(objective, str):
+            Measures.check_name(objective.removeprefix("-"), known=(*COSTS, "score"))
     for quantity, value in plan.limits.items():
+        if quantity == "score":
+            raise InvalidSetting("'score' is what the search maximises and cannot be limited")
+        if isinstance(quantity, str):
+            Measures.check_name(quantity)
         if isinstance(value, str) and value != "median":
             raise InvalidSetting(f"limit {quantity}={value!r} must be a number or 'median'")
     numbers: dict[Quantity, float] = {
@@ -182,9 +191,15 @@ def _with_paths(plan: Plan) -> Plan:
             f"the strategy {type(plan.strategy).__name__} learns while a supernet trains, and the "
             f"estimator {type(estimator).__name__} has none; use estimator='one-shot'"
         )
+    left_open = {f.name for f in fields(estimator) if getattr(estimator, f.name) == f.default}
+    if "paths" not in left_open and estimator.paths is not paths:
+        raise InvalidSetting(
+            f"estimator.paths={estimator.paths!r} is of no use to the strategy "
+            f"{type(plan.strategy).__name__}, which brings paths of its own; leave it out, or use "
+            "a strategy that has none, such as 'evolution'"
+        )
     if hasattr(plan.strategy, "check"):
         plan.strategy.check(plan.space)
-    left_open = {f.name for f in fields(estimator) if getattr(estimator, f.name) == f.default}
     preferred = {k: v for k, v in getattr(paths, "prefers", {}).items() if k in left_open}
     return replace(plan, estimator=replace(estimator, paths=paths, **preferred))
 

@@ -61,8 +61,8 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
         table = _table(plan, kept, truths, study)
         said = verdict(table)
         study.put("fidelity", {"table": table.to_json(), "verdict": said, "truths": truths})
-        write_report(study, plan.out / "report.html")
         study.end_session()
+        write_report(study, plan.out / "report.html")  # which tells how the session ended
     return Audit(table, said, plan.out)
 
 

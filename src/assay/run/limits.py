@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate
 from assay.errors import InvalidSetting, NotFinite
-from assay.hardware.measures import COSTS
+from assay.hardware.measures import COSTS, Quantity, quantity_name
 
 __all__ = ["Aims", "Measure", "Quantity", "quantity_name", "refuse_shared_names"]
-
-Quantity: TypeAlias = str | Callable[..., float]
-"""A measured name such as "latency_ms", or a user's f(module) -> float."""
 
 
 class Measure(Protocol):
@@ -24,22 +21,6 @@ class Measure(Protocol):
     def __call__(self, quantity: Any, architecture: Architecture, /) -> float:
         """Return the value, in the unit that the quantity's name ends in."""
         ...
-
-
-def quantity_name(quantity: Quantity) -> str:
-    """Return the name a quantity is stored under.
-
-    Raises:
-        InvalidSetting: a function has none of its own.
-    """
-    if isinstance(quantity, str):
-        return quantity
-    name: str = getattr(quantity, "__name__", "<unnamed>")
-    if name.startswith("<"):
-        raise InvalidSetting(
-            f"{quantity!r} has no name to keep its values under; write it as a function with def"
-        )
-    return name
 
 
 def refuse_shared_names(quantities: Iterable[Quantity]) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -29,15 +30,16 @@ from assay.contracts import (
     TrialState,
 )
 from assay.cost import Cost, derive
-from assay.errors import NotFinite, SpaceExhausted
-from assay.run.limits import Aims, Measure, quantity_name
+from assay.errors import InvalidSetting, NotFinite, SpaceExhausted
+from assay.run.limits import Aims, Measure, Quantity, quantity_name
 from assay.study.store import Study
 
-__all__ = ["Searcher", "survey"]
+__all__ = ["Searcher", "measure_all", "survey"]
 
 _TRIES_PER_TRIAL = 200
 _IDLE = 20
 _SURVEYED = 1000
+_TOLD: Mapping[str, Callable[[list[float]], Any]] = {"min": min, "median": np.median, "max": max}
 
 
 @dataclass
@@ -68,8 +70,11 @@ class Searcher:
         return self.ctx.history
 
     def judged(self) -> int:
-        """Return how many trials were estimated, failed ones included."""
-        return sum(t.state in ("scored", "failed") for t in self.history)
+        """Return how many trials were estimated, failed ones included.
+
+        One whose measuring failed was not.
+        """
+        return sum(t.state in ("scored", "failed") and bool(t.measured) for t in self.history)
 
     def run(self, trials: int, progress: Callable[[int, Cost, Cost], None]) -> None:
         """Search until `trials` trials are judged or the space gives nothing new.
@@ -208,18 +213,34 @@ def survey(ctx: Context, aims: Aims, measure: Measure) -> str:
     drawn = [ctx.space.sample(rng) for _ in range(min(_SURVEYED, 4 * ctx.space.size))]
     parts = []
     for quantity, limit in aims.limits.items():
-        values = _measured(quantity, drawn, measure)
-        parts.append(
-            f"{quantity_name(quantity)} <= {limit:g}, but the space has "
-            f"min {min(values):.4g}, median {float(np.median(values)):.4g}, max {max(values):.4g}"
-        )
+        values, failed = measure_all(quantity, drawn, measure)
+        has = [f"{name} {of(values):.4g}" for name, of in _TOLD.items() if values]
+        has += [f"{len(failed)} on which that fails"] * bool(failed)
+        parts.append(f"{quantity_name(quantity)} <= {limit:g}, but the space has {', '.join(has)}")
     return (
         f"no new architecture within the limits was found: {'; '.join(parts) or 'no limits'} "
         f"(over {len(drawn)} random architectures); raise the limit or widen the space"
     )
 
 
-def _measured(
-    quantity: object, drawn: Sequence[Architecture], measure: Callable[..., float]
-) -> list[float]:
-    return [float(measure(quantity, a)) for a in drawn]
+def measure_all(
+    quantity: Quantity, drawn: Sequence[Architecture], measure: Measure
+) -> tuple[list[float], list[InvalidSetting]]:
+    """Return a quantity of some architectures, and the errors of those on which a function fails.
+
+    Args:
+        quantity: A name, or a user's function.
+        drawn: The architectures.
+        measure: Tells the quantity.
+    Raises:
+        InvalidSetting: a quantity that is no function cannot be told.
+    """
+    values, failed = list[float](), list[InvalidSetting]()
+    for point in drawn:
+        try:
+            values.append(float(measure(quantity, point)))
+        except InvalidSetting as error:  # one architecture in hundreds ends no search
+            if not callable(quantity):
+                raise
+            failed.append(error)
+    return values, failed

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from assay.contracts import Estimator, Executor, Strategy
 from assay.errors import InvalidSetting, nearest
 from assay.options import options_of, read_option
 
@@ -53,6 +54,9 @@ EXECUTORS = {
     "processes": "assay.executors.processes:Processes",
 }
 """Executors: name -> "module:class"."""
+_PROTOCOLS: Mapping[str, Any] = {
+    "strategy": Strategy, "estimator": Estimator, "executor": Executor,
+}  # fmt: skip
 _VARIANTS = {"optuna": "sampler"}
 """Names that may be followed by ":" and the value of a field, such as "optuna:tpe": that field."""
 
@@ -63,19 +67,21 @@ def resolve(
     """Return the object meant by a name, a "name:variant", a "module:attr" or an object.
 
     Args:
-        kind: What it is called in messages, such as "estimator".
+        kind: "strategy", "estimator" or "executor".
         known: Short name -> "module:attr".
         given: A short name, one with a variant such as "optuna:tpe", "module:attr", or an object
             that is returned as it is.
         settings: Fields of the class to set; strings are read as the field's type.
     Raises:
-        InvalidSetting: an unknown name, field or value; the nearest names are given.
+        InvalidSetting: an unknown name, field or value; the nearest names are given. Or what is no
+            object of the kind.
     """
     if not isinstance(given, str):
         if settings:
             raise InvalidSetting(
                 f"settings {sorted(settings)} go with a {kind} given by name, not with {given!r}"
             )
+        _refuse_alien(kind, given, known)
         return given
     name = given.partition(":")[0]
     if name in known and is_variant(given):
@@ -87,7 +93,9 @@ def resolve(
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
-    return _construct(kind, cls, dict(settings or {}))
+    made = _construct(kind, cls, dict(settings or {}))
+    _refuse_alien(kind, made, known)
+    return made
 
 
 def is_variant(name: str) -> bool:
@@ -102,6 +110,20 @@ def _with_variant(kind: str, given: str, field: str, settings: dict[str, Any]) -
             f"{kind} {given!r} names its {field}; leave out {kind}.{field}={settings[field]}"
         )
     return {field: given.partition(":")[2], **settings}
+
+
+def _refuse_alien(kind: str, thing: Any, known: Iterable[str]) -> None:
+    if isinstance(thing, type):
+        raise InvalidSetting(f"{kind} {thing.__name__} is a class; give {thing.__name__}()")
+    methods = [
+        n for n, v in vars(_PROTOCOLS[kind]).items() if callable(v) and not n.startswith("_")
+    ]
+    missing = [name for name in methods if not callable(getattr(thing, name, None))]
+    if missing:
+        raise InvalidSetting(
+            f"an object of type {type(thing).__name__} is no {kind}: it has no "
+            f"{', '.join(missing)}; give one that has, or one of the names {', '.join(known)}"
+        )
 
 
 def describe(thing: Any) -> dict[str, Any]:

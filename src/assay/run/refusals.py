@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import is_dataclass, replace
+from functools import partial
+from typing import Any
+
 import numpy as np
+import torch
 
 from assay.architecture import Architecture, Option
+from assay.contracts import Context, History, Mix
 from assay.cost import derive
 from assay.errors import SpaceExhausted
 from assay.hardware.table import runner_of
-from assay.run.limits import Measure
+from assay.run.limits import Measure, Quantity, quantity_name
 from assay.run.plan import Plan
 from assay.space.check import check_paths
+from assay.space.extremes import lowest
 from assay.space.space import Space
 from assay.space.structure import Choice
+from assay.train.task import call_model
+from assay.weights.supernet import Supernet
 
-__all__ = ["refuse_broken_model", "refuse_hopeless_limits"]
+__all__ = ["refuse_broken_model", "refuse_hopeless_latency", "refuse_hopeless_limits"]
 
 _CHECKED_PATHS = 3
 _DRAWN = 501
-_TIMED = 8  # where each is measured
+_TIMED = 9  # where each is measured
+_ASKED = 50  # where a user's function is asked
 _CHANCE = 1.2  # by which a single measurement may be off
 _ADDED_UP = ("params", "model_bytes", "macs")
 
@@ -30,6 +41,7 @@ def refuse_broken_model(plan: Plan) -> None:
         InvalidSpace: a path does not run, or differs from its network; names the module.
         ExportRefused: the target cannot be given a network.
         InvalidSetting: the target's accelerator is not there.
+        UnsupportedMix: the strategy mixes options that cannot be mixed; names the choice.
     """
     space, task = plan.space, plan.task
     rng = derive(plan.seed, "check")
@@ -40,52 +52,154 @@ def refuse_broken_model(plan: Plan) -> None:
     check_paths(space, task.example(2), extremes)
     for point in dict.fromkeys([*covering, *extremes]):
         runner_of(space, plan.target, task.example(plan.target.batch), point)
+    if hasattr(getattr(plan.strategy, "paths", None), "learn"):
+        _refuse_unmixable(plan)
+
+
+def _refuse_unmixable(plan: Plan) -> None:
+    """Let paths learn from two samples, and where they mix operations mix all that there are.
+
+    They are those of another strategy of its kind, and the weights are drawn anew after.
+    """
+    strategy: Any = plan.strategy
+    space, device = plan.space, plan.train_on
+    if is_dataclass(strategy):
+        strategy = replace(strategy)  # type: ignore[type-var]
+    paths = strategy.paths
+    supernet = Supernet(space, paths=paths, device=device, seed=plan.seed)
+    supernet.reset()
+    mode = space.model.training
+    space.model.train()
+    cuda = [torch.device(device)] if device.startswith("cuda") else []
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            task = plan.task.on(next(plan.task.valid.batches(2, device=device, limit=2)))
+            _learn(paths, replace(plan, task=task), supernet)
+            if _weighs_operations(space):
+                space.select(_all_operations(space))
+                with torch.no_grad():
+                    call_model(space.model, task.example(2, device))
+    finally:
+        space.select(None)
+        space.model.train(mode)
+        supernet.reset()
+
+
+def _learn(paths: Any, plan: Plan, supernet: Supernet) -> None:
+    """Let paths take their first step; which path or mix that was stays selected."""
+    if hasattr(paths, "begin"):
+        ctx = Context(
+            plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
+            History(plan.space),
+        )  # fmt: skip
+        paths.begin(ctx, plan.space, 1)
+    if hasattr(paths, "hasten"):
+        paths.hasten()
+    paths.learn(supernet, plan.task, 0)
+
+
+def _weighs_operations(space: Space) -> bool:
+    """Whether several options of an operation are selected at once."""
+    weights = {} if isinstance(space.selected, Architecture) else space.selected or {}
+    return any(space.choices[k].kind == "OneOf" and len(taken) > 1 for k, taken in weights.items())
+
+
+def _all_operations(space: Space) -> Mix:
+    """Return the mix of all operations, at the deepest."""
+    return {
+        label: dict.fromkeys(choice.options if choice.kind == "OneOf" else choice.options[-1:], 1.0)
+        for label, choice in space.choices.items()
+    }
 
 
 def refuse_hopeless_limits(plan: Plan, measures: Measure) -> None:
-    """Find the least that the space has of what is limited: MACs, sizes, latency.
+    """Find the least that the space has of what is limited: MACs, sizes, latency, users' functions.
+
+    A user's function, of which nothing is known, is asked about the smallest and the largest
+    architecture, and about a few more while none of them is within its limit.
 
     Args:
-        plan: Has the limits; others than these, and "median", are left to the search.
+        plan: Has limits and objectives; other limits, and "median", are left to the search.
         measures: Measures latency on whole networks.
     Raises:
         SpaceExhausted: a limit that no architecture meets, with what the space has.
+        InvalidSetting: a user's function that fails.
     """
+    for quantity in dict.fromkeys([*plan.limits, *plan.objectives]):
+        if callable(quantity):
+            _refuse_function(plan, quantity, measures)
     for name, limit in plan.limits.items():
-        if name not in (*_ADDED_UP, "latency_ms") or isinstance(limit, str):
-            continue
-        timed = name == "latency_ms"
-        least = measures(name, plan.space.smallest())
-        if least > limit and not timed:
-            least = _least(plan.space, name, measures)
-        if least <= (_CHANCE * limit if timed else limit):
-            continue
-        rng = derive(plan.seed, "hopeless")
-        drawn = [plan.space.sample(rng) for _ in range(_TIMED if timed else _DRAWN)]
-        values = [least, *(measures(name, point) for point in drawn)]
-        raise SpaceExhausted(
-            f"no architecture can meet {name} <= {limit:g}: the space has min {min(values):.4g}, "
-            f"median {np.median(values):.4g}, max {max(values):.4g}; raise the limit or widen the "
-            "space"
-        )
+        if name in _ADDED_UP and not isinstance(limit, str):
+            _refuse_sum(plan, name, limit, measures)
+        elif name == "latency_ms" and not isinstance(limit, str):
+            least = [measures(name, plan.space.smallest())]
+            _refuse_all(plan, name, limit, least, measures, most=_TIMED, chance=_CHANCE)
 
 
-def _least(space: Space, name: str, measures: Measure) -> float:
-    """Return the least of a quantity: one decision at a time takes its best option.
+def refuse_hopeless_latency(plan: Plan, measures: Measure) -> None:
+    """Find the least latency that the space has, once a table tells of each architecture.
 
-    Exact where decisions add up, as in chains.
+    Args:
+        plan: Has the limits.
+        measures: Tells latency by the table.
+    Raises:
+        SpaceExhausted: a limit that no architecture meets, with what the space has.
     """
-    best = space.smallest()
-    least, improved = measures(name, best), True
-    while improved:
-        improved = False
-        for label, choice in space.choices.items():
-            for option in choice.options if label in best else ():
-                rival = space.complete({**best, label: option}, lambda c: c.options[0])
-                value = measures(name, rival)
-                if value < least:
-                    best, least, improved = rival, value, True
-    return least
+    limit = plan.limits.get("latency_ms")
+    if limit is not None and not isinstance(limit, str):
+        _refuse_sum(plan, "latency_ms", limit, measures)
+
+
+def _refuse_function(plan: Plan, function: Quantity, measures: Measure) -> None:
+    space, limit = plan.space, plan.limits.get(function, math.inf)
+    values = [measures(function, point) for point in (space.smallest(), space.largest())]
+    if not isinstance(limit, str):
+        claim = f"none of {_ASKED} architectures meets"
+        _refuse_all(plan, function, limit, values, measures, most=_ASKED, claim=claim)
+
+
+def _refuse_sum(plan: Plan, name: str, limit: float, measures: Measure) -> None:
+    """Refuse a limit that the least of a quantity misses to which decisions add up."""
+    smallest = plan.space.smallest()
+    if measures(name, smallest) > limit:
+        least = lowest(plan.space, partial(measures, name), smallest, lambda c: c.options[0])
+        _refuse_all(plan, name, limit, [measures(name, least)], measures, most=_DRAWN)
+
+
+def _refuse_all(
+    plan: Plan,
+    quantity: Quantity,
+    limit: float,
+    values: list[float],
+    measures: Measure,
+    *,
+    most: int,
+    chance: float = 1.0,
+    claim: str = "no architecture can meet",
+) -> None:
+    """Refuse a limit that neither the values known meet nor those of random architectures.
+
+    Args:
+        plan: Names the space and the draws.
+        quantity: What is limited.
+        limit: Largest value allowed.
+        values: Of some architectures; those of others are added.
+        measures: Tells the quantity.
+        most: Values in all.
+        chance: By which a value may be over the limit.
+        claim: What is said of the limit.
+    Raises:
+        SpaceExhausted: with what the space has.
+    """
+    rng = derive(plan.seed, "hopeless")
+    while min(values) > chance * limit:
+        if len(values) == most:
+            raise SpaceExhausted(
+                f"{claim} {quantity_name(quantity)} <= {limit:g}: the space has min "
+                f"{min(values):.4g}, median {np.median(values):.4g}, max {max(values):.4g}; "
+                "raise the limit or widen the space"
+            )
+        values.append(measures(quantity, plan.space.sample(rng)))
 
 
 def _covering(space: Space) -> list[Architecture]:

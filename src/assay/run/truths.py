@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
+from typing import Any
 
 import numpy as np
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Job
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting, InvalidStudy, NotFinite
+from assay.errors import InvalidArchitecture, InvalidSetting, InvalidStudy, NotFinite
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Trained
 from assay.hardware.measures import Measures
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.failing import may_pass, reason
 from assay.run.steps import Step, Steps
+from assay.space.space import Space
 from assay.study.store import Study
 from assay.trust.stratify import stratified
 
-__all__ = ["Truths"]
+__all__ = ["Truths", "check_published"]
 
 _CANDIDATES = 1000
 _TRIES = 20  # for each architecture that the candidates lack
@@ -126,11 +130,16 @@ class Truths:
         known = self.study.phase("truth").counts.get("epochs")
         return None if known is None else int(known)
 
-    def train_s(self) -> float | None:
-        """Return the seconds of one training; where several run at once, that counts."""
+    def train_s(self, sample: Sequence[Architecture]) -> float | None:
+        """Return the seconds of one training, the mean over those that are asked for.
+
+        None where nothing is trained. Trainings that run at once share their seconds.
+        """
         if self.plan.truths is not None:
             return None
-        return self.study.ledger()["truth"].wall_s / self.study.phase("truth").done
+        known = [self.study.get(_name(a, s)) for a in sample for s in range(self.plan.seeds)]
+        there = [told for told in known if told is not None and told["score"] is not None]
+        return float(np.mean([told["seconds"] for told in there]))
 
     def _plan_epochs(self, ctx: Context, count: int) -> int:
         """Return the epochs of each training: all of the recipe, or what half the time allows."""
@@ -186,8 +195,47 @@ class Truths:
             )
             if may_pass(failed):
                 return cost
-        self.study.put(_name(a, seed), {"score": score, "seconds": cost.wall_s, "error": error})
+        seconds = cost.wall_s / self.plan.executor.at_once  # another session may have fewer at once
+        self.study.put(_name(a, seed), {"score": score, "seconds": seconds, "error": error})
         return cost
+
+
+def check_published(space: Space, truths: Mapping[Any, Any]) -> None:
+    """Refuse published truths that are no truths of networks of a space, each told once.
+
+    Args:
+        space: With its example, see `Space.canonical`.
+        truths: As a caller gave them, of whatever types.
+    Raises:
+        InvalidSetting: a value that is no finite number; an architecture that is none of the
+            space, is not canonical, or is the same network as another.
+    """
+    networks: dict[Architecture, Architecture] = {}
+    for point, truth in truths.items():
+        if not isinstance(point, Architecture):
+            raise InvalidSetting(f"published truths of {point!r}, which is no Architecture")
+        told = point.to_json()
+        if not (isinstance(truth, Real) and math.isfinite(truth)):
+            raise InvalidSetting(
+                f"the published truth of {told} is {truth!r}, which is no finite number; leave it "
+                "out"
+            )
+        try:
+            network = space.canonical(space.check(point))
+        except InvalidArchitecture as error:
+            raise InvalidSetting(
+                f"published truths of {told}, which is no architecture of {space!r}: {error}"
+            ) from error
+        if (same := networks.setdefault(network, point)) != point:
+            raise InvalidSetting(
+                f"published truths of {same.to_json()} and {told}, which are one network; keep one"
+            )
+    for network, point in networks.items():
+        if network != point:
+            raise InvalidSetting(
+                f"published truths of {point.to_json()}, which is not canonical; give "
+                "space.canonical of it"
+            )
 
 
 def _name(architecture: Architecture, seed: int) -> str:

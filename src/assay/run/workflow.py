@@ -17,10 +17,14 @@ from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.run.allot import count_for
 from assay.run.limits import Aims, quantity_name
-from assay.run.loop import Searcher
+from assay.run.loop import Searcher, measure_all
 from assay.run.plan import Plan, versions
 from assay.run.preparing import prepare
-from assay.run.refusals import refuse_broken_model, refuse_hopeless_limits
+from assay.run.refusals import (
+    refuse_broken_model,
+    refuse_hopeless_latency,
+    refuse_hopeless_limits,
+)
 from assay.run.steps import Step, Steps
 from assay.run.watch import Watch
 from assay.study.store import Study
@@ -67,6 +71,7 @@ class Workflow:
         self._build()
         if hasattr(self.plan.strategy, "in_the_loop"):  # it learns of the hardware as it trains
             self._measure()
+            refuse_hopeless_latency(self.plan, self.measures)
             self.plan.strategy.in_the_loop(self.measures, self.aims.limits)
             self._train()
         else:
@@ -83,9 +88,13 @@ class Workflow:
             if step.finished:
                 return
             self._refuse_weights()
-            self._given_table()
+            table = self._given_table()
             refuse_broken_model(self.plan)
             refuse_hopeless_limits(self.plan, self.measures)
+            if table is not None:
+                refuse_hopeless_latency(
+                    self.plan, Measures(space, self.plan.target, self.example, table)
+                )
             if not hasattr(self.plan.strategy, "in_the_loop"):  # which must know the hardware first
                 self._train_counts()  # a budget without time for one step is refused here
             step.done = 1
@@ -201,9 +210,18 @@ class Workflow:
         return settled
 
     def _median(self, quantity: Any) -> float:
+        """Return the median over random architectures, those left out on which a function fails."""
         rng = derive(self.plan.seed, "median")
         drawn = [self.plan.space.sample(rng) for _ in range(_DRAWN)]
-        return float(np.median([self.measures(quantity, a) for a in drawn]))
+        values, failed = measure_all(quantity, drawn, self.measures)
+        if failed:
+            self.steps.note(
+                f"{len(failed)} of {_DRAWN} random architectures are left out of the median of "
+                f"{quantity_name(quantity)}: {failed[0]}"
+            )
+        if not values:
+            raise failed[0]
+        return float(np.median(values))
 
     # --- 4 search, 5 score instantly ----------------------------------------------------------
 

@@ -24,6 +24,7 @@ __all__ = [
     "connect",
     "connect_to_read",
     "discard",
+    "give_back",
     "lock",
     "place",
     "read_meta",
@@ -57,8 +58,9 @@ def check_folder(out: Path, url: str | None) -> bool:
     if out.exists() and not out.is_dir():
         raise InvalidStudy(f"{out} is a file; give a folder for the study")
     strange = out.is_dir() and any(p.name != _LOCK for p in out.iterdir())
-    if strange and not (out / _FILE).exists() and not _is_begun(out, url):
-        raise InvalidStudy(f"{out} is not empty and holds no study; give a new folder")
+    if strange and not _is_begun(out, url):
+        of = "" if url is None else f" of {place(out, url)}"
+        raise InvalidStudy(f"{out} is not empty and holds no study{of}; give a new folder")
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -93,9 +95,12 @@ def discard(engine: Engine, out: Path | None, *, made: bool) -> None:
 
 
 def _is_begun(out: Path, url: str | None) -> bool:
-    """Whether the database elsewhere holds a study already, whose folder this then is."""
+    """Whether there is a study already, whose folder this then is.
+
+    Another study's folder is not that of one whose database is elsewhere.
+    """
     if url is None:
-        return False
+        return (out / _FILE).exists()
     engine = connect(out, url)
     try:
         return bool(read_meta(engine, place(out, url)))
@@ -103,13 +108,16 @@ def _is_begun(out: Path, url: str | None) -> bool:
         engine.dispose()
 
 
-def lock(out: Path) -> FileLock:
+def lock(out: Path) -> tuple[FileLock, bool]:
     """Take the folder for this process; the system gives it back when the process ends.
 
+    Returns:
+        The lock, and whether its file was made.
     Raises:
         InvalidStudy: another process has it.
         InvalidSetting: the lock file cannot be made.
     """
+    made = not (out / _LOCK).exists()
     taken = FileLock(out / _LOCK)
     try:
         taken.acquire(timeout=0)
@@ -119,7 +127,23 @@ def lock(out: Path) -> FileLock:
         ) from None
     except OSError as error:
         raise InvalidSetting(f"{out} cannot be written ({error}); give another folder") from error
-    return taken
+    return taken, made
+
+
+def give_back(out: Path, taken: FileLock, *, made: bool, locked: bool) -> None:
+    """Give back a folder that was refused, as it was.
+
+    Args:
+        out: The folder.
+        taken: Its lock.
+        made: Whether the folder was made for it; it goes if nothing is in it.
+        locked: Whether the file of the lock was made for it.
+    """
+    if locked:
+        (out / _LOCK).unlink()  # while it is held, so that nobody else's is removed
+    taken.release()
+    if made and not any(out.iterdir()):
+        out.rmdir()
 
 
 # --- the database -------------------------------------------------------------------------------

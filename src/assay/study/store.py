@@ -95,18 +95,18 @@ class Study(Records):
         """
         folder = None if out is None else Path(out)
         engine = opening.connect(folder, url)
-        taken, made = None, False
+        taken, made, locked = None, False, False
         try:
             if folder is not None:
                 made = opening.check_folder(folder, url)
-                taken = opening.lock(folder)
+                taken, locked = opening.lock(folder)
             where = opening.place(folder, url)
             is_new = not opening.read_meta(engine, where)
             meta = opening.write_or_compare(engine, where, identity, settings or {})
         except BaseException:
             engine.dispose()
-            if taken is not None:
-                taken.release()
+            if folder is not None and taken is not None:
+                opening.give_back(folder, taken, made=made, locked=locked)
             raise
         discard = partial(opening.discard, engine, folder, made=made)
         return cls(engine, meta, taken, discard if is_new else None)

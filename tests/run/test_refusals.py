@@ -1,0 +1,107 @@
+"""Limits are held against what the space has before anything is trained."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import nn
+
+from assay.architecture import Architecture
+from assay.errors import SpaceExhausted
+from assay.run.refusals import refuse_hopeless_latency, refuse_hopeless_limits
+from assay.space.choices import OneOf
+from assay.space.space import Space
+
+SPACE = Space(nn.Sequential(*[OneOf(a=nn.Linear(2, 2), b=nn.Tanh()) for _ in range(5)]))
+
+
+def size(module: nn.Module) -> float:
+    return 0.0
+
+
+class Told:
+    """Answers for `size` with a function of the number of "a"; keeps what was asked."""
+
+    def __init__(self, value: Any = float) -> None:
+        self.value, self.asked = value, []
+
+    def __call__(self, quantity: Any, architecture: Architecture) -> float:
+        assert quantity is size
+        self.asked.append(sum(option == "a" for option in architecture.values()))
+        return float(self.value(self.asked[-1]))
+
+
+def plan(limits: dict[Any, Any], objectives: tuple[Any, ...] = ("score",)) -> Any:
+    return SimpleNamespace(space=SPACE, limits=limits, objectives=objectives, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "objectives"),
+    [
+        ({size: 5}, ("score",)),
+        ({size: "median"}, ("score",)),
+        ({}, ("score", size)),
+        ({size: 0}, (size,)),
+    ],
+)
+def test_a_users_function_is_asked_about_both_ends(limits: Any, objectives: Any) -> None:
+    told = Told()
+    refuse_hopeless_limits(plan(limits, objectives), told)
+    assert told.asked == [0, 5]
+
+
+def test_and_about_others_until_one_is_within_the_limit() -> None:
+    told = Told(lambda a: abs(a - 2))
+    refuse_hopeless_limits(plan({size: 0.5}), told)
+    assert told.asked[-1] == 2
+    assert 2 not in told.asked[:-1]
+
+
+def test_what_none_meets_is_refused_with_what_there_is() -> None:
+    told = Told(lambda a: 7 + a)
+    with pytest.raises(SpaceExhausted) as refused:
+        refuse_hopeless_limits(plan({size: 6}), told)
+    assert len(told.asked) == 50
+    assert str(refused.value).startswith(
+        "none of 50 architectures meets size <= 6: the space has min 7, median "
+    )
+    assert str(refused.value).endswith("max 12; raise the limit or widen the space")
+
+
+NESTED = Space(
+    nn.Sequential(
+        nn.Linear(2, 2),
+        OneOf(a=nn.Tanh(), b=nn.Sequential(OneOf(x=nn.Linear(2, 2), y=nn.Linear(2, 2)))),
+    )
+)
+COSTS = {("a",): 5.0, ("b", "x"): 9.0, ("b", "y"): 1.0}
+
+
+def nested(limits: dict[Any, Any]) -> Any:
+    return SimpleNamespace(space=NESTED, limits=limits, objectives=("score",), seed=1)
+
+
+def cost(quantity: Any, architecture: Architecture) -> float:
+    return COSTS[tuple(architecture.values())]
+
+
+def test_the_least_may_lie_behind_what_costs_more_at_first(monkeypatch: Any) -> None:
+    monkeypatch.setattr(Space, "sample", lambda *_: pytest.fail("left to chance"))
+    refuse_hopeless_limits(nested({"params": 2}), cost)
+    refuse_hopeless_latency(nested({"latency_ms": 2}), cost)
+
+
+def test_fewest_macs_need_not_be_fastest() -> None:
+    refuse_hopeless_limits(nested({"latency_ms": 2}), cost)
+    with pytest.raises(SpaceExhausted, match=r"latency_ms <= 0\.8: the space has min 1, "):
+        refuse_hopeless_limits(nested({"latency_ms": 0.8}), cost)
+
+
+def test_what_a_single_measurement_leaves_open_a_table_decides() -> None:
+    refuse_hopeless_limits(nested({"latency_ms": 0.9}), cost)
+    with pytest.raises(SpaceExhausted, match=r"latency_ms <= 0\.9: the space has min 1, "):
+        refuse_hopeless_latency(nested({"latency_ms": 0.9}), cost)
+    for limits in ({"latency_ms": 1.0}, {"latency_ms": "median"}, {"macs": 0.1}):
+        refuse_hopeless_latency(nested(limits), cost)
