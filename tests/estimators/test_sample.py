@@ -23,6 +23,9 @@ class Trains(FakeEstimator):
     def steps_each(self, ctx):
         return 10
 
+    def training_step_seconds(self, ctx):
+        return 1e-6
+
 
 class Raises(Trains):
     """Its whole batch is lost where one diverges."""

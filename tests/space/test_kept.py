@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from assay.space.choices import OneOf
-from assay.space.kept import detach_kept
+from assay.space.kept import copied
 from assay.space.space import Space
 from tests.space.spaces import Keeps
 
@@ -15,7 +15,7 @@ from tests.space.spaces import Keeps
 def test_a_copy_carries_what_a_forward_kept_without_its_history() -> None:
     model, x = Keeps(), torch.randn(2, 3)
     model(x)
-    twin = copy.deepcopy(model, detach_kept(model))
+    twin: Any = copied(model, {})
     first, (second, third) = twin.seen
     assert first is twin.features
     for mine, theirs, factor in ((first, model.features, 1), (second, model.features, 2),
@@ -28,10 +28,25 @@ def test_a_copy_carries_what_a_forward_kept_without_its_history() -> None:
     assert torch.equal(twin(x), model(x))
 
 
-def test_only_what_has_a_history_is_taken_out_of_the_copy() -> None:
-    model = Keeps()
-    model.constant = torch.ones(3)
-    assert detach_kept(model) == {}
+def test_a_memo_says_what_takes_the_place_of_a_part() -> None:
+    for history in (False, True):
+        model, other = Keeps(), nn.Linear(3, 3)
+        if history:
+            model(torch.randn(2, 3))
+        first = next(iter(model.children()))
+        memo = {id(first): other}
+        twin = copied(model, memo)
+        assert next(iter(twin.children())) is other
+        assert memo[id(model)] is twin
+
+
+def test_any_other_refusal_to_be_copied_is_raised() -> None:
+    class Stays(nn.Module):
+        def __deepcopy__(self, memo: Any) -> nn.Module:
+            raise RuntimeError("of the user's")
+
+    with pytest.raises(RuntimeError, match="of the user's"):
+        copied(nn.Sequential(Stays()), {})
 
 
 def test_a_network_is_built_after_a_training_step() -> None:

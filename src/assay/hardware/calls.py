@@ -11,7 +11,6 @@ inside it; not on values, chance, or what ran before.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -25,7 +24,7 @@ from assay.hardware.trails import Code, Tracer
 from assay.hardware.units import Layers, Part, Unit, shapes_of, unselected
 from assay.hardware.values import Given, Values
 from assay.space.choices import ChoiceModule, Depth, OneOf
-from assay.space.kept import detach_kept
+from assay.space.kept import copied
 from assay.space.space import Space
 
 __all__ = ["PathCalls", "Unit", "shapes_of"]
@@ -71,8 +70,7 @@ class PathCalls:
         self._layers = Layers(space, self._values)
         self._example = self._values.of(as_call(example))
         with unselected(space):
-            twin = copy.deepcopy(space.model, detach_kept(space.model))
-            self._space = Space(twin.cpu().eval())
+            self._space = Space(copied(space.model, {}).cpu().eval())
         self._tracer = Tracer(self._space, self._values, self._answer)
         self._nodes: dict[int, _Node] = {}
         self._labels_of = _labels_by_module(self._space)

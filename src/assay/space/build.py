@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from assay.architecture import Architecture
 from assay.space.choices import CHOSEN
-from assay.space.kept import detach_kept
+from assay.space.kept import copied
 from assay.space.sizes import BUILDING, OpenSize
 from assay.space.slicing import take
 from assay.space.structure import Structure
@@ -44,7 +43,7 @@ def build(
         for module in structure.modules.get(label, ())
     }
     layers = structure.open_layers(architecture)
-    memo: dict[Any, Any] = {BUILDING: values, CHOSEN: chosen, **detach_kept(model)}
+    memo: dict[Any, Any] = {BUILDING: values, CHOSEN: chosen}
     for layer in layers:
         for name, pieces in layer.regions(values).items():
             whole = getattr(layer.layer, name)
@@ -52,7 +51,7 @@ def build(
             if isinstance(whole, nn.Parameter):
                 part = nn.Parameter(part, requires_grad=whole.requires_grad)
             memo[id(whole)] = part
-    built: nn.Module = copy.deepcopy(model, memo)
+    built = copied(model, memo)
     for layer in layers if renew else ():
         reset = getattr(memo[id(layer.layer)], "reset_parameters", None)
         shrank = layer.shrinks and any(values[root] != int(root) for root in layer.roots)

@@ -65,13 +65,14 @@ class ChoiceModule(nn.Module):
             value: What is mixed.
             before: The terms that it is added to.
         Raises:
-            UnsupportedMix: it is no tensor, or not of their shape.
+            UnsupportedMix: it is no tensor, or not of their shape; one without dimensions, such as
+                a zero, is added to any.
         """
         found = ""
         if not isinstance(value, Tensor):
             found = f"of type {type(value).__name__}"
-        elif before and before[0].shape != value.shape:
-            found = f"{list(value.shape)} beside {list(before[0].shape)}"
+        elif odd := [t for t in before if t.dim() and value.dim() and t.shape != value.shape]:
+            found = f"{list(value.shape)} beside {list(odd[0].shape)}"
         if found:
             raise UnsupportedMix(
                 f"{self.label_in_space or self.label or self.kind}: what is mixed must be tensors "

@@ -52,8 +52,8 @@ def lowest(
 ) -> Architecture:
     """Return an architecture of least cost: one decision at a time takes its best option.
 
-    An option is judged with the decisions that it opens at their best. Exact where decisions add
-    up, as in chains, however they nest.
+    An option is judged with the decisions that it opens at their best, which is found when they
+    are opened for the first time. Exact where decisions add up, as in chains, however they nest.
 
     Args:
         space: The space.
@@ -62,6 +62,10 @@ def lowest(
         default: Gives the option with which a decision that is opened begins.
     """
     once = functools.cache(cost)  # the last round asks again for most of what it tries
+    settled: dict[str, Option] = {}  # what a decision took when it was last improved
+
+    def begin(choice: Choice) -> Option:
+        return settled[choice.label] if choice.label in settled else default(choice)
 
     def improve(best: Architecture, labels: Sequence[str]) -> Architecture:
         least, improved = once(best), True
@@ -69,12 +73,13 @@ def lowest(
             improved = False
             for label in labels:
                 for option in space.choices[label].options if label in best else ():
-                    rival = space.complete({**best, label: option}, default)
-                    if opened := [la for la in rival if la not in best]:
+                    rival = space.complete({**best, label: option}, begin)
+                    if opened := [la for la in rival if la not in best and la not in settled]:
                         rival = improve(rival, opened)
                     value = once(rival)
                     if value < least:
                         best, least, improved = rival, value, True
+        settled.update((label, best[label]) for label in labels if label in best)
         return best
 
     return improve(start, list(space.choices))
