@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,25 @@ def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
         assert one.cost.wall_s > 0
         assert one.made_from == {"estimator": "one-shot", "shared": True}
     assert by_loss.estimate(ctx, []) == []
+
+
+def test_agreement_is_with_the_largest_network_and_wants_classes() -> None:
+    ctx = context(Space(Chain))
+    rng = np.random.default_rng(0)
+    largest = ctx.space.largest(ctx.task.example(1))
+    points = [largest, *(ctx.space.sample(rng) for _ in range(5))]
+    estimator = OneShot(score="agreement")
+    list(estimator.prepare(ctx, Budget(steps=4)))
+    found = estimator.estimate(ctx, [Proposal(point) for point in points])
+    assert all(one.score == one.metrics["supernet_agreement"] < 0 for one in found)
+    assert found[0].score == max(one.score for one in found)
+    again = estimator.estimate(ctx, [Proposal(point) for point in points[3:]])
+    assert [e.score for e in again] == pytest.approx([e.score for e in found[3:]], abs=1e-5)
+
+    squared = Task(ctx.task.train, ctx.task.valid, loss=lambda o, t: (o.sum(1) - t).square().mean())
+    other = replace(ctx, task=squared)
+    with pytest.raises(InvalidSetting, match=r"score='agreement'.*use 'loss' or 'metric'"):
+        next(iter(OneShot(score="agreement").prepare(other, Budget(steps=4))))
 
 
 class Drifting(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,38 @@ def test_at_once_interrupted_or_one_by_one_they_are_the_same(
     assert done[0] == done[1] == sum(steps for _, steps, _ in expected.values())
     assert costs[0].samples == costs[1].samples > 0
     assert costs[0].macs == costs[1].macs > 0
+
+
+class Distant(Inline):
+    """Takes its time to send a job; two are under way at once, in name."""
+
+    at_once = 2  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "turns", {})
+
+    def submit(self, work: Any, *, in_place: bool = False) -> Job[Any]:
+        if getattr(work, "func", None) is trainings._elsewhere:
+            maker, _, count = work.args
+            self.turns.setdefault(maker.keywords["seed"], []).append(count)
+            time.sleep(0.05)
+        return super().submit(work, in_place=in_place)
+
+
+@pytest.mark.parametrize(("most_s", "turns"), [(60.0, [1, 4, 16, 64]), (0.0, [1] * 24)])
+def test_turns_grow_as_long_as_sending_is_dear(
+    most_s: float, turns: list[int], table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainings, "_TURN_S", 0.0)
+    monkeypatch.setattr(trainings, "_MOST_TURN_S", most_s)
+    executor = Distant()
+    result = tiny.run(
+        tmp_path / "out", table, budget=COUNTS, executor=executor,
+        finalists=Finalists(k=1, seeds=2, compare=False),
+    )  # fmt: skip
+    with Study.read(result.out) as study:
+        assert [f["steps"] for f in study.finalists()] == [24, 24]
+    assert list(executor.turns.values()) == [turns, turns]
 
 
 class Deadly(Processes):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.choices import OneOf
@@ -53,6 +54,38 @@ def test_scores_by_each_batchs_own_statistics() -> None:
             module.track_running_stats = False
             module.running_mean = module.running_var = None
     assert found["loss"] == pytest.approx(evaluate(network, valid, task)["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("norms", ["recalibrate", "batch"])
+def test_agreement_is_the_negative_cross_entropy_with_the_guides_prediction(norms: str) -> None:
+    space, task, valid, calibration = made()
+    rng = np.random.default_rng(2)
+    guide, *points = [space.sample(rng) for _ in range(6)]
+    given = {"valid": valid, "calibration": calibration, "norms": norms}
+    found = score_paths(space, [*points, guide], task, guide=guide, **given)
+    assert [{k: v for k, v in one.items() if k != "agreement"} for one in found] == score_paths(
+        space, [*points, guide], task, **given
+    )
+
+    def says(point: Architecture) -> Tensor:
+        outputs: list[Tensor] = []
+
+        def told(output: Tensor, targets: Tensor) -> Tensor:
+            outputs.append(output.double())
+            return output.sum()
+
+        spying = Task(task.train, task.valid, loss=told, metrics={"told": told}, score="-loss")
+        score_paths(space, [point], spying, **given)
+        return torch.cat(outputs[::2]).log_softmax(1)
+
+    taught = says(guide).exp()
+    for point, one in zip([*points, guide], found):
+        assert one["agreement"] == pytest.approx(
+            float((taught * says(point)).sum(1).mean()), abs=1e-5
+        )
+    entropy = -float((taught * taught.log()).sum(1).mean())
+    assert found[-1]["agreement"] == pytest.approx(-entropy, abs=1e-5)
+    assert all(one["agreement"] <= -entropy + 1e-6 for one in found)  # Gibbs
 
 
 def test_recalibration_is_the_cumulative_average() -> None:

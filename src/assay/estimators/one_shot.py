@@ -45,7 +45,7 @@ _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] 
 }
 _WORDS: Mapping[str, Sequence[str]] = {
     "schedule": ("constant", "cosine"),
-    "score": ("loss", "metric"),
+    "score": ("loss", "metric", "agreement"),
     "norms": ("recalibrate", "batch"),
 }
 
@@ -70,7 +70,9 @@ class OneShot:
         ema: Decay of the averaged weights that are judged; 0 for none.
         states: How many states of the training a score is the mean over, evenly spaced over its
             second half.
-        score: "loss" ranks by the negative validation loss, "metric" by the task's own score.
+        score: "loss" ranks by the negative validation loss, "metric" by the task's own score,
+            "agreement" by how far a path predicts the classes that the space's largest network
+            predicts with the same weights.
         norms: How batch norms are normalised when a path is judged: "recalibrate" or "batch".
         samples: Most validation samples that a score is taken on.
         calibration: Training samples from which a path's norm statistics are measured.
@@ -88,7 +90,7 @@ class OneShot:
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.98
     states: int = 2
-    score: Literal["loss", "metric"] = "loss"
+    score: Literal["loss", "metric", "agreement"] = "loss"
     norms: Literal["recalibrate", "batch"] = "batch"
     samples: int = 512
     calibration: int = 256
@@ -121,6 +123,7 @@ class OneShot:
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._batches: tuple[list[Batch], list[Batch]] | None = None
         self._unshared_because: str | None = None  # unknown yet; "" where sharing holds
+        self._guide: Architecture | None = None  # whom agreement is with
         self._counted: PassMacs | None = None
         self._macs: float | None = None
         self._origin = ""
@@ -136,6 +139,7 @@ class OneShot:
         """Train the supernet for `budget.steps` steps in all; yields about once a second.
 
         Raises:
+            InvalidSetting: a score by agreement, of a task without classes.
             InvalidStudy: the loaded state is of another space or task.
         """
         trainer = self._begin(ctx, budget.steps or 1)
@@ -159,6 +163,11 @@ class OneShot:
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
         """Make the supernet, of a space and on a task that may be cheaper, and its trainer."""
+        if self.score == "agreement" and not ctx.task.classes:
+            raise InvalidSetting(
+                f"estimator.score='agreement' compares predicted classes, and the task "
+                f"{ctx.task.name!r} has a loss of its own; use 'loss' or 'metric'"
+            )
         self._origin = same_origin(ctx, (self._loaded or {}).get("origin", ""), "supernet")
         space, task = proxies(
             ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
@@ -248,7 +257,10 @@ class OneShot:
         ]
 
     def _estimate(self, ctx: Context, figures: Mapping[str, float], cost: Cost) -> Estimate:
-        score = -figures["loss"] if self.score == "loss" else ctx.task.score_of(figures)
+        if self.score == "metric":
+            score = ctx.task.score_of(figures)
+        else:
+            score = figures["agreement"] if self.score == "agreement" else -figures["loss"]
         metrics = {f"supernet_{name}": value for name, value in figures.items()}
         shared = self.shared and not self._unshared_because
         made_from: dict[str, Any] = {"estimator": "one-shot", "shared": shared}
@@ -262,13 +274,15 @@ class OneShot:
         """Return the mean figures of paths over the states kept."""
         space, task = self.on(ctx)
         valid, calibration = self._data(ctx)
+        if self.score == "agreement" and self._guide is None:
+            self._guide = space.largest(task.example(1, ctx.device))
         by_state = []
         for state in self._states_kept(ctx):
             space.model.load_state_dict(state)
             by_state.append(
                 score_paths(
                     space, points, task, valid=valid, calibration=calibration,
-                    norms=self.norms, shared=shared,
+                    norms=self.norms, shared=shared, guide=self._guide,
                 )
             )  # fmt: skip
         return [

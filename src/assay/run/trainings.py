@@ -27,8 +27,9 @@ from assay.train.task import evaluate
 
 __all__ = ["Final", "Trainings"]
 
-_CHUNK_S = 1.0
-_CHUNK_AWAY_S = 10.0  # of a training in another process, to which the task is sent each time
+_TURN_S = 1.0
+_MOST_TURN_S = 60.0
+_SENDING = 0.02  # share of a turn that sending the task and the state to a worker may take
 _SAVE_EVERY_S = 5.0
 _EVALUATION_BATCH = 256
 _OF_WORKERS = (Unsendable, WorkerDied)
@@ -65,7 +66,8 @@ class _Run:
     trainer: Trainer
     seconds: float
     told: int  # steps that were reported
-    chunk: int = 1
+    chunk: int = 1  # steps of a turn
+    sent_at: float = 0.0
     samples: int = 0  # not booked yet
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -189,6 +191,7 @@ class Trainings:
     def _chunk(self, run: _Run) -> Job[Any]:
         """Submit some more steps of a training."""
         executor, trainer = self.plan.executor, run.trainer
+        run.sent_at = time.monotonic()
         if self.at_once == 1:
             return executor.submit(partial(trainer.run, run.chunk), in_place=True)
         again = self._maker(run.final, trainer.module, trainer.steps)
@@ -214,7 +217,8 @@ class Trainings:
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
             self._save(run, "failed", {}, step)
             return False
-        aim_s = _CHUNK_S if job.in_place else _CHUNK_AWAY_S
+        sending_s = time.monotonic() - run.sent_at - cost.wall_s
+        aim_s = min(max(_TURN_S, sending_s / _SENDING), _MOST_TURN_S)
         per_step_s = max(cost.wall_s / taken, 1e-6)
         run.chunk = max(1, min(4 * run.chunk, int(aim_s / per_step_s)))
         if time.monotonic() - run.saved_at >= _SAVE_EVERY_S:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from assay.architecture import Architecture
 from assay.space.space import Space
@@ -26,6 +28,7 @@ def score_paths(
     calibration: Sequence[Batch] = (),
     norms: NormMode = "recalibrate",
     shared: bool = True,
+    guide: Architecture | None = None,
 ) -> list[dict[str, float]]:
     """Judge paths with the weights as they are; nothing in the model changes.
 
@@ -38,14 +41,50 @@ def score_paths(
         norms: "recalibrate" measures statistics on `calibration`; "batch" lets every batch be
             normalised by itself.
         shared: Compute beginnings that paths have in common once (see `PrefixWalk`).
+        guide: A path whose classes the others are held against; both give logits `[N, C, ...]`.
     Returns:
-        For each path "loss" and the task's metrics: means over the samples of `valid`.
+        For each path "loss" and the task's metrics: means over the samples of `valid`. With a guide
+        also "agreement": the mean log probability that the path gives to a class drawn from the
+        guide's own prediction, so the negative cross-entropy of the two.
     """
+    said: list[Tensor] = []
+    if guide is not None:
+
+        def listen(i: int, batch: int, output: Tensor) -> None:
+            said.append(output.softmax(1))
+
+        _run(space, [guide], listen, valid, calibration, norms, shared)
+    tallies = [Tally(task) for _ in architectures]
+    agreed = [0.0] * len(architectures)
+
+    def judge(i: int, batch: int, output: Any) -> None:
+        targets = valid[batch][1]
+        tallies[i].add(output, targets)
+        if said:
+            agreed[i] -= float(F.cross_entropy(output, said[batch])) * len(targets)
+
+    _run(space, architectures, judge, valid, calibration, norms, shared)
+    means = [tally.means() for tally in tallies]
+    if guide is None:
+        return means
+    samples = sum(len(targets) for _, targets in valid)
+    return [{**each, "agreement": total / samples} for each, total in zip(means, agreed)]
+
+
+def _run(
+    space: Space,
+    architectures: Sequence[Architecture],
+    visit: Callable[[int, int, Any], None],
+    valid: Sequence[Batch],
+    calibration: Sequence[Batch],
+    norms: NormMode,
+    shared: bool,
+) -> None:
+    """Run paths on each batch; visit(path, batch, output) is called as each is done."""
     walk = PrefixWalk(space, shared=shared)
     statistics = Norms(space.model, walk.prefix if shared else lambda: walk.path)
     mode = space.model.training
     space.model.eval()
-    tallies = [Tally(task) for _ in architectures]
     try:
         with torch.no_grad(), walk.installed():
             if norms == "recalibrate" and statistics:
@@ -53,15 +92,14 @@ def score_paths(
                     for inputs, _ in calibration:
                         walk.population(architectures, inputs, _ignore)
             with _normalised(statistics, norms):
-                for inputs, targets in valid:
+                for batch, (inputs, _) in enumerate(valid):
 
-                    def visit(i: int, output: Any, targets: Any = targets) -> None:
-                        tallies[i].add(output, targets)
+                    def seen(i: int, output: Any, batch: int = batch) -> None:
+                        visit(i, batch, output)
 
-                    walk.population(architectures, inputs, visit)
+                    walk.population(architectures, inputs, seen)
     finally:
         space.model.train(mode)
-    return [tally.means() for tally in tallies]
 
 
 def _normalised(statistics: Norms, norms: NormMode) -> Any:
