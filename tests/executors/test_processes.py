@@ -183,7 +183,15 @@ def test_cancelling_a_running_job_ends_it_and_makes_room(tmp_path):
     assert gone(int((tmp_path / "running").read_text()))
 
 
-def test_an_interruption_ends_all_workers(tmp_path):
+@pytest.fixture
+def heeds_ctrl_c():
+    """Python ignores SIGINT where its parent did, as in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interruption_ends_all_workers(heeds_ctrl_c, tmp_path):
     executor = Processes(workers=1)
     jobs = [executor.submit(waits_for(tmp_path / "never", tmp_path / "running")) for _ in range(2)]
     until((tmp_path / "running").exists)
