@@ -57,6 +57,10 @@ def test_agreement_is_with_the_largest_network_and_wants_classes() -> None:
     assert found[0].score == max(one.score for one in found)
     again = estimator.estimate(ctx, [Proposal(point) for point in points[3:]])
     assert [e.score for e in again] == pytest.approx([e.score for e in found[3:]], abs=1e-5)
+    guiding = [e.cost.samples for e in found], [e.cost.samples for e in again]
+    passes = estimator.states * sum(len(y) for _, y in ctx.task.valid.batches(8, limit=512))
+    assert guiding == ([round(passes + passes / 6)] * 6, [passes] * 3)  # it predicts once
+    assert found[3].cost.macs > again[0].cost.macs > 0
 
     squared = Task(ctx.task.train, ctx.task.valid, loss=lambda o, t: (o.sum(1) - t).square().mean())
     other = replace(ctx, task=squared)

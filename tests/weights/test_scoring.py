@@ -12,7 +12,7 @@ from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.train.task import Task, evaluate
 from assay.weights.norms import recalibrate
-from assay.weights.scoring import score_paths
+from assay.weights.scoring import predictions, score_paths
 from tests.space.spaces import Chain
 
 
@@ -62,7 +62,8 @@ def test_agreement_is_the_negative_cross_entropy_with_the_guides_prediction(norm
     rng = np.random.default_rng(2)
     guide, *points = [space.sample(rng) for _ in range(6)]
     given = {"valid": valid, "calibration": calibration, "norms": norms}
-    found = score_paths(space, [*points, guide], task, guide=guide, **given)
+    said = predictions(space, guide, **given)
+    found = score_paths(space, [*points, guide], task, guide=said, **given)
     assert [{k: v for k, v in one.items() if k != "agreement"} for one in found] == score_paths(
         space, [*points, guide], task, **given
     )

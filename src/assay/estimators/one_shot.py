@@ -30,7 +30,7 @@ from assay.train.loop import Trainer
 from assay.train.splits import Batch, evened
 from assay.train.task import Task
 from assay.weights.paths import Fair, Sandwich, Sized, Uniform
-from assay.weights.scoring import score_paths
+from assay.weights.scoring import predictions, score_paths
 from assay.weights.supernet import Supernet
 
 __all__ = ["OneShot"]
@@ -123,7 +123,7 @@ class OneShot:
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._batches: tuple[list[Batch], list[Batch]] | None = None
         self._unshared_because: str | None = None  # unknown yet; "" where sharing holds
-        self._guide: Architecture | None = None  # whom agreement is with
+        self._said: dict[int, list[Tensor]] = {}  # step -> the largest network's predictions
         self._counted: PassMacs | None = None
         self._macs: float | None = None
         self._origin = ""
@@ -183,7 +183,7 @@ class OneShot:
         self._task = task
         divided = paths.divide(task) if hasattr(paths, "divide") else task
         self._trainer = self._supernet.trainer(divided, recipe, steps=steps)
-        self._kept = {}
+        self._kept, self._said = {}, {}
         if self._loaded is not None:
             self._trainer.load_state_dict(under("trainer.", self._loaded))
             for step in self._loaded["kept"]:
@@ -205,7 +205,7 @@ class OneShot:
             AssayError: nothing was prepared or loaded.
         """
         space, _ = self.on(ctx)
-        space.model.load_state_dict(self._states_kept(ctx)[-1])
+        space.model.load_state_dict(list(self._states_kept(ctx).values())[-1])
         return space.build(architecture)
 
     def _path_macs(self, ctx: Context) -> float:
@@ -239,6 +239,7 @@ class OneShot:
         if self._unshared_because is None:  # what an interrupted run has found out holds on
             self._unshared_because = _unshared_before(ctx.history)
         shared = self.shared and not self._unshared_because
+        guiding = self._guiding(ctx)
         figures = self._scores(ctx, points, shared=shared)
         if shared and len(points) > 1:
             alone = self._scores(ctx, points[-1:], shared=False)[0]
@@ -246,15 +247,35 @@ class OneShot:
             if gap > _MOST_GAP:
                 self._unshared_because = f"a path scored by itself differs by {gap:.3g}"
                 figures = self._scores(ctx, points, shared=False)
-        samples = sum(len(b[1]) for part in self._data(ctx) for b in part) * len(
-            self._states_kept(ctx)
-        )
+        samples = self._samples(ctx) * len(self._states_kept(ctx))
         wall_s = (time.perf_counter() - started) / len(points)
-        macs = [round(self._counter(ctx)(a) * samples) for a in points]  # shared beginnings as well
+        more = round(guiding.samples / len(points)), guiding.macs / len(points)
+        macs = [self._counter(ctx)(a) * samples + more[1] for a in points]  # shared beginnings too
         return [
-            self._estimate(ctx, f, Cost(wall_s, samples, m, ctx.device))
+            self._estimate(ctx, f, Cost(wall_s, samples + more[0], round(m), ctx.device))
             for f, m in zip(figures, macs)
         ]
+
+    def _guiding(self, ctx: Context) -> Cost:
+        """Let the largest network predict with each state that it has not seen; return the cost."""
+        states = self._states_kept(ctx)
+        new = states.keys() - self._said.keys() if self.score == "agreement" else ()
+        if not new:
+            return Cost()
+        space, task = self.on(ctx)
+        valid, calibration = self._data(ctx)
+        guide = space.largest(task.example(1, ctx.device))
+        for step in new:
+            space.model.load_state_dict(states[step])
+            self._said[step] = predictions(
+                space, guide, valid=valid, calibration=calibration, norms=self.norms
+            )
+        samples = self._samples(ctx) * len(new)
+        return Cost(samples=samples, macs=round(self._counter(ctx)(guide) * samples))
+
+    def _samples(self, ctx: Context) -> int:
+        """Return how many samples a path is run on with each state."""
+        return sum(len(b[1]) for part in self._data(ctx) for b in part)
 
     def _estimate(self, ctx: Context, figures: Mapping[str, float], cost: Cost) -> Estimate:
         if self.score == "metric":
@@ -274,15 +295,13 @@ class OneShot:
         """Return the mean figures of paths over the states kept."""
         space, task = self.on(ctx)
         valid, calibration = self._data(ctx)
-        if self.score == "agreement" and self._guide is None:
-            self._guide = space.largest(task.example(1, ctx.device))
         by_state = []
-        for state in self._states_kept(ctx):
+        for step, state in self._states_kept(ctx).items():
             space.model.load_state_dict(state)
             by_state.append(
                 score_paths(
                     space, points, task, valid=valid, calibration=calibration,
-                    norms=self.norms, shared=shared, guide=self._guide,
+                    norms=self.norms, shared=shared, guide=self._said.get(step, ()),
                 )
             )  # fmt: skip
         return [
@@ -290,12 +309,12 @@ class OneShot:
             for each in zip(*by_state)
         ]
 
-    def _states_kept(self, ctx: Context) -> list[Mapping[str, Tensor]]:
-        """Return the weights that are judged; those that there are where training goes on."""
+    def _states_kept(self, ctx: Context) -> Mapping[int, Mapping[str, Tensor]]:
+        """Return the weights that are judged, by step; those there are where training goes on."""
         space, _ = self.on(ctx)
         if self._trainer is None:
             raise AssayError("one-shot has no supernet yet: call prepare, or load a state")
-        return list(self._kept.values()) or [space.model.state_dict()]
+        return self._kept or {self._trainer.step: space.model.state_dict()}
 
     def _data(self, ctx: Context) -> tuple[list[Batch], list[Batch]]:
         """Return the batches that every score rests on: validation, and training unaugmented."""

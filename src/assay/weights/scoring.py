@@ -16,7 +16,7 @@ from assay.train.task import Batch, Tally, Task
 from assay.weights.norms import NormMode, Norms
 from assay.weights.prefix import PrefixWalk
 
-__all__ = ["score_paths"]
+__all__ = ["predictions", "score_paths"]
 
 
 def score_paths(
@@ -28,7 +28,7 @@ def score_paths(
     calibration: Sequence[Batch] = (),
     norms: NormMode = "recalibrate",
     shared: bool = True,
-    guide: Architecture | None = None,
+    guide: Sequence[Tensor] = (),
 ) -> list[dict[str, float]]:
     """Judge paths with the weights as they are; nothing in the model changes.
 
@@ -41,34 +41,46 @@ def score_paths(
         norms: "recalibrate" measures statistics on `calibration`; "batch" lets every batch be
             normalised by itself.
         shared: Compute beginnings that paths have in common once (see `PrefixWalk`).
-        guide: A path whose classes the others are held against; both give logits `[N, C, ...]`.
+        guide: What the paths' logits `[N, C, ...]` are held against: probabilities of the same
+            shape for each batch of `valid`, as `predictions` returns them.
     Returns:
         For each path "loss" and the task's metrics: means over the samples of `valid`. With a guide
         also "agreement": the mean log probability that the path gives to a class drawn from the
-        guide's own prediction, so the negative cross-entropy of the two.
+        guide's prediction, so the negative cross-entropy of the two.
     """
-    said: list[Tensor] = []
-    if guide is not None:
-
-        def listen(i: int, batch: int, output: Tensor) -> None:
-            said.append(output.softmax(1))
-
-        _run(space, [guide], listen, valid, calibration, norms, shared)
     tallies = [Tally(task) for _ in architectures]
     agreed = [0.0] * len(architectures)
 
     def judge(i: int, batch: int, output: Any) -> None:
         targets = valid[batch][1]
         tallies[i].add(output, targets)
-        if said:
-            agreed[i] -= float(F.cross_entropy(output, said[batch])) * len(targets)
+        if guide:
+            agreed[i] -= float(F.cross_entropy(output, guide[batch])) * len(targets)
 
     _run(space, architectures, judge, valid, calibration, norms, shared)
     means = [tally.means() for tally in tallies]
-    if guide is None:
+    if not guide:
         return means
     samples = sum(len(targets) for _, targets in valid)
     return [{**each, "agreement": total / samples} for each, total in zip(means, agreed)]
+
+
+def predictions(
+    space: Space,
+    architecture: Architecture,
+    *,
+    valid: Sequence[Batch],
+    calibration: Sequence[Batch] = (),
+    norms: NormMode = "recalibrate",
+) -> list[Tensor]:
+    """Return the class probabilities `[N, C, ...]` that a path gives for each batch of `valid`."""
+    said: list[Tensor] = []
+
+    def listen(index: int, batch: int, output: Tensor) -> None:
+        said.append(output.softmax(1))
+
+    _run(space, [architecture], listen, valid, calibration, norms, shared=False)
+    return said
 
 
 def _run(
