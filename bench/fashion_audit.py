@@ -6,8 +6,9 @@
 In the space `conv`, of half the usual widths, by `assay.audit`: the eight estimators by their
 defaults; `low-fidelity` with one knob turned at a time; `one-shot` by agreement with the largest
 network; a second, smaller hypernetwork; and three that are stacked: `inherit` from a supernet's
-weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is tau of `fused`; beside it everyone's tau, tau within the top half, and
-the seconds that scoring 1,000 would take. The report is in `--out`.
+weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is tau of `fused`;
+beside it everyone's tau, tau within the top half, and the seconds that scoring 1,000 would take.
+The report is in `--out`.
 """
 
 from __future__ import annotations
