@@ -249,3 +249,9 @@ def test_values_out_of_range_are_refused(options):
 def test_a_sample_of_what_trains_none_by_itself_is_refused():
     with pytest.raises(InvalidSetting, match=r"estimator\.of=OneShot has no steps_each.*in others"):
         Fused(of=OneShot())
+
+
+def test_without_a_sample_it_says_what_to_do() -> None:
+    ctx = tiny_context()
+    with pytest.raises(InvalidSetting, match="prepare it first"):
+        Fused(signals=ZeroCost(("macs",))).estimate(ctx, [Proposal(ctx.space.largest())])

@@ -193,3 +193,9 @@ def test_improvement_is_sought_over_the_best_as_the_model_was_told_it(monkeypatc
     list(Predictor(Counted(score), explore=0.5, batch=8).prepare(tiny_context(), Budget(steps=160)))
     assert bests == [tamed(np.array(known[:8])).max()]
     assert bests[0] < 100
+
+
+def test_without_a_sample_it_says_what_to_do() -> None:
+    ctx = tiny_context()
+    with pytest.raises(InvalidSetting, match="prepare it first"):
+        Predictor().estimate(ctx, [Proposal(ctx.space.largest())])

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from assay.contracts import Context, Estimate, History, Proposal
 from assay.cost import Budget, derive
 from assay.errors import InvalidSetting, NotFinite
-from assay.estimators import zero_cost
+from assay.estimators.ranks import Ranks
 from assay.estimators.zero_cost import ZeroCost
 from assay.executors.inline import Inline
 from assay.signals import SIZES, measure
@@ -41,12 +42,6 @@ def context(*options: nn.Module) -> Context:
     return Context(space, tiny_task(), Recipe(), Inline(), "cpu", 0, History(space))
 
 
-def test_a_mid_rank_is_a_share_of_the_sample_and_itself() -> None:
-    column = [1.0, 2.0, 2.0, 4.0]
-    found = [zero_cost._quantile(v, column) for v in (-math.inf, 1.0, 2.0, 3.0, 9.0)]
-    assert found == [0.5 / 5, 1.0 / 5, 2.5 / 5, 3.5 / 5, 4.5 / 5]
-
-
 def test_the_score_is_the_sum_of_log_ranks_in_the_reference_sample() -> None:
     ctx, estimator = tiny_context(), ZeroCost(("params", "snip"), reference=12, batch=16)
     estimates = scored(estimator, ctx)
@@ -54,11 +49,10 @@ def test_the_score_is_the_sum_of_log_ranks_in_the_reference_sample() -> None:
     assert len(rows) == 12
     for e in estimates:
         ranks = [
-            sum(row[name] < e.metrics[name] for row in rows)
-            + (sum(row[name] == e.metrics[name] for row in rows) + 1) / 2
+            Ranks(np.array([row[name] for row in rows]))(np.array(e.metrics[name]))
             for name in ("params", "snip")
         ]
-        assert e.score == pytest.approx(sum(math.log(rank / 13) for rank in ranks))
+        assert e.score == pytest.approx(sum(map(math.log, ranks)))
 
 
 def test_a_single_signal_is_the_score_and_needs_no_sample() -> None:
@@ -237,3 +231,13 @@ def test_a_loader_of_small_batches_gives_as_many_samples_as_are_asked_for(batch,
     together, classes = ZeroCost(batch=batch)._data(ctx)
     assert torch.equal(together, inputs[:found])
     assert torch.equal(classes, targets[:found])
+
+
+def test_networks_beyond_all_of_the_sample_still_differ() -> None:
+    ctx, estimator = tiny_context(), ZeroCost(("params", "macs"), reference=2)
+    list(estimator.prepare(ctx, Budget()))
+    points = list(dict.fromkeys(map(ctx.space.canonical, ctx.space.all())))
+    told = estimator.estimate(ctx, [Proposal(a) for a in points])
+    sizes = {tuple(e.metrics.values()): e.score for e in told}
+    assert len(sizes) > 4
+    assert len(set(sizes.values())) == len(sizes)

@@ -21,6 +21,7 @@ from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.origin import same_origin
+from assay.estimators.ranks import Ranks
 from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
@@ -215,6 +216,10 @@ class Fused:
     def _posterior(self, ctx: Context) -> _Posterior:
         rows = self._rows(ctx)
         if self._fitted is None or self._fitted[0] != len(self._trained):
+            if not self._trained and not self._failed:
+                raise InvalidSetting(
+                    "fused learns from a sample, and has none yet: prepare it first"
+                )
             check_enough(len(self._trained), self._failed, fewest=_FEWEST)
             made = _Posterior(rows, self._opinions, self._trained, ctx.seed, truths=self._whole)
             self._fitted = (len(self._trained), made)
@@ -312,7 +317,7 @@ class _Posterior:
         # A signal that is not defined for an architecture is its lowest.
         self._names = list(dict.fromkeys(name for told in opinions.values() for name in told))
         # Opinions come in all scales, some over many decades: their ranks among all are compared.
-        self._ranks = np.sort(np.stack([self._row(told) for told in opinions.values()]), axis=0)
+        self._ranks = [Ranks(c) for c in np.stack([self._row(t) for t in opinions.values()]).T]
         scores = tamed(np.array(list(trained.values())))
         self._location, self._scale = float(scores.mean()), float(scores.std()) or 1.0
         standard = (scores - self._location) / self._scale
@@ -357,11 +362,8 @@ class _Posterior:
     def _normal(self, told: Sequence[Opinions]) -> Array:
         """Return opinions `[n, k]` as normal quantiles of their ranks among the candidates."""
         columns = np.stack([self._row(t) for t in told]).T
-        ranks = [
-            (np.searchsorted(known, new, "left") + np.searchsorted(known, new, "right")) / 2
-            for known, new in zip(self._ranks.T, columns)
-        ]
-        quantiles: Array = norm.ppf((np.stack(ranks, axis=1) + 0.5) / (len(self._ranks) + 1))
+        ranks = [ranks(column) for ranks, column in zip(self._ranks, columns)]
+        quantiles: Array = norm.ppf(np.stack(ranks, axis=1))
         return quantiles
 
     def _all(self, opinions: Mapping[Architecture, Opinions]) -> list[Blocks]:

@@ -219,6 +219,10 @@ class Predictor:
             return (*rows(a), np.asarray(norm.ppf(measured[a])))
 
         if self._fitted is None or self._fitted[0] != len(self._known):
+            if not self._known and not self._failed:
+                raise InvalidSetting(
+                    "predictor learns from a sample, and has none yet: prepare it first"
+                )
             check_enough(len(self._known), self._failed, fewest=_FEWEST)
             known = [blocks(a) for a in self._known]
             scaler, model = Scaler(known), SURROGATES[self.model](ctx.seed)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from assay.architecture import Architecture
@@ -22,6 +23,7 @@ from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, nearest
 from assay.estimators.origin import same_origin
 from assay.estimators.proxies import proxies
+from assay.estimators.ranks import Ranks
 from assay.estimators.training import enough_batches
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
@@ -50,9 +52,9 @@ class ZeroCost:
     """Scores architectures by signals at initialisation; trains nothing.
 
     The score is the sum over signals of log q, where q is the share of a reference sample of random
-    architectures that a value exceeds; nothing is fitted. A signal that is not defined for an
-    architecture, or not finite, is its lowest; one that no architecture of the sample has is left
-    out. A single signal is the score as it is, and needs no sample.
+    architectures that a value exceeds (`assay.estimators.ranks`); nothing is fitted. A signal that
+    is not defined for an architecture, or not finite, is its lowest; one that no architecture of
+    the sample has is left out. A single signal is the score as it is, and needs no sample.
 
     Source: the signals' papers, see `assay.signals`; the sum of log ranks is that of Lee & Ham
     2024, "AZ-NAS", arXiv:2403.19232, section 3; differs: ranks in a fixed sample in place of those
@@ -168,10 +170,13 @@ class ZeroCost:
         Raises:
             InvalidSetting: no reference sample, or no signal that is defined for it.
         """
-        return [
-            _quantile(estimate.metrics.get(name, -math.inf), column)
-            for name, column in self._columns().items()
-        ]
+        return list(self._quantiles(estimate.metrics).values())
+
+    def _quantiles(self, values: Mapping[str, float]) -> dict[str, float]:
+        return {
+            name: float(ranks(np.asarray(values.get(name, -math.inf))))
+            for name, ranks in self._columns().items()
+        }
 
     def _estimate(self, signals: _Signals, cost: Cost) -> Estimate:
         if len(self.signals) == 1:
@@ -179,11 +184,8 @@ class ZeroCost:
                 raise refusal
             (score,) = signals.values.values()
             return Estimate(score, signals.values, cost, self._made_from(signals, self.signals))
-        columns = self._columns()
-        score = sum(
-            math.log(_quantile(signals.values.get(name, -math.inf), column))
-            for name, column in columns.items()
-        )
+        columns = self._quantiles(signals.values)
+        score = sum(map(math.log, columns.values()))
         first = self._measured[0][1]
         left_out = {n: str(first.refused[n]) for n in self.signals if n not in columns}
         made_from = {
@@ -197,15 +199,15 @@ class ZeroCost:
         undefined = {n: str(signals.refused[n]) for n in kept if n in signals.refused}
         return {"estimator": "zero-cost", "signals": list(kept), "undefined": undefined}
 
-    def _columns(self) -> dict[str, list[float]]:
-        """Return the values of the reference sample by signal, of those that it has any of."""
+    def _columns(self) -> dict[str, Ranks]:
+        """Return the ranks in the reference sample by signal, of those that it has any of."""
         if not self._measured:
             raise InvalidSetting(
                 "zero-cost ranks signals in a reference sample, and has none yet: prepare it first"
             )
         told = [signals for _, signals in self._measured]
         columns = {
-            name: [signals.values.get(name, -math.inf) for signals in told]
+            name: Ranks(np.array([signals.values.get(name, -math.inf) for signals in told]))
             for name in self.signals
             if any(name in signals.values for signals in told)
         }
@@ -339,10 +341,3 @@ class _Measuring:
         finally:
             hook.remove()
         return _Signals(*told, sum(seen))
-
-
-def _quantile(value: float, column: Sequence[float]) -> float:
-    """Return the mid-rank of a value among a sample and itself, as a share in (0, 1)."""
-    below = sum(other < value for other in column)
-    equal = sum(other == value for other in column)
-    return (below + (equal + 1) / 2) / (len(column) + 1)
