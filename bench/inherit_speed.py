@@ -7,7 +7,7 @@ On Fashion-MNIST, in the space `conv` of half the usual widths. A child is its p
 mutations that only grow, of at least twice the MACs. Parent and child are trained from scratch by
 one full recipe, at the rate of those tried that is best for training from scratch, found on pairs
 of another seed; the inherited child is tuned as the estimator `inherit` does by default, for as
-many steps. The child has passed at the first of three consecutive evaluations, ten in an epoch,
+many steps. The child has passed at the third of three consecutive evaluations, ten in an epoch,
 whose validation accuracy is 0.3 points over its parent's last; one that never passes counts all its
 steps, in both arms. Shrinking pairs go back: from the trained child to the parent's architecture,
 which has passed when it is as good as the parent was at the end of its own training.
@@ -59,11 +59,11 @@ class Followed:
         return self.accuracies[-1]
 
     def passed(self, threshold: float) -> int | None:
-        """Return the look, counted from 1, from which three in a row reach the threshold."""
+        """Return the look, counted from 1, with which three in a row have reached a threshold."""
         good = np.array(self.accuracies) >= threshold
         for i in range(len(good) - IN_A_ROW + 1):
             if good[i : i + IN_A_ROW].all():
-                return i + 1
+                return i + IN_A_ROW
         return None
 
 
