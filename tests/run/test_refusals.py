@@ -67,7 +67,9 @@ def test_what_none_meets_is_refused_with_what_there_is() -> None:
     assert str(refused.value).startswith(
         "none of 50 architectures meets size <= 6: the space has min 7, median "
     )
-    assert str(refused.value).endswith("max 12; raise the limit or widen the space")
+    assert str(refused.value).endswith(
+        "max 12 among 50 architectures; raise the limit or widen the space"
+    )
 
 
 NESTED = Space(

@@ -196,8 +196,8 @@ def _refuse_all(
         if len(values) == most:
             raise SpaceExhausted(
                 f"{claim} {quantity_name(quantity)} <= {limit:g}: the space has min "
-                f"{min(values):.4g}, median {np.median(values):.4g}, max {max(values):.4g}; "
-                "raise the limit or widen the space"
+                f"{min(values):.4g}, median {np.median(values):.4g}, max {max(values):.4g} among "
+                f"{most} architectures; raise the limit or widen the space"
             )
         values.append(measures(quantity, plan.space.sample(rng)))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from torch import nn
 
 from assay.errors import InvalidSetting, SpaceExhausted
+from assay.space.choices import OneOf
+from assay.space.space import Space
 from assay.strategies.learned.aim import Aim
 from assay.strategies.learned.expected import Expected
 from tests.strategies.learned.test_alphas import costs, in_nine, nested, wrapped
@@ -76,14 +79,14 @@ def test_a_loss_below_0_that_would_reward_the_quantity_is_refused_by_name(form):
 
 def test_a_target_is_refused_if_nothing_meets_it():
     with pytest.raises(
-        SpaceExhausted, match=r"macs = 9: the space has min 9\.5, and up to 10 among"
+        SpaceExhausted, match=r"macs = 9: the space has min 9\.5, as far as found, and up to 10 "
     ):
         aim(in_nine, wrapped(), target=9.0).refuse_hopeless()
     aim(in_nine, wrapped(), target=9.5).refuse_hopeless()
 
 
 def test_a_target_that_one_of_those_drawn_meets_is_not_refused():
-    """Though what has least by the sum misses it: together "a" and a whole stack cost little."""
+    """Though one decision at a time leads away: together "a" and a whole stack cost little."""
 
     def cost(architecture):
         return (
@@ -92,8 +95,27 @@ def test_a_target_that_one_of_those_drawn_meets_is_not_refused():
             else 10.0 + (architecture["first"] == "a") * 40 + architecture["stack"]
         )
 
-    own = aim(cost, target=1.0)
-    assert cost(own.expected.cheapest()) > 2 * (1 + own.expected.error)
-    own.refuse_hopeless()
-    with pytest.raises(SpaceExhausted, match=r"the space has min 1, "):
+    aim(cost, target=1.0).refuse_hopeless()
+    with pytest.raises(SpaceExhausted, match=r"the space has min 1, as far as found, "):
         aim(cost, target=0.2).refuse_hopeless()
+
+
+def factors(num: int, *each: float):
+    """Return choices each of which multiplies the quantity, and the product: the least is 1."""
+    options = {f"o{i}": nn.Identity() for i in range(len(each))}
+    space = Space(nn.Sequential(*[OneOf(options, label=f"c{k}") for k in range(num)]))
+    return (lambda a: math.prod(each[int(option[1:])] for option in a.values())), space
+
+
+def test_a_target_is_not_forgiven_what_the_sum_is_wrong_by():
+    own = aim(*factors(8, 1.0, 1.25, 1.6), target=0.9)
+    assert (1 + own.expected.error) * own.target > 1.0
+    with pytest.raises(SpaceExhausted, match=r"architecture was found .* macs = 0\.9: .* min 1, "):
+        own.refuse_hopeless()
+    aim(*factors(8, 1.0, 1.25, 1.6), target=1.0).refuse_hopeless()
+
+
+def test_a_target_that_none_of_those_drawn_meets_is_looked_for():
+    own = aim(*factors(4, 1.0, 2.0, 4.0), target=1.01)
+    assert own.expected.values.min() > own.target
+    own.refuse_hopeless()

@@ -157,6 +157,36 @@ def test_the_gradient_of_a_log_probability_is_its_finite_difference():
         ), name
 
 
+def softened(logs: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Return the log-probabilities of logits divided by a temperature, from those without."""
+    return torch.log_softmax(logs / temperature, 0)
+
+
+@pytest.mark.parametrize("make", [nested, connections])
+def test_a_temperature_divides_the_logits_of_every_decision(make):
+    space = make()
+    plain, soft = (randomise(Controller(space, hidden=5, temperature=t)) for t in (1.0, 5.0))
+    for architecture in itertools.islice(space.all(), 0, None, 7):
+        told, before = soft.steps(architecture), plain.steps(architecture)
+        for label, logs in told.items():
+            torch.testing.assert_close(logs, softened(before[label], 5.0))
+
+
+def test_it_divides_them_before_they_are_bounded():
+    space = nested()
+    controller = Controller(space, hidden=4, temperature=5.0, bound=2.5).double()
+    logits = torch.tensor([-4.0, 1.0, 9.0], dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in controller.parameters():
+            parameter.zero_()
+        for head in controller.heads:
+            head.bias.copy_(logits[: len(head.bias)])
+    for label, logs in controller.steps(next(iter(space.all()))).items():
+        of_them = logits[: len(space.choices[label].options)]
+        expected = torch.log_softmax(2.5 * torch.tanh(of_them / 5.0), 0)
+        torch.testing.assert_close(logs, expected)
+
+
 def test_only_what_reads_nothing_has_a_head_of_its_own():
     space = connections()
     controller = Controller(space, hidden=4)

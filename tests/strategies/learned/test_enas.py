@@ -23,6 +23,7 @@ from assay.strategies.learned.symptoms import symptoms
 from assay.zoo.conv import conv
 from assay.zoo.enas import macro
 from tests.e2e import tiny
+from tests.strategies.learned.test_controller import softened
 from tests.strategies.learned.toys import context
 
 FAST = {"warmup": 0.2, "every": 2, "batch": 64}
@@ -151,6 +152,14 @@ def test_the_baseline_is_the_moving_average_of_the_rewards():
         seen.append(paths._baseline)
     assert seen == pytest.approx([0.3, 0.3 + 0.25 * 0.3, 0.75 * 0.375])
     assert paths.learned()[-1].reward == paths._baseline
+
+
+def test_logits_are_divided_by_the_temperature():
+    plain, soft = (drawing(bound=0.0, temperature=t).known for t in (1.0, 5.0))
+    for point in plain.space.all():
+        before = plain.steps(point)
+        for label, logs in soft.steps(point).items():
+            torch.testing.assert_close(logs, softened(before[label], 5.0))
 
 
 def test_logits_stay_within_their_bound():
@@ -323,6 +332,7 @@ def test_an_estimator_without_a_supernet_is_refused_by_name(tmp_path: Path):
     [
         {"every": 0}, {"updates": 0}, {"paths_each": 0}, {"lr": 0.0}, {"baseline": 1.0},
         {"warmup": 1.0}, {"entropy": -1.0}, {"skip_rate": 0.0}, {"bound": -1.0}, {"weight": -0.1},
+        {"temperature": 0.0},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):

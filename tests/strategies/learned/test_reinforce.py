@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from assay.train.recipe import Recipe
 from tests.run.test_loop import Instant, few, ran, searcher, space
 from tests.strategies.learned import toys
 from tests.strategies.learned.test_alphas import nested
-from tests.strategies.learned.test_controller import connections, randomise
+from tests.strategies.learned.test_controller import connections, randomise, softened
 
 
 def reward(architecture) -> float:
@@ -134,6 +135,14 @@ def test_a_batch_moves_along_its_mean_gradient_cut_to_the_length_of_one(entropy,
         torch.testing.assert_close(told, -0.01 * expected[clear].sign(), rtol=1e-3, atol=0)
 
 
+def test_logits_are_divided_by_the_temperature():
+    plain, soft = (learner(nested(), temperature=t).controller for t in (1.0, 5.0))
+    point = next(iter(plain.space.all()))
+    before = plain.steps(point)
+    for label, logs in soft.steps(point).items():
+        torch.testing.assert_close(logs, softened(before[label], 5.0))
+
+
 # --- rewards --------------------------------------------------------------------------------------
 
 
@@ -154,10 +163,26 @@ def test_a_power_of_negative_scores_is_refused():
         learner(nested(), power=3)._standard(trials_of(list(nested().all())[:2], [0.1, -0.2]))
 
 
-def test_what_is_over_a_limit_has_the_least_reward_of_its_batch_less_its_violation():
+def over_by(points, violations) -> list[Trial]:
+    return [
+        Trial(10 + i, a, "infeasible", violation=v)
+        for i, (a, v) in enumerate(zip(points, violations))
+    ]
+
+
+def test_what_is_over_a_limit_has_the_least_reward_of_its_batch_less_the_share_that_is_over():
+    a, b, c, d, e = list(nested().all())[:5]
+    batch = [*trials_of([a, b], [1.0, 3.0]), *over_by([c, d, e], [0.25, 1e3, math.inf])]
+    least, learned = -1.0, learner(nested())
+    shares = [0.25 / 1.25, 1e3 / 1001, 1.0]  # 1 - limit / value
+    assert learned._standard(batch) == pytest.approx([-1.0, 1.0, *(least - x for x in shares)])
+    assert learned._standard(over_by([c], [1.0])) == pytest.approx([least - 0.5])  # of all so far
+
+
+def test_while_nothing_was_scored_the_share_that_is_over_is_all_that_counts():
     a, b, c = list(nested().all())[:3]
-    batch = [*trials_of([a, b], [1.0, 3.0]), Trial(2, c, "infeasible", violation=0.5)]
-    assert learner(nested())._standard(batch) == pytest.approx([-1.0, 1.0, -1.5])
+    batch = [*over_by([a, b], [1.0, 3.0]), Trial(2, c, "failed")]
+    assert learner(nested())._standard(batch) == pytest.approx([-0.5, -0.75, 0.0])
 
 
 # --- what it learns -------------------------------------------------------------------------------
@@ -196,6 +221,26 @@ def test_it_learns_to_stay_within_a_limit():
     strategy = Reinforce()
     history = grown(strategy, 400, worth=lambda a: 1.0, over=lambda a: 0.5 * (a["stack"] == 3))
     assert np.mean([a["stack"] == 3 for a in drawn(strategy, history)]) < 0.2
+
+
+@pytest.mark.parametrize("violation", [0.5, 1000.0])
+def test_a_few_that_are_far_over_a_limit_do_no_harm_to_what_is_learned_later(violation):
+    number = itertools.count()
+    strategy = Reinforce()
+    history = grown(
+        strategy, 160, worth=lambda a: float(a["first"] == "a"),
+        over=lambda a: violation * (next(number) < 16 and a["stack"] == 3),
+    )  # fmt: skip
+    assert 0 < sum(trial.state == "infeasible" for trial in history) < 16
+    assert np.mean([a["first"] == "a" for a in drawn(strategy, history)]) > 0.9
+
+
+def test_it_comes_nearer_to_a_limit_that_nothing_has_met():
+    strategy = Reinforce()
+    history = grown(strategy, 120, over=lambda a: float(a["stack"]))
+    assert {trial.state for trial in history} == {"infeasible"}
+    assert np.mean([trial.violation for trial in history[:32]]) > 1.7
+    assert np.mean([a["stack"] for a in drawn(strategy, history)]) < 1.3
 
 
 def test_it_is_a_function_of_the_history():
@@ -287,6 +332,7 @@ def test_its_children_are_trained_in_parallel_and_teach_it_the_same(tmp_path: Pa
     "settings",
     [
         {"batch": 0}, {"lr": 0.0}, {"baseline": 1.0}, {"clip": 1.5}, {"epochs": 2}, {"power": 0.0},
+        {"temperature": 0.0},
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):

@@ -68,21 +68,22 @@ class Aim:
         return float(self.expected.values[self.expected.values > 0].min())
 
     def refuse_hopeless(self) -> None:
-        """Refuse a target that what has least misses, by more than the sum is wrong.
+        """Refuse a target that neither what was drawn meets nor the least that is found from there.
 
         Raises:
-            SpaceExhausted: with what the space has.
+            SpaceExhausted: with what the space has, as far as it was found.
         """
         drawn = self.expected.values
         if drawn.min() <= self.target:
             return
-        least = min(self.measure(self.expected.cheapest()), drawn.min())
-        if least <= (1 + self.expected.error) * self.target:
+        least = self.measure(self.expected.cheapest())
+        if least <= self.target:
             return
         raise SpaceExhausted(
-            f"no architecture can meet the target {self.quantity} = {self.target:g}: the space has "
-            f"min {least:.4g}, and up to {max(drawn):.4g} among {len(drawn)} random architectures; "
-            "raise the limit or strategy.target, or widen the space"
+            f"no architecture was found that meets the target {self.quantity} = {self.target:g}: "
+            f"the space has min {least:.4g}, as far as found, and up to {max(drawn):.4g} among "
+            f"{len(drawn)} random architectures; raise the limit or strategy.target, or widen the "
+            "space"
         )
 
     def in_loss(self, loss: float, expected: float) -> tuple[float, float]:

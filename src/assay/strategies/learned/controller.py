@@ -27,10 +27,11 @@ class Controller(nn.Module):
         s_j = v . tanh(W_prev h_j + W_curr h),
 
     with h_j the output of the step that followed j's own decision. So a connection that is either
-    there or not is there by sigmoid(s_j), and sets of a fixed size have the chances that such
-    connections have if that many are there. The `reads` of a choice names what its options read:
-    option -> names, that of a decision being its label. Where it says nothing, the positions of an
-    `Inputs` are what its options read. A vector of its own is the h_j of what no decision made.
+    there or not is there by sigmoid(s_j), s_j divided and bounded as any logit is, and sets of a
+    fixed size have the chances that such connections have if that many are there. The `reads` of a
+    choice names what its options read: option -> names, that of a decision being its label. Where
+    it says nothing, the positions of an `Inputs` are what its options read. A vector of its own is
+    the h_j of what no decision made.
 
     Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
     arXiv:1611.01578, sections 3.1 and 3.3; differs: one step for each decision of any space, so
@@ -40,7 +41,8 @@ class Controller(nn.Module):
         space: The space.
         hidden: Units of each LSTM layer.
         layers: LSTM layers.
-        bound: Of the logits, which become bound * tanh(logits); 0 for none.
+        temperature: What the logits are divided by.
+        bound: Of the logits, which then become bound * tanh(logits / temperature); 0 for none.
         seed: Of the weights, drawn uniformly from -0.08 to 0.08.
     """
 
@@ -50,11 +52,13 @@ class Controller(nn.Module):
         *,
         hidden: int = 35,
         layers: int = 2,
+        temperature: float = 1.0,
         bound: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.space = space
+        self.temperature = temperature
         self.bound = bound
         total = sum(len(choice.options) for choice in space.choices.values())
         self.embedding = nn.Embedding(total + 1, hidden)
@@ -164,6 +168,7 @@ class Controller(nn.Module):
             )
         else:
             logits = self._heads[label](x)
+        logits = logits / self.temperature
         return self.bound * torch.tanh(logits) if self.bound else logits
 
 

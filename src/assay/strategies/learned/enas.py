@@ -55,15 +55,16 @@ class ENAS:
     arXiv:1802.03268, sections 2.2 to 2.4; limits as in Tan et al. 2019, "MnasNet",
     arXiv:1807.11626, equation 2 with alpha = 0; differs: there is a warm-up; turns are short and
     many, not one an epoch; the entropy is -log P of what was drawn, which makes its gradient exact;
-    logits are bounded by tanh without a temperature; lr and the entropy's weight are those of the
-    released code for cells (the paper's are 0.00035 and 0.1), the baseline decays faster (its 0.99
-    is for more steps); macro networks too are rewarded with each
-    batch's own norm statistics, as the released code does for cells only; what is drawn after the
-    training is scored as the estimator scores.
+    logits are bounded by tanh at temperature 1 (the paper's is 5); lr and the entropy's weight are
+    those of the released code for cells (the paper's are 0.00035 and 0.1), the baseline decays
+    faster (its 0.99 is for more steps); macro networks too are rewarded with each batch's own norm
+    statistics, as the released code does for cells only; what is drawn after the training is scored
+    as the estimator scores.
 
     Args:
         hidden: Units of the LSTM.
         lr: Learning rate of Adam on the controller.
+        temperature: What the controller's logits are divided by before they are bounded.
         bound: Of the controller's logits; 0 for none.
         paths_each: Paths of one step of the controller.
         baseline: Decay of the moving average of rewards.
@@ -81,6 +82,7 @@ class ENAS:
 
     hidden: int = 64
     lr: float = 0.0035
+    temperature: float = 1.0
     bound: float = 2.5
     paths_each: int = 8
     baseline: float = 0.9
@@ -100,10 +102,10 @@ class ENAS:
         for name in ("bound", "entropy", "skip_weight", "weight"):
             if getattr(self, name) < 0:
                 raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be 0 or more")
-        if self.lr <= 0 or not 0 < self.skip_rate < 1:
+        if self.lr <= 0 or self.temperature <= 0 or not 0 < self.skip_rate < 1:
             raise InvalidSetting(
-                f"strategy.lr={self.lr} must be above 0, and skip_rate={self.skip_rate} between "
-                "0 and 1"
+                f"strategy.lr={self.lr} and temperature={self.temperature} must be above 0, and "
+                f"skip_rate={self.skip_rate} between 0 and 1"
             )
         if not 0 <= self.baseline < 1 or not 0 <= self.warmup < 1:
             raise InvalidSetting(
@@ -168,7 +170,10 @@ class Children(Learner[Controller]):
 
     def _controller(self, space: Space) -> Controller:
         own = self.settings
-        return Controller(space, hidden=own.hidden, layers=1, bound=own.bound, seed=self._seed)
+        return Controller(
+            space, hidden=own.hidden, layers=1, temperature=own.temperature, bound=own.bound,
+            seed=self._seed,
+        )  # fmt: skip
 
     def _settle(self, ctx: Context, space: Space) -> None:
         adam = Recipe(optimizer="adamw", lr=self.settings.lr, weight_decay=0.0)

@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.architecture import Architecture, Option
 from assay.cost import derive
 from assay.errors import InvalidSetting
+from assay.space.extremes import lowest
 from assay.space.space import Space
 from assay.space.structure import Choice
 from assay.strategies.learned.alphas import Alphas, chance_taken
@@ -21,7 +22,6 @@ __all__ = ["Expected"]
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 
 _SAMPLES_PER_OPTION = 2
-_CERTAIN = 1000.0  # a logit that leaves the others a chance of exactly 0
 
 
 class Expected:
@@ -55,11 +55,13 @@ class Expected:
         self, space: Space, measure: Callable[[Architecture], float], *, seed: int = 0
     ) -> None:
         self._space = space
+        self._measure = measure
         rng = derive(seed, "expected")
         every = [(choice, option) for choice in space.choices.values() for option in choice.options]
         points = [_taking(space, *one, rng) for one in 2 * _SAMPLES_PER_OPTION * every]
         num = len(points) // 2
         rows, self.values = _rows(space, points), np.array([measure(a) for a in points], float)
+        self._least = points[int(self.values.argmin())]
         if not self.values.any():
             raise InvalidSetting(
                 f"the quantity in the loop is 0 for all of {len(points)} random architectures; "
@@ -99,15 +101,11 @@ class Expected:
         return float(total.detach()), costs
 
     def cheapest(self) -> Architecture:
-        """Return what has least by the sum, each decision settled after those it leads to.
+        """Return what has least of the quantity itself, as far as one decision at a time finds it.
 
-        That is exact where no decision lies in options of several others.
+        It begins with the best of those measured; see `lowest` for where that is exact.
         """
-        alphas = Alphas(self._space)
-        for label in reversed(self._space.choices):
-            _, costs = self.by_option(alphas)
-            alphas.logits[label][int(costs[label].argmin())] = _CERTAIN
-        return alphas.best()
+        return lowest(self._space, self._measure, self._least, lambda choice: choice.options[0])
 
 
 def _taking(space: Space, choice: Choice, option: Option, rng: np.random.Generator) -> Architecture:

@@ -38,9 +38,10 @@ class Reinforce:
 
     with r the first objective to the power of `power`, in deviations from the mean of all so far,
     and b the moving average of R. So what is climbed is E[R], whose second term is the entropy of
-    P. A trial over a limit, or a failed one, has the least r of its batch, less its violation. A
-    gradient longer than 1 is cut to that length. The search asks for no more than is learned from
-    at once (`at_once`), so a batch was drawn by the controller that learns from it.
+    P. A trial over a limit has the least r of its batch, 0 while nothing was scored, less the share
+    of its value that is over, 1 - limit / value; a failed one has that least. A gradient longer
+    than 1 is cut to that length. The search asks for no more than is learned from at once
+    (`at_once`), so a batch was drawn by the controller that learns from it.
     The controller is a function of the history: a resumed search trains the same one again.
 
     Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
@@ -53,6 +54,7 @@ class Reinforce:
     Args:
         hidden: Units of each LSTM layer.
         layers: LSTM layers.
+        temperature: What the controller's logits are divided by.
         lr: Learning rate of Adam.
         batch: Trials of one update.
         baseline: Decay of the moving average of rewards.
@@ -67,6 +69,7 @@ class Reinforce:
 
     hidden: int = 35
     layers: int = 2
+    temperature: float = 1.0
     lr: float = 0.01
     batch: int = 8
     baseline: float = 0.9
@@ -85,8 +88,10 @@ class Reinforce:
                 f"strategy.lr={self.lr} must be above 0, baseline={self.baseline} and "
                 f"clip={self.clip} from 0 to below 1, and entropy={self.entropy} 0 or more"
             )
-        if self.power <= 0:
-            raise InvalidSetting(f"strategy.power={self.power} must be above 0")
+        if self.power <= 0 or self.temperature <= 0:
+            raise InvalidSetting(
+                f"strategy.power={self.power} and temperature={self.temperature} must be above 0"
+            )
         if self.epochs > 1 and not self.clip:
             raise InvalidSetting(
                 f"strategy.epochs={self.epochs} needs clip above 0, such as 0.2: plain REINFORCE "
@@ -145,7 +150,9 @@ class _Learned:
 
     def __init__(self, space: Space, settings: Reinforce) -> None:
         own = settings
-        self.controller = Controller(space, hidden=own.hidden, layers=own.layers, seed=own.seed)
+        self.controller = Controller(
+            space, hidden=own.hidden, layers=own.layers, temperature=own.temperature, seed=own.seed
+        )
         self.done = 0
         self.batch: Sequence[Trial] = ()
         self.trace = Trace()
@@ -170,8 +177,6 @@ class _Learned:
         rewards = self._standard(trials)
         self.done += len(trials)
         self.batch = trials
-        if rewards is None:
-            return
         points = [trial.architecture for trial in trials]
         with torch.no_grad():
             before = self._logs(points)
@@ -230,20 +235,19 @@ class _Learned:
         clipped = ratio.clamp(1 - self._own.clip, 1 + self._own.clip)
         return torch.minimum(ratio * gains, clipped * gains).mean()
 
-    def _standard(self, trials: Sequence[Trial]) -> list[float] | None:
-        """Return rewards in deviations of all so far; None where none was ever scored."""
+    def _standard(self, trials: Sequence[Trial]) -> list[float]:
+        """Return rewards in deviations of all so far."""
         shaped = {t.number: self._shaped(t) for t in trials if t.state == "scored"}
         self._rewards += shaped.values()
         if shaped:
             mean = float(np.mean([t.objectives[0] for t in trials if t.number in shaped]))
             before = mean if self._average is None else self._average
             self._average = before + (1 - self._own.baseline) * (mean - before)
-        if not self._rewards:
-            return None
-        location, scale = float(np.mean(self._rewards)), float(np.std(self._rewards)) or 1.0
-        least = (min(shaped.values() or self._rewards) - location) / scale
+        so_far = self._rewards or [0.0]
+        location, scale = float(np.mean(so_far)), float(np.std(so_far)) or 1.0
+        least = (min(shaped.values() or so_far) - location) / scale
         return [
-            (shaped[t.number] - location) / scale if t.number in shaped else least - t.violation
+            (shaped[t.number] - location) / scale if t.number in shaped else least - _share_over(t)
             for t in trials
         ]
 
@@ -255,3 +259,8 @@ class _Learned:
                 f"accuracies; trial {trial.number} scored {score:g}: leave it at 1"
             )
         return float(score**power)
+
+
+def _share_over(trial: Trial) -> float:
+    """Return the share of what is limited that is over the limit, below 1 however much that is."""
+    return 1 - 1 / (1 + trial.violation)
