@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -28,6 +29,15 @@ def test_an_estimate_goes_with_scored_only(state):
     with pytest.raises(ValueError, match="trial 4"):
         Trial(4, point(1), "scored")
     assert Trial(5, point(1), "scored", Estimate(0.5)).estimate == Estimate(0.5, {}, Cost(), {})
+
+
+def test_an_estimate_that_ranks_nothing_says_why():
+    assert Estimate(0.5, made_from={"failure": "of another"}).failure == ""
+    assert Estimate(math.inf).failure == "the score is inf"
+    lost = Estimate.failed("at step 3", Cost(1.0, 16), {"estimator": "scratch"})
+    assert math.isnan(lost.score)
+    assert (lost.failure, lost.cost) == ("at step 3", Cost(1.0, 16))
+    assert lost.made_from == {"estimator": "scratch", "failure": "at step 3"}
 
 
 def test_a_history_grows_by_the_next_number_only():

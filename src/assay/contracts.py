@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -75,7 +76,8 @@ class Estimate:
     """What an estimator says an architecture is worth.
 
     Attributes:
-        score: Higher is better; ordinal, not comparable between estimators.
+        score: Higher is better; ordinal, not comparable between estimators. One that is not finite
+            ranks nothing: the architecture failed, and `failure` says why.
         metrics: Named figures behind the score, such as `supernet_loss`.
         cost: What saying so cost.
         made_from: What it rests on (estimator, settings, calibration), as JSON.
@@ -85,6 +87,21 @@ class Estimate:
     metrics: Mapping[str, float] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     made_from: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def failed(cls, why: str, cost: Cost, made_from: Mapping[str, Any]) -> Estimate:
+        """Return the estimate of an architecture that has no score, and what it cost all the same.
+
+        So one that diverges takes no other of its batch with it.
+        """
+        return cls(math.nan, {}, cost, {**made_from, "failure": why})
+
+    @property
+    def failure(self) -> str:
+        """Why the score ranks nothing; "" where it is finite."""
+        if math.isfinite(self.score):
+            return ""
+        return str(self.made_from.get("failure", f"the score is {self.score}"))
 
 
 @dataclass(frozen=True)
@@ -225,6 +242,7 @@ class Learning:
         entropy: Share of the largest that is possible, summed over the decisions: 1 knows nothing.
         quantity: What is in the loop, such as "latency_ms"; "" for nothing.
         expected: Of that quantity, over what would be proposed now.
+        error: How far it is off, a share; None where it is exact, or nobody knows.
         target: Of that quantity.
         reward: Moving average; higher is better.
         stopped: Why it learns no more; "" while it does.
@@ -235,6 +253,7 @@ class Learning:
     entropy: float
     quantity: str = ""
     expected: float | None = None
+    error: float | None = None
     target: float | None = None
     reward: float | None = None
     stopped: str = ""
@@ -309,8 +328,9 @@ class Paths(Protocol):
     `begin(ctx, space, steps)`, called before the supernet trains, with the recipe that it trains
     by; `divide(task)`, which returns the task that weights train on and that `learn` is given;
     `learn(supernet, task, step)`, before each step; `hasten()`, for whoever times these;
-    `state_dict` and `load_state_dict`. It may have `prefers`, fields of the estimator -> values
-    that take the place of the defaults in a search.
+    `state_dict` and `load_state_dict`. It may have `spent(macs)`, the cost of its own passes since
+    it was last asked (`macs` counts a sample's forward), and `prefers`, fields of the estimator ->
+    values that take the place of the defaults in a search.
     """
 
     def passes(
@@ -322,7 +342,10 @@ class Paths(Protocol):
 
 @dataclass
 class Job(Generic[T]):
-    """A piece of work handed to an executor; `result` raises what the work raised."""
+    """A piece of work handed to an executor, which lets go of it by `end`.
+
+    What has ended holds nothing but its outcome, no network of a training for one.
+    """
 
     work: Callable[[], T]
     in_place: bool = False
@@ -331,6 +354,10 @@ class Job(Generic[T]):
     done: bool = False
     cancelled: bool = False
 
+    def end(self, value: T | None = None, error: BaseException | None = None) -> None:
+        """Keep what came of the work, and drop the work."""
+        self.value, self.error, self.done, self.work = value, error, True, _ended
+
     def result(self) -> T:
         """Return the value, or raise what the work raised."""
         if self.error is not None:
@@ -338,6 +365,10 @@ class Job(Generic[T]):
         if not self.done:
             raise RuntimeError("this job has not run; gather it first")
         return self.value  # type: ignore[return-value]
+
+
+def _ended() -> NoReturn:
+    raise RuntimeError("this job has ended, and its work is gone; ask for its result")
 
 
 class Executor(Protocol):

@@ -7,6 +7,7 @@ import inspect
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from assay.cli.benchmark import published
 from assay.cli.display import Bars
 from assay.errors import InvalidSetting, InvalidStudy
 from assay.run.events import Event
+from assay.run.names import ESTIMATORS
 from assay.study.store import Study
 from assay.zoo.cell import arch_string, cell, from_arch_string
 from tests.cli.test_main import here, photos, run
@@ -40,8 +42,10 @@ SMALL = cell(channels=4, cells=1)
         (["--set", "recipe.lrate=1"], "recipe.lrate"),
         (["--set", "paths"], "SECTION.OPTION=VALUE, as one-shot.paths=fair"),
         (["--estimators", "one-shot", "--set", "scratch.seeds=2"], "which is not audited"),
-        (["--estimators", "one-shot", "--proxy-task", "digits"], "'low-fidelity'"),
+        (["--estimators", "one-shot", "--proxy-task", "digits"], "'low-fidelity', which is not a"),
         (["--proxy-task", "digit"], "did you mean 'digits'"),
+        (["--set", "low-fidelity.proxy=digit"], "did you mean 'digits'"),
+        (["--set", "fused.others=one-shto"], "did you mean 'one-shot'"),
         (["--num", "1"], "give 2"),
         (["--seeds", "0"], "1 or more"),
         (["--budget", "soon"], "neither a time nor counts"),
@@ -139,6 +143,30 @@ def test_an_interruption_says_how_to_continue(
     assert "--out runs/audit-digits-mobile" in said
 
 
+def test_a_proxy_task_is_a_row_beside_the_plain_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("assay.run.audit.audit", lambda *_, **given: asked.update(given))
+    monkeypatch.setattr("assay.cli.audited.print_audit", lambda *_, **__: None)
+    with pytest.raises(AttributeError):  # nothing came back
+        audit(
+            estimators="macs-like:X, low-fidelity", proxy_task="digits", quiet=True,
+            set_=["low-fidelity.share=0.1"],
+        )  # fmt: skip
+    assert asked["estimators"] == {
+        "macs-like:X": "macs-like:X", "low-fidelity": "low-fidelity",
+        "low-fidelity on digits": "low-fidelity",
+    }  # fmt: skip
+    assert asked["settings"] == {
+        "low-fidelity": {"share": "0.1"},
+        "low-fidelity on digits": {"share": "0.1", "proxy": "digits"},
+    }
+    with pytest.raises(AttributeError):
+        audit(estimators="all", proxy_task="digits", quiet=True)
+    assert list(asked["estimators"]) == [*ESTIMATORS, "low-fidelity on digits"]
+
+
 def test_an_unfinished_audit_can_be_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +194,19 @@ def test_the_table_fits_eighty_columns_and_refusals_have_reasons(
     assert "macs*" in shown
     assert "0.70…0.90" in shown  # nor is an interval
     assert f"hypernet refused: {REFUSAL}" in " ".join(shown.split())
+    ceiling = json.loads(audited().documents["audit"]["table"])["ceiling"]
+    for name, part in (("seed against seed", "between"), ("noise ceiling", "mean")):
+        (line,) = [line for line in shown.splitlines() if line.startswith(name)]
+        assert line.split()[-1] == f"{ceiling[part]['value']:.2f}"
+
+
+def test_truths_of_one_seed_have_no_ceiling_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Study.open(tmp_path / "a", identity={"kind": "audit"}) as study:
+        study.put("audit", audited(12, seeds=1).documents["audit"])
+    print_audit(tmp_path / "a")
+    assert "noise ceiling" not in capsys.readouterr().out
 
 
 def test_bars_take_steps_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,35 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--set", "estimator.paths=fare"], "did you mean 'fair'"),
         (["search", "--set", "estimater.paths=fair"], "did you mean 'estimator'"),
         (["search", "--set", "paths"], "SECTION.OPTION=VALUE"),
+        (
+            ["search", "--estimator", "low-fidelity", "--set", "estimator.proxy=digit"],
+            "did you mean 'digits'",
+        ),
+        (
+            ["search", "--estimator", "predictor", "--set", "estimator.of=oneshot"],
+            "estimator.of='oneshot' is no estimator; did you mean 'one-shot'",
+        ),
+        (
+            ["search", "--estimator", "fused", "--set", "estimator.of=one-shot"],
+            "estimator.of=OneShot has no steps_each",
+        ),
+        (
+            ["search", "--estimator", "low-fidelity", "--proxy-task", "digit"],
+            "did you mean 'digits'",
+        ),
+        (["search", "--proxy-task", "digits"], "--estimator low-fidelity, not for 'one-shot'"),
+        (
+            [
+                "search",
+                "--estimator",
+                "low-fidelity",
+                "--proxy-task",
+                "digits",
+                "--set",
+                "estimator.proxy=digits",
+            ],
+            "not both",
+        ),
         (["search", "--set", "space.kernel=3"], "did you mean 'kernels'"),
         (["search", "--budget", "soon"], "neither a time nor counts"),
         (["search", "--budget", "steps=0"], "at least 1"),
@@ -301,7 +330,8 @@ def test_the_flags_are_frozen() -> None:
     ]  # fmt: skip
     assert list(inspect.signature(search).parameters) == [
         "task", "space", "model", "data", "size", "estimator", "strategy", "limit", "objective",
-        "budget", "out", "seed", "train_on", "workers", "table", "set_", "json", "quiet",
+        "budget", "out", "seed", "train_on", "workers", "proxy_task", "table",
+        "set_", "json", "quiet",
     ]  # fmt: skip
     assert list(inspect.signature(resume).parameters) == ["out", "json", "quiet"]
 

@@ -33,8 +33,8 @@ def test_finalists_and_a_sample_are_held_against_their_trainings(found: assay.Re
     assert {r.estimator for r in audit.table.rows} == {"OneShot", "params", "macs"}
     for row in finalists:  # what was trained before is the truth
         assert kept["truths"][str(row["trial"])] == [row["metrics"]["accuracy"]]
-    # Four were trained now, each for as long as a finalist, 32 pictures a step.
-    assert spent.samples == 4 * finalists[0]["steps"] * 32
+    # Four were trained now, each for as long as a finalist, 32 pictures a step, and judged.
+    assert spent.samples == 4 * (finalists[0]["steps"] * 32 + len(tiny.task().valid))
     assert Table.from_json(kept["table"]) == audit.table
     assert json.loads(kept["table"])["num"] == audit.table.num
 

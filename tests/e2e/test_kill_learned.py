@@ -61,25 +61,25 @@ def outcome(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", tiny_learned.MODELS)
-def test_kills_change_nothing_of_what_is_learned(strategy: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", tiny_learned.SETTINGS)
+def test_kills_change_nothing_of_what_is_learned(case: str, tmp_path: Path) -> None:
     table = tmp_path / "table.json"
-    tiny_learned.save_table(strategy, table)
+    tiny_learned.save_table(case, table)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert ends(strategy, whole, table)
-    rng = np.random.default_rng(len(strategy))
+    assert ends(case, whole, table)
+    rng = np.random.default_rng(len(case))
     hit = [
-        kill_within(step, rng.uniform(0.0, 0.2), strategy, killed, table)
-        for step in KILLED_IN.get(strategy, WHILE_IT_TRAINS)
+        kill_within(step, rng.uniform(0.0, 0.2), case, killed, table)
+        for step in KILLED_IN.get(case, WHILE_IT_TRAINS)
     ]
     assert sum(hit) >= 2, hit
-    assert ends(strategy, killed, table)
+    assert ends(case, killed, table)
 
     found = outcome(killed)
     assert found == outcome(whole)
     steps = [record["step"] for record in found["learning"]["records"]]
     assert steps == sorted(set(steps))
-    assert (steps[0], steps[-1]) == FROM_TO.get(strategy, (0, 90))
+    assert (steps[0], steps[-1]) == FROM_TO.get(case, (0, 90))
     assert len(steps) <= 81
     assert found["learning"]["records"][-1]["entropy"] < 1
     assert 'id="fig-settling"' in (killed / "report.html").read_text(encoding="utf-8")

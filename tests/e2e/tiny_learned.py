@@ -1,4 +1,4 @@
-"""A small search that learns: `python -m tests.e2e.tiny_learned STRATEGY OUT TABLE`."""
+"""A small search that learns: `python -m tests.e2e.tiny_learned CASE OUT TABLE`."""
 
 from __future__ import annotations
 
@@ -40,29 +40,38 @@ class Operations(nn.Module):
         return self.head(self.body(self.stem(x)).mean((2, 3)))
 
 
-MODELS = {
-    "proxyless": tiny.Net, "darts": Operations, "enas": tiny.Net, "reinforce": tiny.Net,
-}  # fmt: skip
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "proxyless": {"batch": 32, "lr": 0.1},
+    "proxyless by reward": {"batch": 32, "lr": 0.1, "rule": "reinforce"},
     "darts": {"batch": 32, "lr": 0.1},
+    "darts of second order": {"batch": 32, "lr": 0.1, "second_order": True},
+    "darts by sigmoid": {"batch": 32, "lr": 0.1, "relax": "sigmoid"},
+    "darts by gumbel": {"batch": 32, "lr": 0.1, "relax": "gumbel"},
     "enas": {"batch": 32, "lr": 0.02, "every": 4},
     "reinforce": {"batch": 4, "lr": 0.02},
 }
+"""Cases, each the name of a strategy and what is special about it."""
 
 
-def save_table(strategy: str, path: Path) -> None:
+def of(case: str) -> tuple[str, type[nn.Module]]:
+    """Return the strategy of a case, and the model that it searches."""
+    strategy = case.split()[0]
+    return strategy, Operations if strategy == "darts" else tiny.Net
+
+
+def save_table(case: str, path: Path) -> None:
     example = tiny.task().example(1)
-    LatencyTable.build(Space(MODELS[strategy]), Device(), example=example).save(path)
+    LatencyTable.build(Space(of(case)[1]), Device(), example=example).save(path)
 
 
-def run(strategy: str, out: Path, table: Path, **changes: Any) -> Result:
+def run(case: str, out: Path, table: Path, **changes: Any) -> Result:
+    strategy, model = of(case)
     given: dict[str, Any] = {
-        "strategy": strategy, "settings": {"strategy": SETTINGS[strategy]}, "budget": BUDGET,
+        "strategy": strategy, "settings": {"strategy": SETTINGS[case]}, "budget": BUDGET,
         "out": out, "seed": 3, "recipe": tiny.RECIPE, "table": table,
         "finalists": Finalists(k=1, compare=False), **changes,
     }  # fmt: skip
-    return search(Space(MODELS[strategy]), tiny.task(300), **given)
+    return search(Space(model), tiny.task(300), **given)
 
 
 if __name__ == "__main__":

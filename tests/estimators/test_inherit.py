@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, History, Proposal, Trial
-from assay.cost import Budget, derive
-from assay.errors import AssayError, InvalidSetting, UnsupportedLayer
+from assay.cost import Budget, Cost, derive
+from assay.errors import AssayError, InvalidSetting, NotFinite, UnsupportedLayer
 from assay.estimators.inherit import Inherit
 from assay.estimators.one_shot import OneShot
+from assay.estimators.training import Trained, Training
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.testing.tiny import tiny_context
@@ -104,10 +105,20 @@ def test_a_lineage_worked_out_again_gives_the_same_bits(monkeypatch):
     again.load_state_dict(estimator.state_dict())
     worked_out = again.estimate(ctx, [Proposal(c, parent=1)])[0]
     assert worked_out.score == kept.score
-    assert worked_out.cost.samples == kept.cost.samples + 2 * 3 * 16
+    assert worked_out.cost.samples == kept.cost.samples + 2 * (3 * 16 + len(ctx.task.valid))
     monkeypatch.setattr("assay.estimators.inherit._NETWORKS_KEPT", 1)
     assert again.estimate(ctx, [Proposal(c, parent=1)])[0].score == kept.score
     assert len(again._kept) == 1
+
+
+def test_a_parent_that_diverges_when_it_is_worked_out_again_is_told(monkeypatch):
+    estimator, ctx = prepared()
+    a, b = points(ctx, 2)
+    ctx = with_trials(ctx, [(a, None, "scored")])
+    lost = Trained({}, [], [], Cost(), diverged="at step 3")
+    monkeypatch.setattr(Training, "__call__", lambda self: lost)
+    with pytest.raises(NotFinite, match="the parent's tuning: at step 3"):
+        estimator.estimate(ctx, [Proposal(b, parent=0)])
 
 
 def test_a_grown_child_begins_where_its_ancestor_is():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from assay.contracts import Proposal
 from assay.cost import derive
 from assay.errors import InvalidSetting
+from assay.estimators import low_fidelity
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.scratch import Scratch
+from assay.estimators.training import Training
 from assay.executors.inline import Inline
 from assay.testing import tiny_context
 from assay.train.recipe import Recipe
@@ -39,8 +42,9 @@ def test_a_rung_goes_on_to_the_bits_of_a_training_that_never_stopped(score):
     whole = straight.estimate(ctx, [Proposal(a)])[0]
     assert third.score == whole.score
     assert dict(third.metrics) == dict(whole.metrics)
-    # Each rung pays for its own steps only.
-    assert first.cost.samples + second.cost.samples + third.cost.samples == whole.cost.samples
+    # Each rung pays for its own steps only, and to be judged.
+    paid = first.cost.samples + second.cost.samples + third.cost.samples
+    assert paid == whole.cost.samples + 2 * len(ctx.task.valid)
     assert second.cost.samples == first.cost.samples
 
 
@@ -53,6 +57,25 @@ def test_a_lower_rung_asked_for_again_is_trained_from_the_start():
     assert again.score == fresh.estimate(ctx, [Proposal(a, 0.25)])[0].score
 
 
+def test_states_that_do_not_fit_are_let_go_the_oldest_first(monkeypatch):
+    ctx = context()
+    climbing, straight = LowFidelity(share=1.0), LowFidelity(share=1.0)
+    proposals = [Proposal(point(ctx, seed), 0.5) for seed in range(4)]
+    climbing.estimate(ctx, proposals)
+    points = [p.architecture for p in proposals]
+    assert list(climbing._states) == points
+    sizes = [low_fidelity._num_bytes(trained.state) for _, trained in climbing._states.values()]
+    num_weights = sum(p.numel() for p in ctx.space.build(points[0]).parameters())
+    assert 3 * 4 * num_weights <= sizes[0] <= 3 * 4 * num_weights + 500  # beside norms' own
+    monkeypatch.setattr(low_fidelity, "_KEPT_BYTES", sum(sizes[2:]) + sizes[0])
+    climbing.estimate(ctx, [Proposal(points[0], 0.75)])
+    assert list(climbing._states) == [points[2], points[3], points[0]]
+    for at, a in enumerate(points[1:3]):  # what was let go of is trained anew, to the same bits
+        once = climbing.estimate(ctx, [Proposal(a)])[0]
+        assert once.score == straight.estimate(ctx, [Proposal(a)])[0].score
+        assert once.cost.samples == (28 - 14 * at) * 16 + len(ctx.task.valid)
+
+
 def test_steps_and_samples_are_those_of_the_shares():
     ctx = context()
     whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(16)
@@ -60,7 +83,7 @@ def test_steps_and_samples_are_those_of_the_shares():
     estimate = cheap.estimate(ctx, [Proposal(point(ctx))])[0]
     assert cheap.steps_each(ctx) == round(0.5 * whole)
     assert estimate.made_from["steps"] == round(0.5 * whole)
-    assert estimate.cost.samples == round(0.5 * whole) * 16
+    assert estimate.cost.samples == round(0.5 * whole) * 16 + len(ctx.task.valid)
 
 
 def test_the_training_loss_is_the_mean_over_the_window():
@@ -122,6 +145,43 @@ def test_global_state_is_left_alone():
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidSetting, match="estimator"):
         LowFidelity(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"score": "acuracy"}, r"score='acuracy'; There are: fit, loss, metric, training"),
+        ({"score": "los"}, r"score='los'; did you mean 'loss'"),
+        ({"schedule": "cosin"}, r"schedule='cosin'; did you mean 'cosine'"),
+        ({"samples": -1}, r"samples=-1 must be 0 or more"),
+        ({"steps": -1}, r"steps=-1 must be 0 or more"),
+        ({"resolution": 2.0}, r"resolution=2\.0 must be from 0 to 1"),
+        ({"ema": 1.0}, r"ema=1\.0 from 0 to less than 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(options, said):
+    with pytest.raises(InvalidSetting, match=r"estimator\." + said):
+        LowFidelity(**options)
+
+
+def test_a_curve_that_cannot_be_fitted_fails_alone(monkeypatch):
+    """A validation loss may be NaN where no training loss and no weight was."""
+    ctx = context()
+    a, b = (point(ctx, seed) for seed in (0, 1))
+    judged, judge = [], Training._judge
+
+    def lost_once(training, trainer):
+        judged.append(judge(training, trainer))
+        return {**judged[-1], "loss": math.nan} if len(judged) == 2 else judged[-1]
+
+    monkeypatch.setattr(Training, "_judge", lost_once)
+    lost, good = LowFidelity(share=1.0, score="fit", points=4).estimate(
+        ctx, [Proposal(a), Proposal(b)]
+    )
+    assert "its losses are" in lost.failure
+    assert good.failure == ""
+    assert lost.cost.samples == good.cost.samples == 28 * 16 + 4 * len(ctx.task.valid)
+    assert lost.made_from["steps"] == 28
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.estimators import predictor as module
 from assay.estimators.features import Features, Scaler
+from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
 from assay.estimators.predictor import Predictor, expected_improvement, spread
 from assay.estimators.surrogate import tamed
@@ -199,3 +200,10 @@ def test_without_a_sample_it_says_what_to_do() -> None:
     ctx = tiny_context()
     with pytest.raises(InvalidSetting, match="prepare it first"):
         Predictor().estimate(ctx, [Proposal(ctx.space.largest())])
+
+
+def test_the_steps_of_its_trainings_are_its_steps() -> None:
+    ctx = tiny_context()
+    estimator = Predictor(of=LowFidelity(steps=3), batch=4)
+    parts = list(estimator.prepare(ctx, Budget(steps=24)))
+    assert [getattr(part, "steps", 0) for part in parts] == [12, 12]

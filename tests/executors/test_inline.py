@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from assay.executors.inline import Inline
@@ -29,6 +31,27 @@ def test_a_job_cancelled_in_time_never_runs():
     assert ran == [0]
     with pytest.raises(RuntimeError, match="this job has not run; gather it first"):
         second.result()
+
+
+@pytest.mark.parametrize("error", [None, ValueError("made to fail")])
+def test_a_job_that_has_ended_holds_no_work(error):
+    class Work:
+        def __call__(self):
+            if error is not None:
+                raise error
+
+    work = Work()
+    held = weakref.ref(work)
+    inline = Inline()
+    job = inline.submit(work)
+    del work
+    assert held() is not None
+    list(inline.gather([job]))
+    if error is not None:
+        error.with_traceback(None)  # whose frames hold what was running
+    assert held() is None
+    with pytest.raises(RuntimeError, match="this job has ended"):
+        job.work()
 
 
 def test_an_interruption_is_no_jobs_error():

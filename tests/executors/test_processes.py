@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ def waits_for(path: Path, named: Path | None = None):
         return os.getpid()
 
     return work
+
+
+class Returns:
+    def __call__(self):
+        return 7
 
 
 def gone(pid: int) -> bool:
@@ -105,6 +111,16 @@ def test_what_work_changes_is_changed_in_the_worker_only(two):
     job = two.submit(change)
     list(two.gather([job]))
     assert (job.result(), changed) == ([7], [])
+
+
+def test_a_job_that_has_ended_holds_no_work(two):
+    work = Returns()
+    held = weakref.ref(work)
+    job = two.submit(work)
+    del work
+    list(two.gather([job]))
+    until(lambda: held() is None)  # loky lets go of its own a moment later
+    assert job.result() == 7
 
 
 def test_an_error_comes_with_the_place_where_it_was_raised(two):

@@ -15,7 +15,7 @@ import pytest
 
 from assay.report import audit_figures
 from assay.report.audit import write_audit
-from assay.report.audit_tables import Notes, told
+from assay.report.audit_tables import Notes, ranking, told
 from tests.report.conftest import fits
 from tests.report.fake_audit import NOISE, REFUSAL, audited
 from tests.report.fake_study import FakeStudy
@@ -113,6 +113,22 @@ def test_the_speed_up_stands_beside_what_was_published(text: str) -> None:
     (one_shot,) = (row for row in rows if "one-shot" in row)
     assert "49.9 ×" in one_shot  # 1,000 × 41 s by 611 s + 1,000 × 0.21 s
     assert "arXiv:1902.08142" in one_shot
+
+
+def test_a_search_shows_all_figures_of_an_estimator_in_one_table() -> None:
+    table = json.loads(audited().documents["audit"]["table"])
+    shown = ranking(table)
+    assert {len(row) for row in shown.rows} == {len(shown.head)}
+    given = next(row for row in table["rows"] if row["estimator"] == "one-shot")
+    row = dict(zip(shown.head, next(row for row in shown.rows if row[0] == "one-shot")))
+    tau, regret = given["tau"], given["regret_5"]
+    said = f"{tau['value']:.2f}, {tau['low']:.2f} to {tau['high']:.2f}"
+    assert row["τ"] == said.replace("-", "−")
+    assert row["regret of top 5"].startswith(f"{regret['value']:.2g}")
+    assert row["precision, top 10 %"].startswith(f"{100 * given['precision_10']['value']:.0f}")
+    assert (row["to prepare"], row["each"], row["failed"]) == ("10 min 11 s", "210 ms", "0")
+    assert row["speed-up, measured"] == "49.9 ×"
+    assert "arXiv:1902.08142" in row["published"]
 
 
 def test_how_the_sample_was_chosen_is_told(text: str) -> None:

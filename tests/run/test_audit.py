@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
+from types import FunctionType, ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSetting, InvalidStudy
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
+from assay.estimators.scratch import Scratch
 from assay.run import audit as asked
 from assay.run.audit import audit
 from assay.space.choices import OneOf
@@ -19,6 +23,7 @@ from assay.space.space import Space
 from assay.study.store import Study
 from assay.testing import FakeEstimator, tiny_space, tiny_task
 from assay.train.recipe import Recipe
+from assay.trust.claims import CLAIMS
 
 RECIPE = Recipe(batch_size=32, epochs=2)
 BUDGET = "steps=12,epochs=2"
@@ -70,6 +75,7 @@ def test_every_estimator_and_baseline_has_a_row_and_a_price(tmp_path):
     assert rows["OneShot"].prepare_s > 0
     assert rows["LowFidelity"].prepare_s < rows["OneShot"].prepare_s
     assert all(r.each_s > 0 for r in rows.values())
+    assert rows["OneShot"].claim == CLAIMS["one-shot"]
     assert all(r.speedup > 0 for r in rows.values())
     assert found.verdict
 
@@ -79,14 +85,61 @@ def test_a_mapping_names_the_rows(tmp_path):
         "short": LowFidelity(share=0.2),
         "longer": LowFidelity(share=0.5),
         "macs, too": "zero-cost",
+        "hypernet": FakeEstimator(len),
     }
     found = run(tmp_path / "audit", estimators=several)
-    assert {r.estimator for r in found.table.rows} == {*several, "params", "macs"}
+    claims = {r.estimator: r.claim for r in found.table.rows}
+    assert set(claims) == {*several, "params", "macs"}
+    # What was published is of a class, whatever its row is called.
+    assert claims["short"] == claims["longer"] == CLAIMS["low-fidelity"]
+    assert (claims["macs, too"], claims["hypernet"]) == (CLAIMS["zero-cost"], "")
 
 
-def test_an_estimator_sees_no_truth_and_only_the_sample(tmp_path):
-    fake = FakeEstimator(len)
+class Spy(FakeEstimator):
+    """Keeps the contexts that it was given, and every number that was in reach there."""
+
+    def __init__(self):
+        super().__init__(len)
+        self.contexts, self.numbers = [], set()
+
+    def estimate(self, ctx, proposals):
+        self.contexts.append(ctx)
+        self.numbers |= set(reachable(ctx))
+        return super().estimate(ctx, proposals)
+
+
+def reachable(thing):
+    """Yield the numbers in an object's attributes, items and closures, and in theirs."""
+    seen, left = {}, [thing]
+    while left:
+        one = left.pop()
+        if id(one) in seen or isinstance(one, type | ModuleType):
+            continue
+        seen[id(one)] = one
+        if isinstance(one, int | float):
+            yield float(one)
+        elif isinstance(one, Tensor | np.ndarray):
+            yield from map(float, one.flatten().tolist())
+        elif isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, Iterable) and not isinstance(one, str | bytes | Iterator):
+            left += list(one)
+        if isinstance(one, FunctionType):
+            left += [cell.cell_contents for cell in one.__closure__ or ()]
+        left += getattr(one, "__dict__", {}).values()
+
+
+def test_an_estimator_sees_no_truth_and_only_the_sample(tmp_path, monkeypatch):
+    odd = [0.1234567891 + i for i in range(12)]  # what is nothing else's value
+    given = iter(odd)
+    monkeypatch.setattr(Scratch, "score_of", lambda self, ctx, figures: next(given))
+    fake = Spy()
     run(tmp_path / "audit", estimators=[fake])
+    assert len(fake.contexts) == 1
+    assert list(fake.contexts[0].history) == []
+    assert fake.contexts[0].recipe.lr in fake.numbers
+    assert fake.numbers.isdisjoint(odd)
+    assert odd[3] in set(reachable(SimpleNamespace(kept=[{"a": odd[3]}])))
     with Study.read(tmp_path / "audit") as study:
         told = study.get("audit")
     assert len(fake.estimated) == len(set(fake.estimated)) == 6
@@ -181,6 +234,14 @@ def test_published_truths_are_taken_in_place_of_training(tmp_path):
     assert row.regret_1.value == 0.0
     assert row.speedup is None
     assert found.table.ceiling is None
+    again = FakeEstimator(len)
+    options = {"num": 20, "out": tmp_path / "audit", "budget": BUDGET, "recipe": RECIPE}
+    turned = dict(reversed(truths.items()))
+    audit(space, tiny_task(), estimators=[again], truths=turned, **options)
+    changed = {**truths, next(iter(truths)): 0.5}
+    told = r"truths is '(\d+) published, digest (\w+)' there and '\1 published, digest (?!\2)"
+    with pytest.raises(InvalidStudy, match=told):
+        audit(space, tiny_task(), estimators=[again], truths=changed, **options)
     with pytest.raises(InvalidSetting, match=r"published truths for a sample of 100"):
         audit(space, tiny_task(), num=100, truths=truths, out=tmp_path / "two", recipe=RECIPE)
 

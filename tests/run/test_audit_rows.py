@@ -190,6 +190,21 @@ def test_architectures_that_fail_are_named_and_shown(tmp_path, outcome, said):
         assert ", ".join(f"{label}={option}" for label, option in a.items()) in page
 
 
+def test_what_diverged_says_why_and_is_not_asked_again(tmp_path):
+    class Diverging(Priced):
+        def _estimate(self, architecture):
+            told = super()._estimate(architecture)
+            if architecture["body.0"] == "wide":
+                return Estimate.failed("not finite, at step 3", told.cost, told.made_from)
+            return told
+
+    diverging = Diverging()
+    found = run(tmp_path / "a", estimators={"x": diverging, "y": Priced()})
+    assert row_of(found, "x").num_failed > 0
+    assert diverging.asked == 6
+    assert set(kept(tmp_path / "a")["failed"]["x"].values()) == {"not finite, at step 3"}
+
+
 def test_what_comes_back_must_be_one_estimate_for_each(tmp_path):
     class Few(Priced):
         def estimate(self, ctx, proposals):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 from assay.cost import Cost
 from assay.errors import InvalidStudy, WorkerDied
 from assay.estimators.scratch import Scratch
+from assay.estimators.training import Trained
 from assay.executors.inline import Inline
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
@@ -34,17 +37,20 @@ class Trainings:
     def __init__(self):
         self.ran = []
         self.fails = {}
+        self.lost = {}
 
     def job(self, architecture, seed):
         return lambda: self._train(architecture, seed)
 
     def _train(self, architecture, seed):
         self.ran.append((architecture, seed))
+        if len(self.ran) in self.lost:
+            return self.lost[len(self.ran)]
         outcome = self.fails.get(len(self.ran), len(architecture) + seed / 10)
         if isinstance(outcome, Exception):
             raise outcome
         figures = {"accuracy": outcome, "loss": 1.0}
-        return SimpleNamespace(figures=figures, cost=Cost(1e-3, 64, 640, "cpu"))
+        return Trained(figures, [], [], Cost(1e-3, 64, 640, "cpu"))
 
 
 @pytest.fixture
@@ -168,6 +174,32 @@ def test_truths_book_what_their_trainings_took(tmp_path, trainings):
     assert (ledger["truth"].samples, ledger["truth"].macs) == (6 * 64, 6 * 640)
     assert ledger["sample"].wall_s > 0  # drawing it is no training
     assert ledger["baselines"].wall_s > 0
+
+
+def test_no_more_networks_are_there_than_are_trained(tmp_path, monkeypatch):
+    made, alive = [], []
+    job = Scratch.job
+
+    def counted(*given):
+        training = job(*given)
+        made.append(weakref.ref(training.network))
+        alive.append(sum(network() is not None for network in made))
+        return training
+
+    monkeypatch.setattr(Scratch, "job", counted)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
+    run(tmp_path / "a", num=6, seeds=2, budget="steps=2,epochs=1")
+    assert alive == [1] * 12
+
+
+def test_a_truth_that_diverges_is_told_and_booked(tmp_path, trainings):
+    cost = Cost(1e-3, 32, 320, "cpu")
+    trainings.lost = {3: Trained({"accuracy": math.nan}, [], [], cost, diverged="at step 1")}
+    assert run(tmp_path / "a").table.num == 5
+    (failure,) = failures(tmp_path / "a")
+    assert failure.error.endswith("seed 0: at step 1")
+    with Study.read(tmp_path / "a") as study:
+        assert study.ledger()["truth"].samples == 5 * 64 + 32
 
 
 class Several(Inline):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from torch import nn
 
 from assay.contracts import Context, Estimate, History, Proposal
+from assay.cost import Cost
 from assay.errors import InvalidSetting, SpaceExhausted
 from assay.executors.inline import Inline
 from assay.run import loop
@@ -46,6 +47,19 @@ class Instant:
         if len(self.batches) == self.killed_at:
             raise KeyboardInterrupt
         return [Estimate(float(num_a(p.architecture))) for p in proposals]
+
+
+class Diverging(Instant):
+    """Has no score where the first is "c", and says why."""
+
+    def estimate(self, ctx, proposals):
+        cost = Cost(0.0, 16, 160, "cpu")
+        return [
+            Estimate.failed("not finite, at step 3", cost, {})
+            if p.architecture["0"] == "c"
+            else replace(e, cost=cost)
+            for p, e in zip(proposals, super().estimate(ctx, proposals))
+        ]
 
 
 @dataclass
@@ -185,6 +199,18 @@ def test_what_cannot_be_measured_fails_alone_and_counts_for_no_estimate(tmp_path
         assert any("of the user's" in f.traceback for f in study.failures())
     again = searcher(tmp_path / "killed", space(), Learns(), trials=before, **settings)
     assert ran(again, 18) == whole
+
+
+def test_what_diverged_says_why_is_booked_and_is_not_asked_again(tmp_path: Path) -> None:
+    estimator = Diverging()
+    ran(search := searcher(tmp_path / "out", space(), Random(), estimator, batch=12), 24)
+    assert estimator.batches == [12, 12]
+    lost = [t for t in search.history if t.state == "failed"]
+    assert len(lost) == sum(t.architecture["0"] == "c" for t in search.history) > 0
+    assert {t.error for t in lost} == {"NotFinite: not finite, at step 3"}
+    with Study.read(tmp_path / "out") as study:
+        spent = study.ledger()["score"]
+    assert (spent.samples, spent.macs) == (24 * 16, 24 * 160)
 
 
 def of_the_user(module: nn.Module) -> float:

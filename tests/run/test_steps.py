@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assay.cost import Cost
+from assay.estimators.hypernet import Hypernet
+from assay.estimators.inherit import Inherit
+from assay.estimators.one_shot import OneShot
 from assay.run import preparing
 from assay.run.preparing import prepare
 from assay.run.steps import Steps
 from assay.study.store import Study
 from assay.testing import FakeEstimator, tiny_context
+from assay.train.loop import Trainer
 
 
 class Costly(FakeEstimator):
@@ -53,3 +58,33 @@ def test_what_preparing_costs_reaches_the_ledger(
     with steps.step("train", 5) as step:
         prepare(Costly(len), ctx, step, 5, out=tmp_path, name="fake")
     assert steps.study.ledger()["train"].macs == booked.macs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OneShot(paths="fair", states=1),
+        lambda: Hypernet(hidden=4),
+        lambda: Inherit(ancestors=2),
+    ],
+)
+def test_steps_are_counted_however_many_paths_each_passes_through(
+    steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    monkeypatch.setattr(Trainer, "run", slowly(Trainer.run))
+    ctx, told = tiny_context(), []
+    steps.listener = lambda event: told.append(event.done)
+    with steps.step("train", 40) as step:
+        told.clear()
+        prepare(make(), ctx, step, 40, out=tmp_path, name="counted")
+        taken = list(dict.fromkeys(told))
+    assert taken == list(range(1, 41))
+
+
+def slowly(run: Any) -> Any:
+    """Make each turn of a training take so long that it has one step."""
+
+    def slow(trainer: Trainer, count: int) -> Cost:
+        return replace(run(trainer, count), wall_s=2.0 * count)
+
+    return slow

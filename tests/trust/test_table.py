@@ -59,6 +59,10 @@ def test_a_row_says_what_the_statistics_say_of_the_mean_truth():
     assert fused.thousand_s == 560.0
     assert fused.speedup == pytest.approx(1000 * 90 / 560)
     assert fused.claim == "as good as training"
+    kinds = {**COSTS, "one-shot": Price(600.0, 0.1, "fused"), "fused": Price(60.0, 0.5, "")}
+    claims = {"fused": "as good as training"}
+    named = Table.make(truths, scores, kinds, claims=claims, resamples=100)
+    assert {r.estimator: r.claim for r in named.rows if r.claim} == {"one-shot": claims["fused"]}
     assert row(table, "params").speedup is None  # it took no time
     assert made().rows[0].speedup is None  # nothing was trained
     assert [r.baseline for r in table.rows] == [

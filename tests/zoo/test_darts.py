@@ -259,10 +259,12 @@ def test_parameters_are_those_of_the_closed_form(nodes: int) -> None:
 
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*OPERATIONS, "none"])
 def test_an_operation_keeps_the_side_or_halves_it(name: str, stride: int, side: int) -> None:
     x = torch.randn(2, 4, side, side)
-    assert _operation(name, 4, stride)(x).shape == (2, 4, *[-(-side // stride)] * 2)
+    told = _operation(name, 4, stride)(x)
+    assert told.shape == (2, 4, *[-(-side // stride)] * 2)
+    assert bool(told.any()) == (name != "none")
 
 
 def test_cells_at_one_and_two_thirds_halve_the_side_and_double_the_channels() -> None:
@@ -401,8 +403,8 @@ def test_two_pairs_may_be_mixed(small: Space, held: bool) -> None:
 # --- what searches it -----------------------------------------------------------------------------
 
 
-def of_images() -> Context:
-    space = darts(input_shape=(1, 8, 8), num_classes=2, channels=2, cells=3, nodes=2)
+def of_images(**options: Any) -> Context:
+    space = darts(input_shape=(1, 8, 8), num_classes=2, channels=2, cells=3, nodes=2, **options)
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 120)
     x = rng.normal(size=(120, 1, 8, 8)) + 2.0 * y[:, None, None, None]
@@ -432,3 +434,31 @@ def test_a_search_that_learns_ends_in_a_genotype(name: str) -> None:
         point = proposal.architecture
         assert from_genotype(to_genotype(point)) == ctx.space.check(point)
     assert asked[0].architecture == strategy.paths.known.best()
+
+
+def test_none_is_weighed_in_the_search_and_no_genotype_has_it() -> None:
+    """Whatever its weight is: here it is by far the largest on every edge."""
+    ctx, strategy = of_images(none=True), STRATEGIES["darts"]()
+    assert ctx.space.size == (8**2 * 3 * 8**2) ** 2
+    assert ctx.space.variant(cells=4).size == ctx.space.size
+    list(OneShot(paths=strategy.paths, states=1).prepare(ctx, Budget(steps=2)))
+    known, rng = strategy.paths.known, np.random.default_rng(0)
+    edges = [label for label, c in ctx.space.choices.items() if c.kind == "OneOf"]
+    assert all(known.logits[label][-1] for label in edges)  # it had gradients
+    for label in edges:
+        known.logits[label][-1] = 9.0
+    strategy.paths._adam({})
+    (mix,) = strategy.paths.passes(ctx.space, 2, rng=rng)
+    assert all(max(mix[label], key=mix[label].__getitem__) == "none" for label in edges)
+    for proposal in strategy.ask(ctx.history, 20, rng=rng):
+        assert "none" not in proposal.architecture.values()
+        assert from_genotype(to_genotype(proposal.architecture)) == proposal.architecture
+
+
+def test_a_network_with_none_is_plain_and_does_without_it() -> None:
+    space = darts(input_shape=(1, 8, 8), num_classes=3, channels=2, cells=3, nodes=1, none=True)
+    point = space.complete({}, lambda choice: choice.options[-1])
+    assert set(point.values()) == {"none"}
+    network = space.build(point)
+    assert not any(type(m).__module__.startswith("assay") for m in network.modules())
+    torch.testing.assert_close(network(X.float()), network.classifier.bias.expand(2, 3))

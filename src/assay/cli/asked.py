@@ -14,6 +14,7 @@ from typing import Any
 from assay.errors import InvalidSetting, InvalidStudy, nearest
 
 __all__ = [
+    "PROXIED",
     "command_line",
     "default_out",
     "display",
@@ -25,6 +26,9 @@ __all__ = [
     "stored",
     "task_asked",
 ]
+
+PROXIED = "low-fidelity"
+"""The estimator that --proxy-task is for."""
 
 
 def plain(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from assay.cli.asked import (
+    PROXIED,
     command_line,
     default_out,
     display,
@@ -26,7 +27,6 @@ __all__ = ["audit", "run_audit"]
 
 _SECTIONS = ("recipe", "space", "task")
 _BENCHMARKS = {"nasbench201": {"task": "cifar10", "space": "cell"}}
-_PROXIED = "low-fidelity"  # the estimator that --proxy-task is for
 
 
 def audit(
@@ -70,7 +70,8 @@ def audit(
         seed: Names every random draw.
         train_on: auto, cpu or cuda.
         workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
-        proxy_task: A ready task that low-fidelity trains on, to be judged on the task itself.
+        proxy_task: A ready task; a second row of low-fidelity trains on it, to be judged on the
+            task itself beside the first.
         benchmark: nasbench201: judge by published truths, and train none.
         truth: Its CSV file of truths.
         truth_key: Column of the architectures, as the benchmark writes them.
@@ -108,14 +109,13 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
     settings = read_settings(arguments.get("set_") or [], known)
     recipe = names.changed("recipe", Recipe(), settings.pop("recipe", {}))
     task, space, truths = _asked(arguments, settings.pop("task", {}), settings.pop("space", {}))
+    rows: Any = estimators
     if "proxy_task" in arguments:
-        from assay.train.ready import load_task
-
-        settings.setdefault(_PROXIED, {})["proxy"] = load_task(arguments["proxy_task"])
+        rows = _with_proxy(estimators, arguments["proxy_task"], settings)
     with shown as listener:
         try:
             found = hold_against_truth(
-                space, task, estimators=estimators, num=arguments["num"],
+                space, task, estimators=rows, num=arguments["num"],
                 seeds=arguments["seeds"], budget=arguments["budget"], out=arguments["out"],
                 seed=arguments["seed"], recipe=recipe, truths=truths,
                 train_on=arguments["train_on"], executor=executor_asked(arguments["workers"]),
@@ -126,6 +126,23 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
             line = command_line("audit", arguments)
             raise KeyboardInterrupt(f"Continue with: {line}") from None
     print_audit(found.out, json=listener.json)
+
+
+def _with_proxy(
+    estimators: Sequence[str], task: str, settings: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """Return rows by name, with one of the proxied estimator on another task, set like its own."""
+    from assay.run import names
+
+    wanted = [n for name in estimators for n in (names.ESTIMATORS if name == "all" else (name,))]
+    if PROXIED not in wanted:
+        raise InvalidSetting(
+            f"--proxy-task {task} is for {PROXIED!r}, which is not audited: {', '.join(wanted)}; "
+            "add it to --estimators"
+        )
+    row = f"{PROXIED} on {task}"
+    settings[row] = {**settings.get(PROXIED, {}), "proxy": task}
+    return {**{name: name for name in wanted}, row: PROXIED}
 
 
 def _check_benchmark(arguments: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from assay.report.audit_tables import CEILINGS
 from assay.report.units import amount, duration
 from assay.study.store import Study
 
@@ -80,6 +81,9 @@ def _table(table: Mapping[str, Any], refused: Mapping[str, Any]) -> Table:
             faster,
             str(row["num_failed"]),
         )
+    for name, part in CEILINGS:
+        if table["ceiling"] is not None:
+            shown.add_row(name, _interval(table["ceiling"][part], "tau"))
     return shown
 
 

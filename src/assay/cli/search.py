@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from assay.cli.asked import (
+    PROXIED,
     command_line,
     default_out,
     display,
@@ -47,6 +48,7 @@ def search(
     seed: int = 0,
     train_on: str = "auto",
     workers: int = 1,
+    proxy_task: str | None = None,
     table: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -71,6 +73,7 @@ def search(
         seed: Names every random draw.
         train_on: auto, cpu or cuda.
         workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
+        proxy_task: A ready task that --estimator low-fidelity trains on in place of the task.
         table: A saved latency table in place of measuring one.
         set_: SECTION.OPTION=VALUE, such as estimator.paths=fair. Repeat for several.
         json: Print machine-readable lines.
@@ -118,6 +121,8 @@ def _run(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) -> No
     from assay.cli.show import print_result
     from assay.run.face import search as find
 
+    if "proxy_task" in arguments:
+        _set_proxy(settings, arguments)
     task = task_asked(arguments, settings.pop("task", {}))
     space = space_asked(arguments, task, settings.pop("space", {}))
     with shown as listener:
@@ -135,6 +140,18 @@ def _run(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) -> No
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"Continue with: {command_line('search', arguments)}") from None
     print_result(result.out, json=listener.json)
+
+
+def _set_proxy(settings: dict[str, dict[str, Any]], arguments: Mapping[str, Any]) -> None:
+    """Set the proxy of the estimator to the task named by --proxy-task."""
+    if arguments["estimator"] != PROXIED:
+        raise InvalidSetting(
+            f"--proxy-task is for --estimator {PROXIED}, not for {arguments['estimator']!r}; leave "
+            "it out"
+        )
+    if "proxy" in settings.setdefault("estimator", {}):
+        raise InvalidSetting("give --proxy-task or --set estimator.proxy, not both")
+    settings["estimator"]["proxy"] = arguments["proxy_task"]
 
 
 def _limits(texts: Sequence[str]) -> dict[Any, float | str]:

@@ -25,6 +25,7 @@ from assay.estimators.ranks import Ranks
 from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
+from assay.estimators.training import Stretch
 from assay.estimators.zero_cost import ZeroCost
 from assay.train.files import under
 
@@ -148,12 +149,15 @@ class Fused:
             started, spent = time.perf_counter(), Cost(device=ctx.device)
             chosen = self._next(ctx, pool, wanted)
             for point, told in zip(chosen, asked(ctx, of, chosen)):
+                spent += told.cost
                 if isinstance(told, NotFinite):
                     self._failed[point] = str(told)
                 else:
                     self._trained[point] = told.score
-                    spent += told.cost
-            yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
+            yield Stretch(
+                time.perf_counter() - started, spent.samples, spent.macs, ctx.device,
+                len(chosen) * of.steps_each(ctx),
+            )  # fmt: skip
         check_enough(len(self._trained), self._failed, fewest=_FEWEST)
 
     def _pool(self, ctx: Context, num: int) -> list[Architecture]:
@@ -176,9 +180,10 @@ class Fused:
         names = ["signals", *(f"{type(part).__name__} {j}" for j, part in enumerate(self.others))]
         for name, part in zip(names, (self._signals, *self.others)):
             for point, said in zip(points, asked(ctx, part, points)):
-                if isinstance(said, NotFinite):
-                    continue
                 opinions, cost = told[point]
+                if isinstance(said, NotFinite):
+                    told[point] = (opinions, cost + said.cost)
+                    continue
                 metrics = said.metrics if name == "signals" else {}
                 singly = {_SIGNAL + key: value for key, value in metrics.items()}
                 told[point] = ({**opinions, name: said.score, **singly}, cost + said.cost)

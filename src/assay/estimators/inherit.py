@@ -20,7 +20,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import AssayError, InvalidSetting
+from assay.errors import AssayError, InvalidSetting, NotFinite
 from assay.estimators.features import farthest_first
 from assay.estimators.one_shot import OneShot
 from assay.estimators.origin import same_origin
@@ -167,8 +167,10 @@ class Inherit:
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
         """Let each architecture inherit, tune it, and judge it.
 
+        One whose tuning diverges has no score, and costs what it took.
+
         Raises:
-            AssayError: nothing was prepared, or a tuning diverged.
+            AssayError: nothing was prepared.
         """
         if not self._ready and self.supernet is None:
             if not self._loaded:
@@ -176,17 +178,18 @@ class Inherit:
             self._begin(ctx, int(self._loaded["steps"]))
             self._end()
         children = [self._child(ctx, p.architecture, _lineage(ctx, p.parent)) for p in proposals]
-        done = dict(run_all(ctx, [child.tuning for child in children]))
+        done = dict(run_all(ctx, children, lambda child: child.tuning))
         return [self._estimate(ctx, child, done[i]) for i, child in enumerate(children)]
 
     def _estimate(self, ctx: Context, child: _Child, tuned: Trained) -> Estimate:
-        self._keep(child, tuned)
-        seen = min(self.samples, len(ctx.task.valid))
-        cost = child.cost + tuned.cost + Cost(0.0, seen, 0, ctx.device)
+        cost = child.cost + tuned.cost
         made_from = {
             "estimator": "inherit", "from": child.origin, "generation": len(child.lineage) + 1,
             "tune_steps": self.tune_steps, "morphs": [morph.to_dict() for morph in child.morphs],
         }  # fmt: skip
+        if tuned.diverged:
+            return Estimate.failed(tuned.diverged, cost, made_from)
+        self._keep(child, tuned)
         metrics = {f"inherited_{name}": value for name, value in tuned.figures.items()}
         return Estimate(-tuned.figures["loss"], metrics, cost, made_from)
 
@@ -243,7 +246,9 @@ class Inherit:
         cost = Cost()
         for point, before in generations[known[-1] + 1 if known else 0 :]:  # the oldest first
             child = self._child(ctx, point, before)
-            ((_, tuned),) = run_all(ctx, [child.tuning])
+            ((_, tuned),) = run_all(ctx, [child], lambda child: child.tuning)
+            if tuned.diverged:
+                raise NotFinite(f"the parent's tuning: {tuned.diverged}")
             self._keep(child, tuned)
             cost = cost + child.cost + tuned.cost
         self._kept.move_to_end(generations[-1])

@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite, nearest
 from assay.estimators.curves import extrapolate
 from assay.estimators.proxies import augments, proxies
 from assay.estimators.training import Trained, Training, run_all, step_seconds
@@ -25,7 +27,11 @@ from assay.train.task import Task
 
 __all__ = ["LowFidelity"]
 
-_KEPT = 256
+_KEPT_BYTES = 4 * 2**30
+_WORDS: Mapping[str, Sequence[str]] = {
+    "score": ("loss", "metric", "training", "fit"),
+    "schedule": ("constant", "cosine"),
+}
 
 
 @dataclass
@@ -34,7 +40,8 @@ class LowFidelity:
 
     A proposal's `fidelity` is a share of this training: a rung of halving goes on from the state
     that the rung below has left in memory, and gives the same bits as a training that never
-    stopped. A resumed search trains such a state again.
+    stopped. A resumed search trains such a state again, and so does one whose states take more than
+    4 GiB, of which the oldest go.
 
     Source: Zhou et al. 2020, "EcoNAS: Finding Proxies for Economical Neural Architecture Search",
     arXiv:2001.01233, for the reduced factors; Ru et al. 2021, "Speedy Performance Estimation for
@@ -59,7 +66,8 @@ class LowFidelity:
         augment: Whether training batches are augmented; None for where the training sees each
             sample more than five times.
     Raises:
-        InvalidSetting: a share out of range, or a fit of fewer than four points.
+        InvalidSetting: an unknown word, a share or decay out of range, a negative count, or a fit
+            of fewer than four points.
     """
 
     share: float = 0.05
@@ -78,15 +86,22 @@ class LowFidelity:
     heeds_fidelity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        for name, words in _WORDS.items():
+            if getattr(self, name) not in words:
+                given = str(getattr(self, name))
+                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(given, words)}")
         for name in ("share", "data", "window"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidSetting(
                     f"estimator.{name}={getattr(self, name)!r} is a share: more than 0, at most 1"
                 )
-        if self.steps < 0 or not 0 <= self.resolution <= 1:
+        for name in ("steps", "samples"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be 0 or more")
+        if not (0 <= self.resolution <= 1 and 0 <= self.ema < 1):
             raise InvalidSetting(
-                f"estimator.steps={self.steps} must be 0 or more, and "
-                f"estimator.resolution={self.resolution} from 0 to 1"
+                f"estimator.resolution={self.resolution} must be from 0 to 1, and "
+                f"estimator.ema={self.ema} from 0 to less than 1"
             )
         if self.points < (4 if self.score == "fit" else 1):
             raise InvalidSetting(
@@ -132,21 +147,27 @@ class LowFidelity:
         )
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
-        """Train each architecture cheaply; several at once where the executor can."""
-        points = [ctx.space.canonical(p.architecture) for p in proposals]
-        jobs = [self._job(ctx, a, p.fidelity) for a, p in zip(points, proposals)]
+        """Train each architecture cheaply; several at once where the executor can.
+
+        One that diverges has no score, and costs what it took.
+        """
+        wanted = [(ctx.space.canonical(p.architecture), p.fidelity) for p in proposals]
         estimates: dict[int, Estimate] = {}
-        for i, trained in run_all(ctx, jobs):
-            self._keep(points[i], jobs[i].until, trained)
-            estimates[i] = self._estimate(ctx, jobs[i], proposals[i], trained)
-        return [estimates[i] for i in range(len(jobs))]
+        for i, trained in run_all(ctx, wanted, lambda one: self._job(ctx, *one)):
+            point, fidelity = wanted[i]
+            self._keep(point, self._until(ctx, fidelity), trained)
+            estimates[i] = self._estimate(ctx, fidelity, trained)
+        return [estimates[i] for i in range(len(wanted))]
 
     # --- one training -------------------------------------------------------------------------
 
+    def _until(self, ctx: Context, fidelity: float) -> int:
+        """Return the step at which a training of some fidelity stops."""
+        return max(1, round(self.steps_each(ctx) * fidelity))
+
     def _job(self, ctx: Context, point: Architecture, fidelity: float) -> Training:
         space, task = self._proxies(ctx)
-        steps = self.steps_each(ctx)
-        until = max(1, round(steps * fidelity))
+        steps, until = self.steps_each(ctx), self._until(ctx, fidelity)
         at, begun = self._states.get(point, (0, None))
         seed = int(derive(ctx.seed, "low fidelity").integers(2**31))
         return Training(
@@ -159,29 +180,34 @@ class LowFidelity:
         return recipe.with_(schedule=self.schedule, ema=self.ema)
 
     def _keep(self, point: Architecture, step: int, trained: Trained) -> None:
-        """Remember the longest training of an architecture that can go on, the latest few."""
+        """Remember the longest training of an architecture that can go on; the latest that fit."""
         if trained.state and step > self._states.get(point, (0, None))[0]:
             self._states[point] = (step, trained)
             self._states.move_to_end(point)
-            if len(self._states) > _KEPT:
-                self._states.popitem(last=False)
+            left = _KEPT_BYTES
+            for kept, (_, other) in reversed(list(self._states.items())):
+                left -= _num_bytes(other.state)
+                if left < 0:
+                    del self._states[kept]
 
-    def _estimate(
-        self, ctx: Context, job: Training, proposal: Proposal, trained: Trained
-    ) -> Estimate:
+    def _estimate(self, ctx: Context, fidelity: float, trained: Trained) -> Estimate:
+        task = self._proxies(ctx)[1]
+        made_from = {
+            "estimator": "low-fidelity", "steps": self._until(ctx, fidelity),
+            "of": self.steps_each(ctx), "data": self.data, "task": task.name,
+        }  # fmt: skip
+        if trained.diverged:
+            return Estimate.failed(trained.diverged, trained.cost, made_from)
         metrics = {f"proxy_{name}": value for name, value in trained.figures.items()}
         recent = trained.losses[-max(1, round(self.window * len(trained.losses))) :]
         metrics["proxy_training_loss"] = sum(recent) / len(recent)
         if self.score == "fit":
             whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
-            metrics["proxy_fitted_loss"] = extrapolate(trained.curve, whole)
-        made_from = {
-            "estimator": "low-fidelity", "steps": job.until, "of": job.whole, "data": self.data,
-            "task": job.task.name,
-        }  # fmt: skip
-        return Estimate(
-            self._score_of(job.task, trained, metrics), metrics, trained.cost, made_from
-        )
+            try:
+                metrics["proxy_fitted_loss"] = extrapolate(trained.curve, whole)
+            except NotFinite as error:  # a validation loss, where no training loss or weight was
+                return Estimate.failed(str(error), trained.cost, made_from)
+        return Estimate(self._score_of(task, trained, metrics), metrics, trained.cost, made_from)
 
     def _score_of(self, task: Task, trained: Trained, metrics: Mapping[str, float]) -> float:
         if self.score == "metric":
@@ -211,3 +237,7 @@ class LowFidelity:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up nothing."""
+
+
+def _num_bytes(state: Mapping[str, Any]) -> int:
+    return sum(value.nbytes for value in state.values() if isinstance(value, Tensor))

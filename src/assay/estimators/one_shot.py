@@ -145,11 +145,16 @@ class OneShot:
         trainer = self._begin(ctx, budget.steps or 1)
         for stop in self._stops(trainer.steps):
             for cost in in_chunks(ctx, trainer, stop):
-                yield replace(cost, macs=round(3 * self._path_macs(ctx) * cost.samples))
+                macs = round(3 * self._path_macs(ctx) * cost.samples)
+                yield replace(cost, macs=macs) + self._learned(ctx)
             if stop not in self._kept:
                 with trainer.averaged() as module:
                     self._kept[stop] = copy.deepcopy(module.state_dict())  # what is tied stays so
         trainer.finish()
+
+    def _learned(self, ctx: Context) -> Cost:
+        """Return what paths that learn passed through the supernet since this was last asked."""
+        return self.paths.spent(self._counter(ctx)) if hasattr(self.paths, "spent") else Cost()
 
     def _stops(self, steps: int) -> list[int]:
         """Return the steps whose states are judged, the last included."""

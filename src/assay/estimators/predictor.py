@@ -24,6 +24,7 @@ from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.origin import same_origin
 from assay.estimators.sample import asked, check_enough, num_trainings, trainings
 from assay.estimators.surrogate import SURROGATES, Array, Surrogate, tamed
+from assay.estimators.training import Stretch
 from assay.estimators.zero_cost import ZeroCost
 from assay.train.files import under
 
@@ -144,18 +145,20 @@ class Predictor:
             if not chosen:
                 return
             spent += self._learn(ctx, of, chosen)
-            yield Cost(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
+            steps = len(chosen) * of.steps_each(ctx) if self._trains else 0
+            wall_s = time.perf_counter() - started
+            yield Stretch(wall_s, spent.samples, spent.macs, ctx.device, steps)
         check_enough(len(self._known), self._failed, fewest=_FEWEST)
 
     def _learn(self, ctx: Context, of: Any, points: Sequence[Architecture]) -> Cost:
         """Have architectures estimated and keep their scores, or why they have none."""
         measured, spent = self._signals_of(ctx, points)
         for point, told in zip(points, asked(ctx, of, points)):
+            spent += told.cost
             if isinstance(told, NotFinite):
                 self._failed[point] = str(told)
             else:
                 self._known[point] = told.score
-                spent += told.cost
         self._measured |= measured
         return spent
 

@@ -8,13 +8,27 @@ from typing import Any
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
+from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.low_fidelity import LowFidelity
 
-__all__ = ["asked", "check_enough", "num_trainings", "trainings"]
+__all__ = ["Diverged", "asked", "check_enough", "num_trainings", "trainings"]
 
 _LONGER = 60
 _LEAST_STEPS = 100
+
+
+class Diverged(NotFinite):
+    """Why an architecture has no finite score, and what finding that out took.
+
+    Args:
+        why: As the training or the estimate says it.
+        cost: What was spent on it.
+    """
+
+    def __init__(self, why: str, cost: Cost) -> None:
+        super().__init__(why)
+        self.cost = cost
 
 
 def trainings(ctx: Context, of: Any, steps: int, sample: int, *, fewest: int) -> tuple[Any, int]:
@@ -60,23 +74,21 @@ def _spent(ctx: Context, of: Any, steps: int, sample: int, fewest: int) -> tuple
     return of, each, sample or steps // each
 
 
-def asked(ctx: Context, of: Any, points: Sequence[Architecture]) -> list[Estimate | NotFinite]:
+def asked(ctx: Context, of: Any, points: Sequence[Architecture]) -> list[Estimate | Diverged]:
     """Return an estimate of each architecture, and for one that diverged the error that says so.
 
     An estimator that raises for a batch is asked again for halves of it, so that one architecture
-    takes no other with it. Any other error than `NotFinite` is raised on.
+    takes no other with it; what it had spent on them it does not tell. Any other error than
+    `NotFinite` is raised on.
     """
     try:
         told = of.estimate(ctx, [Proposal(a) for a in points])
     except NotFinite as error:
         if len(points) == 1:
-            return [error]
+            return [Diverged(str(error), Cost())]
         half = len(points) // 2
         return [*asked(ctx, of, points[:half]), *asked(ctx, of, points[half:])]
-    return [
-        e if math.isfinite(e.score) else NotFinite(f"its score is {e.score}, which ranks nothing")
-        for e in told
-    ]
+    return [Diverged(e.failure, e.cost) if e.failure else e for e in told]
 
 
 def check_enough(known: int, failed: Mapping[Architecture, str], *, fewest: int) -> None:

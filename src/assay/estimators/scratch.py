@@ -71,15 +71,20 @@ class Scratch:
         return ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
-        """Train each architecture over all seeds; `fidelity` is the share of the steps taken."""
+        """Train each architecture over all seeds; `fidelity` is the share of the steps taken.
+
+        One of which a training diverges has no score, and costs what it took.
+        """
         whole = self._whole(ctx)
-        jobs = [
-            self.job(ctx, p.architecture, ("scratch", seed), max(1, round(whole * p.fidelity)))
-            for p in proposals
-            for seed in range(self.seeds)
-        ]
-        done: dict[int, Trained] = dict(run_all(ctx, jobs))
-        results = [done[i] for i in range(len(jobs))]
+
+        def make(wanted: tuple[Proposal, int]) -> Training:
+            proposal, seed = wanted
+            until = max(1, round(whole * proposal.fidelity))
+            return self.job(ctx, proposal.architecture, ("scratch", seed), until)
+
+        wanted = [(p, seed) for p in proposals for seed in range(self.seeds)]
+        done: dict[int, Trained] = dict(run_all(ctx, wanted, make))
+        results = [done[i] for i in range(len(wanted))]
         groups = [results[i : i + self.seeds] for i in range(0, len(results), self.seeds)]
         return [self._estimate(ctx, p, group) for p, group in zip(proposals, groups)]
 
@@ -101,6 +106,12 @@ class Scratch:
         )  # fmt: skip
 
     def _estimate(self, ctx: Context, proposal: Proposal, runs: Sequence[Trained]) -> Estimate:
+        made_from: dict[str, Any] = {
+            "estimator": "scratch", "seeds": self.seeds, "fidelity": proposal.fidelity,
+        }  # fmt: skip
+        cost = sum((run.cost for run in runs), Cost())
+        if why := next((run.diverged for run in runs if run.diverged), ""):
+            return Estimate.failed(why, cost, made_from)
         scores = [self.score_of(ctx, run.figures) for run in runs]
         metrics = {
             f"scratch_{name}": statistics.fmean(run.figures[name] for run in runs)
@@ -108,12 +119,7 @@ class Scratch:
         }
         if len(scores) > 1:
             metrics["scratch_spread"] = statistics.stdev(scores)
-        made_from: dict[str, Any] = {
-            "estimator": "scratch", "seeds": self.seeds, "fidelity": proposal.fidelity,
-            "scores": scores,
-        }  # fmt: skip
-        cost = sum((run.cost for run in runs), Cost())
-        return Estimate(statistics.fmean(scores), metrics, cost, made_from)
+        return Estimate(statistics.fmean(scores), metrics, cost, {**made_from, "scores": scores})
 
     def score_of(self, ctx: Context, figures: Mapping[str, float]) -> float:
         """Return the score of a trained network's validation figures."""

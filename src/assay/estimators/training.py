@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from assay.contracts import Context
+from assay.contracts import Context, Job
 from assay.cost import Cost, derive
+from assay.errors import NotFinite
 from assay.hardware.count import count
 from assay.space.space import Space
 from assay.train.loop import Trainer
@@ -20,10 +22,38 @@ from assay.train.recipe import Recipe
 from assay.train.splits import Batch
 from assay.train.task import Task, evaluate
 
-__all__ = ["Trained", "Training", "enough_batches", "in_chunks", "run_all", "step_seconds"]
+__all__ = [
+    "Stretch",
+    "Trained",
+    "Training",
+    "enough_batches",
+    "in_chunks",
+    "run_all",
+    "run_each",
+    "step_seconds",
+]
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _EVALUATION_BATCH = 256
 _TIMED_NETWORKS = 8
+
+
+@dataclass(frozen=True)
+class Stretch(Cost):
+    """Some steps of a training that goes on: what they cost, and how many they were.
+
+    Their samples do not tell: a step of a supernet passes each of its samples through several
+    paths. What is added beside a step, such as what its paths have learned from, is still its cost.
+    """
+
+    steps: int = 0
+
+    def __add__(self, other: Cost) -> Stretch:
+        cost = super().__add__(other)
+        steps = self.steps + (other.steps if isinstance(other, Stretch) else 0)
+        return Stretch(cost.wall_s, cost.samples, cost.macs, cost.device, steps)
 
 
 @dataclass(frozen=True)
@@ -31,11 +61,12 @@ class Trained:
     """What came of a training.
 
     Attributes:
-        figures: "loss" and the task's metrics on the validation split.
+        figures: "loss" and the task's metrics on the validation split; NaN where it diverged.
         curve: (step, validation loss) at each point that was looked at, the last included.
         losses: Mean training loss of each step, from the first.
         cost: Of the steps taken now, validation included.
         state: What a longer training goes on from; empty unless it was asked for.
+        diverged: Why it came to no end; "" where it did.
     """
 
     figures: Mapping[str, float]
@@ -43,6 +74,7 @@ class Trained:
     losses: Sequence[float]
     cost: Cost
     state: Mapping[str, Any] = field(default_factory=dict)
+    diverged: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +82,8 @@ class Training:
     """Trains a network up to a step of a schedule and judges it on the validation split.
 
     A job for any executor: what it returns is all that comes of it, so it may run in another
-    process. A network with averaged weights is judged by these.
+    process. A network with averaged weights is judged by these. That it diverged is what came of
+    it, too: what it took until then is booked.
 
     Args:
         network: Plain, with the weights it starts from; is trained in place where the job runs.
@@ -79,38 +112,58 @@ class Training:
     keep: bool = False
 
     def __call__(self) -> Trained:
-        """Train and judge."""
+        """Train and judge, unless it diverges."""
         started = time.perf_counter()
         trainer = Trainer(
             self.network, self.task, self.recipe, steps=self.whole, device=self.device,
             seed=self.seed,
         )  # fmt: skip
-        curve, losses, seen = [], [], 0
+        curve, losses, seen, diverged = [], [], 0, ""
         if self.begun is not None and self.begun.state:
             trainer.load_state_dict(self.begun.state)
             curve, losses = list(self.begun.curve), list(self.begun.losses)
         before = len(curve)
         figures: Mapping[str, float] = {}
         for stop in self._stops(trainer.step):
-            seen += trainer.run(stop - trainer.step).samples
+            taken, diverged = self._go_on(trainer, stop)
+            seen += taken
+            if diverged:
+                figures = dict.fromkeys(("loss", *self.task.metrics), math.nan)
+                break
             figures = self._judge(trainer)
             curve.append((stop, figures["loss"]))
         losses += trainer.losses
-        macs = self._macs_of(seen, looks=len(curve) - before)
-        cost = Cost(time.perf_counter() - started, seen, macs, self.device)
-        return Trained(figures, curve, losses, cost, self._state(trainer))
+        judged = (len(curve) - before) * self._judged
+        cost = Cost(
+            time.perf_counter() - started, seen + judged, self._macs_of(3 * seen + judged),
+            self.device,
+        )  # fmt: skip
+        state = {} if diverged else self._state(trainer)
+        return Trained(figures, curve, losses, cost, state, diverged)
 
     def _stops(self, begun: int) -> list[int]:
         """Return the steps to judge at, evenly spaced over the whole way."""
         evenly = {round(self.until * (i + 1) / self.points) for i in range(self.points)}
         return [*sorted(stop for stop in evenly if begun < stop < self.until), self.until]
 
-    def _macs_of(self, samples: int, looks: int) -> int:
-        """Return the MACs of training on some samples and of judging so many times."""
+    def _go_on(self, trainer: Trainer, stop: int) -> tuple[int, str]:
+        """Train up to a step; return the samples that took, and why it diverged or ""."""
+        begun = trainer.step
+        try:
+            return trainer.run(stop - begun).samples, ""
+        except NotFinite as error:
+            steps = min(trainer.step + 1, stop) - begun  # the one that shows it was taken, too
+            return steps * min(self.recipe.batch_size, len(self.task.train)), str(error)
+
+    @property
+    def _judged(self) -> int:
+        """Samples of one look at the validation split."""
+        return min(self.samples or len(self.task.valid), len(self.task.valid))
+
+    def _macs_of(self, forwards: int) -> int:
+        """Return the MACs of so many forwards of one sample."""
         inputs, _ = next(self.task.valid.batches(1, device=self.device, limit=1))
-        each = count(self.network, inputs).macs
-        judged = min(self.samples or len(self.task.valid), len(self.task.valid))
-        return each * (3 * samples + looks * judged)
+        return count(self.network, inputs).macs * forwards
 
     def _judge(self, trainer: Trainer) -> dict[str, float]:
         with trainer.averaged() as network:
@@ -126,20 +179,45 @@ class Training:
         return {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
 
 
-def run_all(ctx: Context, jobs: Sequence[Training]) -> Iterator[tuple[int, Trained]]:
-    """Run trainings on the context's executor; yield (index, what came of it) as they end.
+def run_each(
+    ctx: Context, items: Sequence[S], make: Callable[[S], Callable[[], T]]
+) -> Generator[tuple[int, Job[T]], None, None]:
+    """Run a piece of work for each item; yield (index, job) as they end, errors included.
+
+    Work is made when its turn comes: a training holds a network, and of many these fill the memory.
+
+    Args:
+        ctx: Names the executor.
+        items: What work is made of.
+        make: make(item) -> work, called in this process.
+    """
+    executor, begun = ctx.executor, 0
+    flying: dict[int, Job[T]] = {}
+    room = executor.at_once + (executor.at_once > 1)  # one waits, so that no worker has to
+    try:
+        while begun < len(items) or flying:
+            while begun < len(items) and len(flying) < room:
+                flying[begun] = executor.submit(make(items[begun]))
+                begun += 1
+            ended = next(executor.gather(list(flying.values())))
+            index = next(i for i, job in flying.items() if job is ended)
+            yield index, flying.pop(index)
+    finally:
+        for job in flying.values():
+            executor.cancel(job)
+
+
+def run_all(
+    ctx: Context, items: Sequence[S], make: Callable[[S], Training]
+) -> Iterator[tuple[int, Trained]]:
+    """Run a training for each item, see `run_each`; yield (index, what came of it) as they end.
 
     Raises:
-        AssayError: of a training that failed, when its turn comes.
+        AssayError: of a training that failed in another way than to diverge, when its turn comes.
     """
-    submitted = [ctx.executor.submit(job) for job in jobs]
-    order = {id(job): i for i, job in enumerate(submitted)}
-    try:
-        for job in ctx.executor.gather(submitted):
-            yield order[id(job)], job.result()
-    finally:
-        for job in submitted:
-            ctx.executor.cancel(job)
+    with closing(run_each(ctx, items, make)) as jobs:
+        for index, job in jobs:
+            yield index, job.result()
 
 
 def step_seconds(ctx: Context, space: Space, task: Task, recipe: Recipe) -> float:
@@ -170,8 +248,8 @@ def _timed(network: nn.Module, task: Task, recipe: Recipe, device: str) -> float
     return trainer.step_seconds(warmup=2, rounds=4, steps=3)
 
 
-def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Iterator[Cost]:
-    """Run a training on the context's executor; yield its cost about once a second.
+def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Iterator[Stretch]:
+    """Run a training on the context's executor; yield what it took about once a second.
 
     Args:
         ctx: Names the executor.
@@ -184,9 +262,9 @@ def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Itera
         job = ctx.executor.submit(partial(trainer.run, min(chunk, end - before)), in_place=True)
         for ended in ctx.executor.gather([job]):
             ended.result()
-        cost = job.result()
-        yield cost
-        per_step = cost.wall_s / (trainer.step - before)
+        cost, taken = job.result(), trainer.step - before
+        yield Stretch(cost.wall_s, cost.samples, cost.macs, cost.device, taken)
+        per_step = cost.wall_s / taken
         chunk = max(1, min(4 * chunk, math.ceil(1.0 / max(per_step, 1e-6))))
 
 

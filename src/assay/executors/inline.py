@@ -36,10 +36,9 @@ class Inline:
                 continue
             if not job.done:
                 try:
-                    job.value = job.work()
+                    job.end(job.work())
                 except Exception as error:  # the job's own, kept for whoever asks for its result
-                    job.error = error
-                job.done = True
+                    job.end(error=error)
             yield job
 
     def cancel(self, job: Job[Any]) -> None:

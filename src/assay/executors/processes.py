@@ -135,9 +135,8 @@ class Processes:
             raise
         for future in ended:
             job, worker = self._running.pop(future)
-            job.error = worker.error_of(future)
-            job.value = None if job.error is not None else future.result()
-            job.done = True
+            error = worker.error_of(future)
+            job.end(None if error is not None else future.result(), error)
             if worker.alive:
                 self._idle.append(worker)
         self._fill()

@@ -23,7 +23,7 @@ _SECTIONS = (
     ("table", "The table"), ("compared", "Worth against cost"), ("ranks", "Estimate against truth"),
     ("cost", "The cost"), ("truth", "The truth"),
 )  # fmt: skip
-_HASHED = ("space", "task")  # of these the identity holds fingerprints
+_HASHED = ("space", "task", "truths")  # of these the identity holds fingerprints
 _STEPS = {
     "sample": "draw the sample", "truth": "train the truth", "plan": "time the estimators",
     "baselines": "count the baselines", "lost": "lost to kills",

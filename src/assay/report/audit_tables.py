@@ -10,6 +10,7 @@ from assay.report.tables import Table
 from assay.report.units import amount, duration
 
 __all__ = [
+    "CEILINGS",
     "WORTH",
     "Cell",
     "Line",
@@ -29,6 +30,9 @@ WORTH = (
     ("regret_1", "regret of top 1"), ("regret_5", "regret of top 5"),
 )  # fmt: skip
 """Figure of a row of the table -> head of its column."""
+
+CEILINGS = (("seed against seed", "between"), ("noise ceiling", "mean"))
+"""Name of a row below the estimators -> tau of the ceiling that it shows."""
 
 _MOST_TRUTHS = 300
 
@@ -131,7 +135,7 @@ def worth(table: Mapping[str, Any], refused: Mapping[str, str], notes: Notes) ->
         tag = "baseline" if row["baseline"] else "refused" if name in refused else ""
         lines.append(Line(name, tag, cells))
     blanks = [Cell("")] * (len(WORTH) + 3)
-    for name, part in (("seed against seed", "between"), ("noise ceiling", "mean")):
+    for name, part in CEILINGS:
         if table["ceiling"] is not None:
             tau = told(table["ceiling"][part], notes, correlation)
             lines.append(Line(name, "ceiling", [tau, *blanks]))
@@ -139,13 +143,16 @@ def worth(table: Mapping[str, Any], refused: Mapping[str, str], notes: Notes) ->
 
 
 def ranking(table: Mapping[str, Any]) -> Table:
-    """Set how well each estimator ranks, in few columns: for the report of a search."""
-    shown = ("tau", "rho", "tau_top", "regret_1")
+    """Set `worth` and `speed` as one table, reasons in place of notes: for a report of a search."""
+    notes, faster = Notes(), speed(table, {})
+    lines = worth(table, {}, notes)
+    ratios = {name: said for name, *said in faster.rows}
     cells = [
-        [row["estimator"], *(_plain(row[figure]) for figure in shown)] for row in table["rows"]
+        [line.name, *(_in_line(c, notes) for c in line.cells), *ratios.get(line.name, ("", ""))]
+        for line in lines
     ]
-    head = ["estimator", "Kendall τ", "Spearman ρ", "τ in the top half", "regret of its top pick"]
-    return Table(head, cells)
+    costs = ("to prepare", "each", "for 1,000", "failed")
+    return Table(["estimator", *(head for _, head in WORTH), *costs, *faster.head[1:]], cells)
 
 
 def speed(table: Mapping[str, Any], refused: Mapping[str, str]) -> Table:
@@ -241,5 +248,11 @@ def _time(seconds: float) -> str:
 
 def _plain(interval: Mapping[str, Any]) -> str:
     """Write a difference in a line."""
-    cell = told(interval, Notes(), correlation)
-    return f"{cell.text}, {interval['reason'] or cell.detail}"
+    notes = Notes()
+    return _in_line(told(interval, notes, correlation), notes)
+
+
+def _in_line(cell: Cell, notes: Notes) -> str:
+    """Write a figure, and behind it its interval or why something is missing."""
+    said = notes.reasons[cell.note - 1] if cell.note else cell.detail
+    return f"{cell.text}, {said}" if said else cell.text

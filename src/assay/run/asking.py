@@ -14,7 +14,8 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Estimator, Proposal
 from assay.cost import Cost
-from assay.errors import InvalidSetting, NotFinite
+from assay.errors import InvalidSetting
+from assay.estimators.sample import Diverged
 from assay.run import names
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.failing import may_pass, reason
@@ -192,7 +193,7 @@ class Asking:
             self.rows.change({row: {"why": why, "question": self._question()}})
         self.study.add_failure(f"audit {name}", None, why, _trace(error))
         self.steps.note(f"{name}: {why}")
-        return Asked(dict.fromkeys(map(key_of, self.sample)), Price(self._prepare_s(row), 0.0), why)
+        return Asked(dict.fromkeys(map(key_of, self.sample)), self._price(row, 0.0), why)
 
     def _prepare(self, row: str) -> None:
         if row in self._untimed:
@@ -211,8 +212,10 @@ class Asking:
                 raise
         self.rows.change({row: {"why": "", "counted": bool(estimator.state_dict())}})
 
-    def _prepare_s(self, row: str) -> float:
-        return self.study.ledger().get(_preparing(row), Cost()).wall_s
+    def _price(self, row: str, each_s: float) -> Price:
+        prepare_s = self.study.ledger().get(_preparing(row), Cost()).wall_s
+        kind = names.name_of(names.ESTIMATORS, self._estimators[row])
+        return Price(prepare_s, each_s, kind)
 
     def _left(self, row: str) -> list[Architecture]:
         return [a for a in self.sample if self.study.get(_score(row, a)) is None]
@@ -229,7 +232,7 @@ class Asking:
                 each_s = (time.perf_counter() - started) / len(batch)
                 for a, estimate in zip(batch, told, strict=True):
                     self._keep(row, a, estimate, each_s)
-                costs = [e.cost for e in told if isinstance(e, Estimate)]
+                costs = [e.cost for e in told if isinstance(e, Estimate | Diverged)]
                 step.done += len(batch)
                 step.checkpoint(
                     samples=sum(c.samples for c in costs), macs=sum(c.macs for c in costs),
@@ -280,7 +283,7 @@ class Asking:
             seconds.append(known["seconds"])
             if known["score"] is None:
                 failed[key_of(a)] = known["error"]
-        price = Price(self._prepare_s(row), float(np.mean(seconds)))
+        price = self._price(row, float(np.mean(seconds)))
         if len(failed) == len(self.sample):
             return Asked(scores, price, next(iter(failed.values())))
         return Asked(scores, price, "", failed)
@@ -297,8 +300,7 @@ def _score(row: str, architecture: Architecture) -> str:
 def _checked(estimate: Estimate) -> Estimate | Exception:
     if not isinstance(estimate, Estimate):
         raise InvalidSetting(f"{estimate!r} came back, which is no Estimate; return one")
-    finite = np.isfinite(estimate.score)
-    return estimate if finite else NotFinite(f"the score is {estimate.score}")
+    return Diverged(estimate.failure, estimate.cost) if estimate.failure else estimate
 
 
 def _trace(error: Exception) -> str:

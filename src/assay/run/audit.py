@@ -88,8 +88,9 @@ def audit(
         InvalidSetting: a name, option or number that does not exist or fit; a row named like a
             baseline; published truths of fewer architectures than asked for, or that are no finite
             numbers of distinct canonical architectures of the space.
-        InvalidStudy: `out` holds something else, an audit of another space, task or recipe, or
-            truths of other epochs than the budget names; or fewer than two truths could be trained.
+        InvalidStudy: `out` holds something else, an audit of another space, task or recipe, of
+            other published truths, or truths of other epochs than the budget names; or fewer than
+            two truths could be trained.
     """
     refuse_wrong_types(locals())
     if num < 2 or seeds < 1:

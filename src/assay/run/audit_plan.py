@@ -39,14 +39,23 @@ class AuditPlan:
 
     def identity(self) -> dict[str, Any]:
         """Return what makes the truths comparable; sample and estimators may grow."""
+        told = {} if self.truths is None else {"truths": _told(self.truths)}
         return {
             "kind": "audit",
             "space": self.space.fingerprint,
             "task": self.task.fingerprint,
             "recipe": names.describe(self.recipe),
             "published": self.truths is not None,
+            **told,
             "seed": self.seed,
         }
+
+
+def _told(truths: Mapping[Architecture, float]) -> str:
+    """Return how many truths there are and the digest of all, in whatever order they come."""
+    lines = sorted(f"{a.to_json()} {float(truth)!r}" for a, truth in truths.items())
+    digest = hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+    return f"{len(lines)} published, digest {digest}"
 
 
 def key_of(architecture: Architecture) -> str:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from assay.contracts import Trial
+from assay.architecture import Architecture
+from assay.contracts import Context, History, Job, Trial
 from assay.cost import Cost, derive
 from assay.errors import InvalidStudy, NotFinite
-from assay.estimators.training import Training
+from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
 from assay.run.auditing import BASELINES, Audit, baselines
 from assay.run.failing import may_pass, reason
+from assay.run.names import ESTIMATORS, name_of
 from assay.run.plan import Plan, versions
 from assay.study.store import Study
+from assay.trust.claims import CLAIMS
 from assay.trust.stratify import stratified
 from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 
 __all__ = ["fidelity"]
+
+_FAILED: Mapping[str, Any] = {"figures": None, "seconds": 0.0}
 
 
 def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
@@ -30,7 +38,8 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
 
     The sample is spread over the scores. Each is trained as the finalists were, from scratch, and
     its score on the validation split is its truth. What was trained before is not trained again. A
-    training that fails leaves its trial out, and is listed among the failures. The search's report
+    training that fails leaves its trial out, and is listed among the failures. Of halving, those
+    trained longest are judged, and what a score costs includes the rungs below. The search's report
     shows the table from then on.
 
     Args:
@@ -50,8 +59,7 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
         if study.get("winner") is None:
             raise InvalidStudy(f"{plan.out} has not finished; run the same search again, then ask")
         chosen = _chosen(plan, trials, study, num)
-        scores = {t.number: _truth(plan, t, study) for t in chosen}
-        truths = {str(number): [score] for number, score in scores.items() if score is not None}
+        truths = _truths(plan, chosen, study)
         if len(truths) < 2:
             raise InvalidStudy(
                 f"{len(truths)} of {len(chosen)} trials could be trained, and 2 are the least to "
@@ -83,25 +91,47 @@ def _chosen(plan: Plan, trials: Sequence[Trial], study: Study, num: int) -> list
     return first + [rest[i] for i in stratified(values, min(num, len(rest)), rng=rng)]
 
 
-def _truth(plan: Plan, trial: Trial, study: Study) -> float | None:
-    """Return the score on validation of a trial trained as the finalists were, trained once.
+def _truths(plan: Plan, chosen: Sequence[Trial], study: Study) -> dict[str, list[float]]:
+    """Return the score on validation of each trial trained as the finalists were, by its number.
 
-    None where its training failed, then or before.
+    Each is trained once, as many at once as the executor can. One whose training failed, then or
+    before, is left out.
     """
-    known = study.get(f"fidelity {trial.number}")
-    if known is None:
-        try:
-            known = _of_finalist(plan, trial, study) or _trained(plan, trial, study)
-            score = plan.task.score_of(known["figures"])
-            if not np.isfinite(score):
-                raise NotFinite(f"its {plan.task.score} is {score}")
-        except Exception as error:  # the others are compared without it
-            study.add_failure("fidelity", trial.number, reason(error), traceback.format_exc())
-            if may_pass(error):
-                return None
-            known = {"figures": None, "seconds": 0.0}
-        study.put(f"fidelity {trial.number}", known)
-    return None if known["figures"] is None else plan.task.score_of(known["figures"])
+    left = []
+    for trial in chosen:
+        if study.get(_key(trial)) is None:
+            known = _of_finalist(plan, trial, study)
+            if known is None:
+                left.append(trial)
+            else:
+                _keep(plan, trial, study, partial(dict, known))
+    ctx = Context(
+        plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
+        History(plan.space),
+    )  # fmt: skip
+    for i, job in run_each(ctx, left, partial(_training, plan, study)):
+        _keep(plan, left[i], study, partial(_trained, plan, study, job))
+    kept = {str(t.number): study.get(_key(t)) or _FAILED for t in chosen}
+    return {
+        number: [plan.task.score_of(known["figures"])]
+        for number, known in kept.items()
+        if known["figures"] is not None
+    }
+
+
+def _keep(plan: Plan, trial: Trial, study: Study, outcome: Callable[[], Mapping[str, Any]]) -> None:
+    """Keep what came of a training, or that nothing did; not what another time may."""
+    try:
+        known = outcome()
+        score = plan.task.score_of(known["figures"])
+        if not np.isfinite(score):
+            raise NotFinite(f"its {plan.task.score} is {score}")
+    except Exception as error:  # the others are compared without it
+        study.add_failure("fidelity", trial.number, reason(error), traceback.format_exc())
+        if may_pass(error):
+            return
+        known = _FAILED
+    study.put(_key(trial), known)
 
 
 def _of_finalist(plan: Plan, trial: Trial, study: Study) -> dict[str, Any] | None:
@@ -115,38 +145,57 @@ def _of_finalist(plan: Plan, trial: Trial, study: Study) -> dict[str, Any] | Non
     return None
 
 
-def _trained(plan: Plan, trial: Trial, study: Study) -> dict[str, Any]:
+def _training(plan: Plan, study: Study, trial: Trial) -> Training:
     steps = int(study.phase("finalists").counts["steps"])
     seed = int(derive(plan.seed, "finalist", 0).integers(2**31))
     network = plan.space.fresh(trial.architecture, seed)
     recipe = plan.finalists.recipe or plan.recipe
-    job = plan.executor.submit(
-        Training(network, plan.task, recipe, steps, steps, plan.train_on, seed)
-    )
-    for ended in plan.executor.gather([job]):
-        ended.result()
+    return Training(network, plan.task, recipe, steps, steps, plan.train_on, seed)
+
+
+def _trained(plan: Plan, study: Study, job: Job[Trained]) -> dict[str, Any]:
+    """Return what a training gave, and book it; those that run at once share their seconds."""
     trained = job.result()
-    study.book("fidelity", trained.cost)
-    return {"figures": dict(trained.figures), "seconds": trained.cost.wall_s}
+    seconds = trained.cost.wall_s / plan.executor.at_once
+    study.book("fidelity", replace(trained.cost, wall_s=seconds))
+    if trained.diverged:
+        raise NotFinite(trained.diverged)
+    return {"figures": dict(trained.figures), "seconds": seconds}
 
 
 def _table(
     plan: Plan, chosen: Sequence[Trial], truths: Mapping[str, Sequence[float]], study: Study
 ) -> Table:
     name = type(plan.estimator).__name__
-    ledger = study.ledger()
-    scored = sum(t.state == "scored" for t in study.trials())
     measures = Measures(plan.space, plan.target, plan.task.example(plan.target.batch))
     scores, costs = baselines(measures, {str(t.number): t.architecture for t in chosen})
     scores[name] = {str(t.number): _score(t) for t in chosen}
-    costs[name] = Price(
-        ledger.get("train", Cost()).wall_s, ledger.get("score", Cost()).wall_s / max(1, scored)
-    )
-    seconds = [study.get(f"fidelity {t.number}")["seconds"] for t in chosen]
+    kind = name_of(ESTIMATORS, plan.estimator)
+    costs[name] = Price(study.ledger().get("train", Cost()).wall_s, _each_s(chosen, study), kind)
+    seconds = [study.get(_key(t))["seconds"] for t in chosen]
     return Table.make(
-        truths, scores, costs, baselines=BASELINES, train_s=sum(seconds) / len(seconds),
-        seed=plan.seed,
+        truths, scores, costs, baselines=BASELINES, claims=CLAIMS,
+        train_s=sum(seconds) / len(seconds), seed=plan.seed,
     )  # fmt: skip
+
+
+def _each_s(chosen: Sequence[Trial], study: Study) -> float:
+    """Return the seconds of scoring one of these, those of the rungs below its own included.
+
+    The seconds of all scoring are shared out by what each estimate says that it took, so that
+    estimates which ran at once share them, too; evenly where none says anything.
+    """
+    costs = [(t.architecture, t.estimate.cost.wall_s) for t in study.trials() if t.estimate]
+    told = any(cost_s for _, cost_s in costs)
+    spent_s: dict[Architecture, float] = defaultdict(float)
+    for architecture, cost_s in costs:
+        spent_s[architecture] += cost_s if told else 1.0
+    share = sum(spent_s[t.architecture] for t in chosen) / sum(spent_s.values())
+    return share * study.ledger()["score"].wall_s / len(chosen)
+
+
+def _key(trial: Trial) -> str:
+    return f"fidelity {trial.number}"
 
 
 def _score(trial: Trial) -> float:

@@ -199,8 +199,8 @@ class Searcher:
         return job.result()
 
     def _judged(self, trial: Trial, outcome: Estimate | str) -> Trial:
-        if isinstance(outcome, Estimate) and not np.isfinite(outcome.score):
-            outcome = f"{NotFinite.__name__}: the score is {outcome.score}"
+        if isinstance(outcome, Estimate) and outcome.failure:
+            outcome = f"{NotFinite.__name__}: {outcome.failure}"
         if isinstance(outcome, str):
             return replace(trial, state="failed", error=outcome)
         values = self.aims.values(outcome, trial.measured)

@@ -20,6 +20,7 @@ __all__ = [
     "changed",
     "describe",
     "is_variant",
+    "name_of",
     "resolve",
 ]
 
@@ -59,6 +60,13 @@ _PROTOCOLS: Mapping[str, Any] = {
 }  # fmt: skip
 _VARIANTS = {"optuna": "sampler"}
 """Names that may be followed by ":" and the value of a field, such as "optuna:tpe": that field."""
+_PARTS: Mapping[str, Mapping[str, str]] = {
+    "low-fidelity": {"proxy": "task"},
+    "predictor": {"of": "estimator", "signals": "estimator"},
+    "fused": {"of": "estimator", "others": "estimators", "signals": "estimator"},
+    "inherit": {"supernet": "estimator"},
+}
+"""Name of an estimator -> options that take other objects -> what these are. Text names them."""
 
 
 def resolve(
@@ -71,7 +79,8 @@ def resolve(
         known: Short name -> "module:attr".
         given: A short name, one with a variant such as "optuna:tpe", "module:attr", or an object
             that is returned as it is.
-        settings: Fields of the class to set; strings are read as the field's type.
+        settings: Fields of the class to set; strings are read as the field's type. Where a named
+            estimator takes another one or a task, they are short names.
     Raises:
         InvalidSetting: an unknown name, field or value; the nearest names are given. Or what is no
             object of the kind.
@@ -93,9 +102,20 @@ def resolve(
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
-    made = _construct(kind, cls, dict(settings or {}))
+    made = _construct(kind, cls, _with_parts(kind, given, dict(settings or {})))
     _refuse_alien(kind, made, known)
     return made
+
+
+def name_of(known: Mapping[str, str], thing: Any) -> str:
+    """Return the short name of an object's class, whatever its settings; "" where it has none.
+
+    Args:
+        known: Short name -> "module:attr".
+        thing: An object.
+    """
+    where = f"{type(thing).__module__}:{type(thing).__qualname__}"
+    return next((name for name, target in known.items() if target == where), "")
 
 
 def is_variant(name: str) -> bool:
@@ -110,6 +130,32 @@ def _with_variant(kind: str, given: str, field: str, settings: dict[str, Any]) -
             f"{kind} {given!r} names its {field}; leave out {kind}.{field}={settings[field]}"
         )
     return {field: given.partition(":")[2], **settings}
+
+
+def _with_parts(kind: str, given: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the objects that names in them mean, each with its defaults."""
+    parts = _PARTS.get(given, {})
+    return {
+        option: _part(f"{kind}.{option}", parts[option], value)
+        if option in parts and isinstance(value, str)
+        else value
+        for option, value in settings.items()
+    }
+
+
+def _part(option: str, what: str, text: str) -> Any:
+    """Make what a text names: short names only, so that `resume` imports nothing from a study."""
+    if what == "task":
+        from assay.train.ready import load_task
+
+        return load_task(text)
+    if what == "estimators":
+        return tuple(
+            _part(option, "estimator", name) for name in read_option(option, list[str], text)
+        )
+    if text not in ESTIMATORS:
+        raise InvalidSetting(f"{option}={text!r} is no estimator; {nearest(text, ESTIMATORS)}")
+    return resolve("estimator", ESTIMATORS, text)
 
 
 def _refuse_alien(kind: str, thing: Any, known: Iterable[str]) -> None:

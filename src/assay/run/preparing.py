@@ -7,6 +7,7 @@ from pathlib import Path
 
 from assay.contracts import Context, Estimator
 from assay.cost import Budget, Cost
+from assay.estimators.training import Stretch
 from assay.run.steps import Step
 from assay.run.watch import Watch
 from assay.train.files import load_tensors, save_tensors
@@ -42,7 +43,7 @@ def prepare(
     saved, spent = time.monotonic(), Cost()
     for cost in estimator.prepare(ctx, Budget(steps=steps)):
         spent += cost
-        step.done = min(steps, step.done + cost.samples // ctx.recipe.batch_size)
+        step.done = min(steps, step.done + _steps_of(cost, ctx))
         if watch is not None:
             watch.look(step)
         step.tell()
@@ -57,6 +58,11 @@ def prepare(
     if watch is not None:  # of an earlier run too, which may have been killed just before
         watch.look(step)
         watch.keep("step", steps)
+
+
+def _steps_of(cost: Cost, ctx: Context) -> int:
+    """Return how many steps a cost is of; where it does not say, each batch counts as one."""
+    return cost.steps if isinstance(cost, Stretch) else cost.samples // ctx.recipe.batch_size
 
 
 def _save(

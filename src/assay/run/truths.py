@@ -16,7 +16,7 @@ from assay.contracts import Context, Job
 from assay.cost import Cost, derive
 from assay.errors import InvalidArchitecture, InvalidSetting, InvalidStudy, NotFinite
 from assay.estimators.scratch import Scratch
-from assay.estimators.training import Trained
+from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.failing import may_pass, reason
@@ -167,14 +167,12 @@ class Truths:
         step.tell()
         scratch = Scratch()
         steps = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
-        jobs = {
-            id(job): (job, a, s)
-            for a, s in left
-            for job in [ctx.executor.submit(scratch.job(ctx, a, ("truth", s), steps))]
-        }
-        for job in ctx.executor.gather([job for job, _, _ in jobs.values()]):
-            _, a, s = jobs[id(job)]
-            cost = self._keep(ctx, job, a, s)
+
+        def make(one: tuple[Architecture, int]) -> Training:
+            return scratch.job(ctx, one[0], ("truth", one[1]), steps)
+
+        for i, job in run_each(ctx, left, make):
+            cost = self._keep(ctx, job, *left[i])
             step.done += 1
             step.checkpoint(samples=cost.samples, macs=cost.macs, device=ctx.device)
 
@@ -185,6 +183,8 @@ class Truths:
         try:
             trained = job.result()
             cost = trained.cost
+            if trained.diverged:
+                raise NotFinite(trained.diverged)
             score = Scratch().score_of(ctx, trained.figures)
             if not np.isfinite(score):
                 raise NotFinite(f"its {ctx.task.score} is {score}")

@@ -13,5 +13,5 @@ CLAIMS: Mapping[str, str] = {
     "one-shot": "tau 0.19 to 0.44 on NAS-Bench-101 (arXiv:1902.08142), 0.46 to 0.54 on 201",
     "zero-cost": "rho -0.29 to 0.80, by signal and space (NAS-Bench-Suite-Zero, arXiv:2210.03230)",
 }
-"""Estimator -> what is claimed of its speed or worth, with its source; those not in it have no
-published figure that can be compared."""
+"""Registered name of an estimator -> what is claimed of its speed or worth, with its source; those
+not in it have no published figure that can be compared."""

@@ -28,10 +28,12 @@ class Price:
     Attributes:
         prepare_s: Seconds that are paid once.
         each_s: Seconds for each architecture.
+        kind: Name by which claims know it; None for that of its row, "" where none was published.
     """
 
     prepare_s: float
     each_s: float
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Table:
                 Architectures without a truth are passed over.
             costs: Estimator -> what it cost.
             baselines: Estimators that others must beat.
-            claims: Estimator -> what was published.
+            claims: Kind of estimator, see `Price` -> what was published.
             train_s: Measured seconds of training one architecture once; None if none was trained.
             seed: Of the resamples.
             resamples: How many.
@@ -248,6 +250,7 @@ def _row(
     claims: Mapping[str, str] | None,
 ) -> Row:
     thousand_s = price.prepare_s + 1000 * price.each_s
+    kind = name if price.kind is None else price.kind
     timed = thousand_s > 0 and np.isfinite(scores).any()
     return Row(
         name,
@@ -257,7 +260,7 @@ def _row(
         int(np.isneginf(scores).sum()),
         **{figure: judged.figures[figure] for figure in STATISTICS},
         speedup=1000 * train_s / thousand_s if train_s is not None and timed else None,
-        claim=(claims or {}).get(name, ""),
+        claim=(claims or {}).get(kind, ""),
     )
 
 

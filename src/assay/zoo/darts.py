@@ -29,6 +29,7 @@ def darts(
     channels: int = 16,
     cells: int | None = None,
     nodes: int = 4,
+    none: bool = False,
 ) -> Space:
     """Make the space of DARTS: a normal cell and a reduction cell, each stacked many times.
 
@@ -46,8 +47,8 @@ def darts(
     Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
     arXiv:1806.09055, sections 2.1 and 3.1.1, and appendix A; differs: the network of the search is
     that of the evaluation, whose norms learn a scale and whose poolings have no norm; "none", which
-    the paper weighs in the search and never derives, is no option; no auxiliary head and no dropped
-    paths.
+    the paper weighs in the search and never derives, is an option by setting only; no auxiliary
+    head and no dropped paths.
 
     Args:
         input_shape: Channels, height, width.
@@ -57,6 +58,9 @@ def darts(
         cells: In all, at least 3; the paper's search has 8, its evaluation 20. None for 8, and for
             images of fewer than 16 pixels a side for 5.
         nodes: Of each cell, without its two inputs.
+        none: Whether every edge has one more option, "none", which is zero. It is for the strategy
+            `darts`, which weighs it and proposes it never; others would propose it, and no genotype
+            has it.
     Raises:
         InvalidSetting: a count that is too small.
     Example:
@@ -71,6 +75,8 @@ def darts(
         if value < smallest:
             raise InvalidSetting(f"darts needs {name} of at least {smallest}, not {value}")
 
+    operations = (*OPERATIONS, "none") if none else OPERATIONS
+
     def model() -> nn.Module:
         width = 3 * channels
         stem = (nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
@@ -79,7 +85,9 @@ def darts(
         for i in range(cells):
             halves = i in (cells // 3, 2 * cells // 3)
             out = 2 * out if halves else out
-            parts[f"cell{i + 1}"] = _Cell(reads, out, nodes, halves=halves, halved=halved)
+            parts[f"cell{i + 1}"] = _Cell(
+                reads, out, nodes, operations, halves=halves, halved=halved
+            )
             reads, halved = (reads[1], nodes * out), halves
         parts["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         parts["classifier"] = nn.Linear(reads[1], num_classes)
@@ -94,7 +102,7 @@ def darts(
 
     remake = functools.partial(
         darts, input_shape=input_shape, num_classes=num_classes, channels=channels, cells=cells,
-        nodes=nodes,
+        nodes=nodes, none=none,
     )  # fmt: skip
     return Space(model, remake=remake, cheap={"cells": 3, "channels": (channels + 1) // 2})
 
@@ -112,12 +120,20 @@ class _Cell(nn.Module):
         reads: Channels of its two inputs.
         channels: Of each node.
         nodes: How many.
+        operations: Options of every edge.
         halves: Whether it is a reduction cell.
         halved: Whether the cell before it is: then the first input has twice the side.
     """
 
     def __init__(
-        self, reads: tuple[int, int], channels: int, nodes: int, *, halves: bool, halved: bool
+        self,
+        reads: tuple[int, int],
+        channels: int,
+        nodes: int,
+        operations: Sequence[str],
+        *,
+        halves: bool,
+        halved: bool,
     ) -> None:
         super().__init__()
         kind = "reduce" if halves else "normal"
@@ -130,7 +146,7 @@ class _Cell(nn.Module):
         for node in range(2, nodes + 2):
             edges = tuple(
                 OneOf(
-                    {o: _operation(o, channels, 2 if halves and i < 2 else 1) for o in OPERATIONS},
+                    {o: _operation(o, channels, 2 if halves and i < 2 else 1) for o in operations},
                     label=edge_label(kind, node, i),
                 )
                 for i in range(node)
@@ -203,10 +219,12 @@ def _operation(name: str, channels: int, stride: int) -> nn.Module:
     """Return an operation of the space, of as many channels in as out.
 
     Args:
-        name: One of `OPERATIONS`.
+        name: One of `OPERATIONS`, or "none".
         channels: In and out.
         stride: 1, or 2 to halve the side, an odd one rounded up.
     """
+    if name == "none":
+        return _zeros(stride)
     if name == "skip_connect":
         return nn.Identity() if stride == 1 else factorized_reduction(channels, channels)
     if name == "max_pool_3x3":
@@ -217,6 +235,17 @@ def _operation(name: str, channels: int, stride: int) -> nn.Module:
     if name.startswith("dil"):
         return nn.Sequential(*_separable(channels, kernel, stride, dilation=2))
     return nn.Sequential(*_separable(channels, kernel, stride), *_separable(channels, kernel, 1))
+
+
+def _zeros(stride: int) -> nn.Module:
+    places = (slice(None), slice(None), slice(None, None, stride), slice(None, None, stride))
+
+    def wire(graph: fx.Graph, x: fx.Node) -> fx.Node:
+        return graph.call_function(
+            torch.zeros_like, (graph.call_function(operator.getitem, (x, places)),)
+        )
+
+    return wired(wire, "x")
 
 
 def _separable(channels: int, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:

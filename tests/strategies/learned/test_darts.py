@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,8 @@ from assay.train.proxy import halved
 from assay.train.task import Task
 from assay.weights.optimizer import PathOptimizer
 from assay.weights.supernet import Supernet
+from assay.zoo import load_space
+from assay.zoo.conv import conv
 from assay.zoo.darts import darts
 from assay.zoo.darts_genotype import OPERATIONS, to_genotype
 from tests.e2e import tiny
@@ -225,9 +228,28 @@ def test_gumbel_runs_one_operation_at_a_time():
     assert sum(counts.values()) == 1
 
 
+def test_what_gumbel_draws_is_trained_in_canonical_form():
+    space = conv(input_shape=(1, 8, 8), widths=((4,),), blocks=3, operations=("sep3", "skip"))
+    paths, rng = DARTS(relax="gumbel").paths, np.random.default_rng(0)
+    drawn = [paths.passes(space, 0, rng=rng)[0] for _ in range(16)]
+    paths.begin(context(), space, 10)
+    drawn += [paths.passes(space, step, rng=rng)[0] for step in range(16)]
+    assert all(space.canonical(a) == a for a in drawn)
+    assert len(set(drawn)) == 4
+
+
 def test_a_size_is_refused_by_name():
     with pytest.raises(UnsupportedMix, match="darts needs choices of operations; more is a Depth"):
         learned(model=of_everything)
+
+
+def test_the_space_that_a_refusal_names_is_one_that_can_be_searched():
+    strategy, task = DARTS(), tiny.task()
+    with pytest.raises(UnsupportedMix, match=r"--space \w+") as refused:
+        strategy.check(load_space("mobile", task))
+    (name,) = re.findall(r"--space (\w+)", str(refused.value))
+    strategy.check(load_space(name, task))
+    strategy.check(load_space(name, task, none="true"))
 
 
 def test_a_size_is_refused_before_anything_is_written(tmp_path):
@@ -309,7 +331,7 @@ def test_the_first_small_step_is_no_preference():
 
 
 def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
-    for settings in ({}, {"second_order": True}, {"relax": "gumbel"}):
+    for settings in ({}, {"second_order": True}, {"relax": "gumbel"}, {"relax": "sigmoid"}):
         whole, _, ctx = learned(steps=40, **settings)
         first = DARTS(warmup=0.1, lr=0.05, **settings)
         estimator, state = OneShot(paths=first.paths, rate=1.0, states=1), {}

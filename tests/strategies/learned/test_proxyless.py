@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 import assay
 from assay.contracts import Context
@@ -15,12 +17,13 @@ from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
 from assay.run import face
-from assay.space.choices import Inputs, OneOf
+from assay.space.choices import Held, Inputs, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.alphas import Alphas
 from assay.strategies.learned.proxyless import Gates, Proxyless
 from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
+from assay.zoo.conv import conv
 from assay.zoo.enas import micro
 from tests.e2e import tiny
 from tests.strategies.learned.test_alphas import log_prob, over_all, random_alphas, taken
@@ -70,9 +73,10 @@ def test_nothing_is_learned_during_the_warm_up():
     assert all(not bool(v.any()) for v in strategy.paths.over(ctx.space).logits.values())
 
 
-def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
-    whole, _, ctx = learned(steps=60)
-    strategy = Proxyless(quantity="macs", warmup=0.2, every=1, lr=0.05)
+@pytest.mark.parametrize("rule", ["gradient", "reinforce"])
+def test_a_state_saved_on_the_way_goes_on_to_the_same_bits(rule):
+    whole, _, ctx = learned(steps=60, rule=rule)
+    strategy = Proxyless(quantity="macs", warmup=0.2, every=1, lr=0.05, rule=rule)
     strategy.in_the_loop(macs, {})
     first = OneShot(paths=strategy.paths, rate=1.0, states=1)
     state = None
@@ -83,13 +87,14 @@ def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
         }
         if state["trainer.step"] >= 20:
             break
-    again = Proxyless(quantity="macs", warmup=0.2, every=1, lr=0.05)
+    again = Proxyless(quantity="macs", warmup=0.2, every=1, lr=0.05, rule=rule)
     again.in_the_loop(macs, {})
     second = OneShot(paths=again.paths, rate=1.0, states=1)
     second.load_state_dict(state)
     list(second.prepare(context(), Budget(steps=60)))
     one, other = whole.paths.over(ctx.space), again.paths.over(ctx.space)
     assert all(torch.equal(one.logits[k], other.logits[k]) for k in one.logits)
+    assert whole.paths._baseline == again.paths._baseline
 
 
 def test_it_asks_the_likeliest_first_and_only_once():
@@ -163,6 +168,72 @@ def test_the_task_and_space_themselves_are_searched_unless_the_user_says_otherwi
 # --- one architecture step ------------------------------------------------------------------------
 
 
+def chain() -> nn.Module:
+    """Three blocks, each a convolution or a skip: four networks under eight names."""
+    return conv(
+        input_shape=(1, 2, 2), num_classes=2, widths=((4,),), blocks=3,
+        operations=("sep3", "skip"), stem_stride=1,
+    ).model  # fmt: skip
+
+
+def as_image() -> nn.Module:
+    return nn.Sequential(nn.Unflatten(1, (1, 2, 2)), chain())
+
+
+def test_paths_are_canonical():
+    gates, _, ctx = begun(as_image, warmup=0.5)
+    rng = np.random.default_rng(0)
+    drawn = [
+        gates.passes(ctx.space, step, rng=rng)[0] for step in (0, 400, 600, 900) for _ in range(8)
+    ]
+    assert [gates.warming(step) for step in (0, 400, 600, 900)] == [True, True, False, False]
+    assert all(ctx.space.canonical(a) == a for a in drawn)
+    assert len(set(drawn)) == 4
+
+
+def selected_in(ctx: Context) -> list:
+    """Return a list that takes up what is selected whenever the model runs."""
+    seen: list = []
+    ctx.space.model.register_forward_pre_hook(lambda *_: seen.append(ctx.space.selected))
+    return seen
+
+
+def test_a_rewarded_path_is_canonical_and_its_reward_is_that_of_what_was_drawn(monkeypatch):
+    def cost(architecture) -> float:
+        assert space.canonical(architecture) == architecture
+        return 10.0
+
+    gates, supernet, ctx = begun(as_image, rule="reinforce", paths_each=8)
+    space, told, drawn, sample = ctx.space, [], [], Alphas.sample
+    seen = selected_in(ctx)
+    gates._aim = SimpleNamespace(reward=lambda worth, path: worth * cost(path))
+
+    def noted(self, rng):
+        drawn.append(sample(self, rng))
+        return drawn[-1]
+
+    monkeypatch.setattr(Alphas, "sample", noted)
+    gates._reinforce = lambda taken, _: told.extend(point for point, _ in taken)
+    inputs, targets = next(ctx.task.valid.batches(16))
+    gates._move(supernet, ctx.task, inputs, targets, 0)
+    assert told == drawn
+    assert seen == [space.canonical(point) for point in drawn]
+    assert seen != drawn
+
+
+def test_two_options_run_where_they_were_drawn():
+    gates, supernet, ctx = begun(as_image)
+    seen = selected_in(ctx)
+    inputs, targets = next(ctx.task.valid.batches(16))
+    for step in range(8):
+        gates._move(supernet, ctx.task, inputs, targets, step)
+    active = [
+        {label: o for label, w in mix.items() for o in w if not isinstance(w[o], Held)}
+        for mix in seen
+    ]
+    assert any(ctx.space.canonical(ctx.space.check(a)) != a for a in active)
+
+
 class Recorder:
     """In place of Adam: keeps the gradients, and moves nothing."""
 
@@ -198,6 +269,65 @@ def begun(model, cost=None, **settings) -> tuple[Gates, Supernet, Context]:
     supernet.reset()
     gates.begin(ctx, ctx.space, 1000)
     return gates, supernet, ctx
+
+
+def of_three_layers() -> nn.Module:
+    options = OneOf({name: nn.Linear(8, 8) for name in "abc"}, label="op")
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), options, nn.Tanh(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_step_leaves_the_chance_of_what_was_not_drawn_as_it_was(weight):
+    gates, supernet, ctx = begun(of_three_layers, lambda a: 9.0 + ord(a["op"]), weight=weight)
+    gates.known.logits = random_alphas(ctx.space, 3).logits
+    drawn, step = {}, gates._adam.step
+
+    def noted(label, at, gradient):
+        drawn[label] = at
+        return step(label, at, gradient)
+
+    gates._adam.step = noted
+    for number in range(6):
+        before = {k: gates.known.probabilities(k) for k in ctx.space.choices}
+        gates.learn(supernet, ctx.task, number)
+        assert drawn.keys() == before.keys()
+        for label, at in drawn.items():
+            moved = (gates.known.probabilities(label) - before[label]).abs()
+            (other,) = {0, 1, 2} - set(at)
+            assert float(moved[other]) < 1e-12
+            assert float(moved[at].min()) > 1e-4
+
+
+def test_the_gradient_of_a_step_is_that_of_finite_differences_by_the_gates():
+    gates, supernet, ctx = begun(of_three_layers)
+    gates.known.logits = {"op": torch.tensor([0.3, -0.4, 0.1], dtype=torch.float64)}
+    flat, first, op, tanh, last = ctx.space.model.double()
+    inputs, targets = next(ctx.task.valid.batches(64))
+    x = inputs.double()
+
+    def loss(at, g) -> float:
+        outputs = [op.get_submodule(op.options[i])(first(flat(x))) for i in at]
+        mixed = g[0] * outputs[0] + g[1] * outputs[1]
+        return float(cross_entropy(last(tanh(mixed)), targets).detach())
+
+    pairs = set()
+    for step in range(40):
+        gates._adam = Recorder()
+        gates._move(supernet, ctx.task, x, targets, step)
+        at, told = gates._adam.told["op"]
+        eps = 1e-5
+        by_gate = [
+            (loss(at, (1 + a, b)) - loss(at, (1 - a, -b))) / (2 * eps)
+            for a, b in ((eps, 0.0), (0.0, eps))
+        ]
+        q = torch.softmax(gates.known.logits["op"][at], 0).tolist()
+        exact = [
+            sum(by_gate[j] * q[j] * ((i == j) - q[i]) for j in range(2)) for i in range(2)
+        ]  # fmt: skip
+        torch.testing.assert_close(told, torch.tensor(exact).double(), rtol=1e-4, atol=1e-8)
+        assert abs(float(told[0])) > 1e-4
+        pairs.add(tuple(at))
+    assert len(pairs) == 6
 
 
 def in_sum(architecture) -> float:

@@ -129,3 +129,11 @@ def test_where_all_options_are_excluded_none_is():
     mixed = Space(of_three).choices["mixed"]
     assert open_options(mixed, ("skip",)) == [0, 2]
     assert open_options(mixed, ("skip", "relu", "linear")) == [0, 1, 2]
+
+
+def test_a_sum_that_is_far_off_is_told_of() -> None:
+    well = {"quantity": "latency_ms", "target": 0.4, "expected": 0.3}
+    assert found(lambda step: {**well, "error": 0.1}) == {}
+    signs = found(lambda step: {**well, "error": 0.53})
+    assert signs.keys() == {"approximate"}
+    assert "latency_ms is a sum over choices, off by 53 %" in signs["approximate"]

@@ -56,7 +56,8 @@ class DARTS:
     with w' = w - xi d/dw L_train(w, alpha), w± = w ± eps d/dw' L_val(w', alpha),
     eps = 0.01 / |d/dw' L_val|, and xi the rate of the weight step that follows. In architecture
     steps dropout is off, for L_train too, and norms use each batch's own statistics. Limits are
-    shown and not learned of.
+    shown and not learned of. One operation at a time trains in canonical form, as it is scored, and
+    moves alpha as it was drawn.
 
     Source: Liu, Simonyan, Yang 2019, "DARTS: Differentiable Architecture Search",
     arXiv:1806.09055, sections 2.2 and 2.3; Chu et al. 2020, "Fair DARTS", arXiv:1911.12126,
@@ -145,7 +146,7 @@ class DARTS:
             if choice.kind != "OneOf" and not all(inputs.get(label, [[]])):
                 raise UnsupportedMix(
                     f"darts needs choices of operations; {label} is a {choice.kind}; fix it, or "
-                    "use the strategy 'proxyless'"
+                    "use the strategy 'proxyless', or the ready space 'darts' (--space darts)"
                 )
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
@@ -214,9 +215,10 @@ class Weights(Learner[Alphas]):
     def passes(
         self, space: Space, step: int, *, rng: np.random.Generator
     ) -> Sequence[Architecture | Mix]:
-        """Return one mix of all operations; for "gumbel" one architecture."""
+        """Return one mix of all operations; for "gumbel" one architecture, canonical."""
         if self.settings.relax == "gumbel":
-            return [self.known.sample(rng) if self._known else space.sample(rng, over="decisions")]
+            point = self.known.sample(rng) if self._known else space.sample(rng, over="decisions")
+            return [space.canonical(point)]
         return [self._mix(space, {k: w.detach() for k, w in self._weights(self._leaves()).items()})]
 
     def proposed(self, space: Space) -> Alphas:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Learning, Mix
-from assay.cost import derive
+from assay.cost import Cost, derive
 from assay.errors import InvalidSetting, NotFinite
 from assay.space.space import Space
+from assay.strategies.learned.spent import Macs, Spent
 from assay.strategies.learned.trace import Trace
 from assay.train.files import under
 from assay.train.splits import Stream
@@ -94,6 +95,7 @@ class Learner(ABC, Generic[Known]):
         self._seed = 0
         self._first = 0
         self._trace = Trace()
+        self._spent = Spent()
         self._done = 0
 
     def __repr__(self) -> str:
@@ -114,7 +116,7 @@ class Learner(ABC, Generic[Known]):
         self._first = math.ceil(self.settings.warmup * steps)
         self._valid = Stream()
         self._known = self._fresh(space)
-        self._trace, self._done = Trace(steps), 0
+        self._trace, self._spent, self._done = Trace(steps), Spent(), 0
         self._settle(ctx, space)
         if self._loaded_by is not None and self._loaded_by is not ctx.history:
             self._loaded = {}
@@ -132,6 +134,17 @@ class Learner(ABC, Generic[Known]):
     def hasten(self) -> None:
         """Leave the warm-up out: for whoever times the steps."""
         self._first = 0
+
+    def spent(self, macs: Macs) -> Cost:
+        """Return what its own passes cost since this was last asked, without their time.
+
+        The passes of architecture steps are meant, a backward as two forwards; those of weight
+        steps are their trainer's.
+
+        Args:
+            macs: Counts one sample's forward on a path or mix.
+        """
+        return self._spent.take(macs)
 
     def warming(self, step: int) -> bool:
         """Whether a step comes before the distribution counts."""
@@ -158,7 +171,7 @@ class Learner(ABC, Generic[Known]):
         if step < self._first or early:
             return
         batches, device, size = self._valid, supernet.device, self.settings.batch
-        with judging(supernet.module):
+        with judging(supernet.module), self._spent.booking(supernet.space):
             for number in range(turn * self._moves, (turn + 1) * self._moves):
                 inputs, targets = batches.at(number, task.valid, size, self._seed, device)
                 self._move(supernet, task, inputs, targets, step)

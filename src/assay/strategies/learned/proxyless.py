@@ -54,6 +54,10 @@ class Proxyless:
     decisions on the active path only. Dropout is off in it, and norms use each batch's own
     statistics.
 
+    Paths that train, and those that are rewarded, are canonical: what is scored later is what was
+    trained. Two options of each choice run as they were drawn: in another place the second would
+    stand in another network than the one that its gate is asked about.
+
     The quantity in the loop is expected from a measured table as a sum over the decisions (see
     `Expected`), and enters the loss in one of three forms, the paper's "linear" among them (see
     `Aim`). The reward is R = r * (cost / target) ** -weight, with r the accuracy, or exp(-loss) for
@@ -138,6 +142,8 @@ class Proxyless:
             "collapsed": f"lower strategy.lr ({self.lr:g}) or {longer}",
             "idle": f"{longer} or give a larger budget",
             "drifting": f"raise strategy.weight ({self.weight:g})",
+            "approximate": "use strategy.rule=reinforce, which heeds what networks really take, or "
+            "give a stricter target",
         }
 
 
@@ -165,8 +171,8 @@ class Gates(Learner[Alphas]):
     ) -> Sequence[Architecture | Mix]:
         """Return one path: uniform during the warm-up, then from the distribution."""
         if self.warming(step):
-            return [space.sample(rng, over="decisions")]
-        return [self.known.sample(rng)]
+            return [space.canonical(space.sample(rng, over="decisions"))]
+        return [space.canonical(self.known.sample(rng))]
 
     def _settle(self, ctx: Context, space: Space) -> None:
         own, measure = self.settings, self.measure
@@ -194,6 +200,8 @@ class Gates(Learner[Alphas]):
         if self._aim is not None:
             expected, target = self._aim.expected(self.known), self._aim.target
             found = {"quantity": self._aim.quantity, "expected": expected, "target": target}
+            if self.settings.rule == "gradient":  # the other learns from what networks really take
+                found["error"] = self._aim.expected.error
         return found if self._baseline is None else {**found, "reward": -self._baseline}
 
     def _move(
@@ -229,7 +237,8 @@ class Gates(Learner[Alphas]):
             active, other = (space.choices[label].options[i] for i in at)
             mix[label] = {active: gates[k, 0], other: Held(gates[k, 1])}
         space.select(mix)
-        loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
+        with torch.set_grad_enabled(bool(drawn.pairs)):
+            loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
         by_gate = torch.zeros(len(drawn.pairs), 2, dtype=torch.float64)
         if drawn.pairs:
             # An `Inputs` may read none of them.
@@ -268,8 +277,9 @@ class Gates(Learner[Alphas]):
         drawn: list[tuple[Mapping[str, Option], float]] = []
         for _ in range(self.settings.paths_each):
             point = self.known.sample(rng)
-            worth = reward(space, task, inputs, targets, point)
-            drawn.append((point, -worth if self._aim is None else -self._aim.reward(worth, point)))
+            path = space.canonical(point)
+            worth = reward(space, task, inputs, targets, path)
+            drawn.append((point, -worth if self._aim is None else -self._aim.reward(worth, path)))
         self._reinforce(drawn, {})
 
     def _reinforce(

@@ -19,6 +19,7 @@ _FEWEST = 2  # choices that idle options can be said to have taken over: one may
 _CLEARLY = 1.5  # times as likely
 _WINDOW = 8  # records
 _GROWN = 0.01  # of the target
+_COARSE = 0.1  # of the quantity, to which a latency table is held, too
 
 
 class Idle(NamedTuple):
@@ -41,6 +42,7 @@ def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle])
     - "idle": in nearly all choices an option without parameters was clearly the likeliest, in the
       second half of the steps, when options with parameters have had their training.
     - "drifting": what is expected of the quantity in the loop was over its target and grew.
+    - "approximate": what is expected of it is off by more than a tenth.
 
     Args:
         trace: What was known, by ascending step.
@@ -54,6 +56,7 @@ def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle])
             "collapsed": _collapsed(now) if now.step < _EARLY * total else "",
             "idle": _idle(now, idle) if now.step >= _EARLY * total else "",
             "drifting": _drifting(trace[max(0, n - _WINDOW) : n]),
+            "approximate": _approximate(now),
         }
         found = {**{sign: seen for sign, seen in signs.items() if seen}, **found}
     return found
@@ -91,6 +94,15 @@ def _drifting(window: Sequence[Learning]) -> str:
     return (
         f"from step {first.step:,} to {last.step:,} the expected {last.quantity} grew from "
         f"{expected[0]:.4g} to {expected[-1]:.4g}, and its target is {last.target:.4g}"
+    )
+
+
+def _approximate(now: Learning) -> str:
+    if now.error is None or now.error <= _COARSE:
+        return ""
+    return (
+        f"the expected {now.quantity} is a sum over choices, off by {100 * now.error:.2g} % (root "
+        "mean square) on networks that it was not fitted to"
     )
 
 
