@@ -342,10 +342,7 @@ class Paths(Protocol):
 
 @dataclass
 class Job(Generic[T]):
-    """A piece of work handed to an executor, which lets go of it by `end`.
-
-    What has ended holds nothing but its outcome, no network of a training for one.
-    """
+    """A piece of work handed to an executor; once `end` was called it holds its outcome only."""
 
     work: Callable[[], T]
     in_place: bool = False
