@@ -17,7 +17,7 @@ from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Training
 from assay.executors.inline import Inline
-from assay.testing import tiny_context
+from assay.testing import tiny_context, tiny_task
 from assay.train.recipe import Recipe
 from assay.train.task import Task
 from assay.zoo.mobile import Stage, mobile
@@ -217,3 +217,16 @@ def test_it_trains_a_whole_network_only_where_it_does_all_that_the_recipe_does()
     assert not LowFidelity(share=1.0).trains_whole(ctx)
     assert Scratch().trains_whole(ctx)
     assert not Scratch(score="loss").trains_whole(ctx)
+
+
+@pytest.mark.parametrize(("steps", "score"), [(3, "training"), (4, "training"), (5, "loss")])
+def test_by_default_training_losses_count_while_no_sample_is_seen_again(steps, score):
+    ctx = tiny_context(recipe=Recipe(batch_size=len(tiny_task().train) // 4))
+    a = ctx.space.largest(ctx.task.example(1))
+    (told,) = LowFidelity(steps=steps).estimate(ctx, [Proposal(a)])
+    (same,) = LowFidelity(steps=steps, score=score).estimate(ctx, [Proposal(a)])
+    assert told.score == same.score
+    assert told.made_from == same.made_from
+    assert told.made_from["score"] == score
+    (half,) = LowFidelity(steps=steps, data=0.5).estimate(ctx, [Proposal(a)])
+    assert half.made_from["score"] == "loss"

@@ -19,7 +19,7 @@ from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, NotFinite, nearest
 from assay.estimators.curves import extrapolate
-from assay.estimators.proxies import augments, proxies
+from assay.estimators.proxies import augments, proxies, repeats
 from assay.estimators.training import Trained, Training, run_all, step_seconds
 from assay.space.space import Space
 from assay.train.recipe import Recipe
@@ -28,6 +28,11 @@ from assay.train.task import Task
 __all__ = ["LowFidelity"]
 
 _KEPT_BYTES = 4 * 2**30
+_LOSSES = {
+    "loss": "proxy_loss",
+    "training": "proxy_training_loss",
+    "fit": "proxy_fitted_loss",
+}
 _WORDS: Mapping[str, Sequence[str]] = {
     "score": ("loss", "metric", "training", "fit"),
     "schedule": ("constant", "cosine"),
@@ -56,9 +61,10 @@ class LowFidelity:
             that the space names as cheap.
         proxy: Another task to train on, in place of the context's; its own kind of input.
         score: "loss" (negative, on validation), "metric" (the task's own score), "training"
-            (negative sum of the training losses over the last `window`), or "fit" (negative loss
-            at the end of the recipe, extrapolated from `points`).
-        window: Share of the steps whose training losses are summed.
+            (negative mean of the training losses over the last `window`), or "fit" (negative loss
+            at the end of the recipe, extrapolated from `points`). None for "training" where no
+            sample is seen again, so that these losses are of unseen samples too, and else "loss".
+        window: Share of the steps whose training losses count.
         points: Times that the validation loss is looked at; a fit needs four.
         schedule: Of the rate: "constant", or the recipe's "cosine" over the steps of the share.
         ema: Decay of the averaged weights that are judged; 0 for none.
@@ -76,7 +82,7 @@ class LowFidelity:
     resolution: float = 0.0
     variant: dict[str, Any] | None = None
     proxy: Any = None
-    score: Literal["loss", "metric", "training", "fit"] = "loss"
+    score: Literal["loss", "metric", "training", "fit"] | None = None
     window: float = 0.5
     points: int = 1
     schedule: Literal["constant", "cosine"] = "constant"
@@ -87,9 +93,9 @@ class LowFidelity:
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():
-            if getattr(self, name) not in words:
-                given = str(getattr(self, name))
-                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(given, words)}")
+            given = getattr(self, name)
+            if given not in words and (given is not None or name != "score"):
+                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(str(given), words)}")
         for name in ("share", "data", "window"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidSetting(
@@ -207,17 +213,18 @@ class LowFidelity:
                 metrics["proxy_fitted_loss"] = extrapolate(trained.curve, whole)
             except NotFinite as error:  # a validation loss, where no training loss or weight was
                 return Estimate.failed(str(error), trained.cost, made_from)
-        return Estimate(self._score_of(task, trained, metrics), metrics, trained.cost, made_from)
+        score = self._score_named(ctx)
+        if score == "metric":
+            value = task.score_of(trained.figures)
+        else:
+            value = -metrics[_LOSSES[score]]
+        return Estimate(value, metrics, trained.cost, {**made_from, "score": score})
 
-    def _score_of(self, task: Task, trained: Trained, metrics: Mapping[str, float]) -> float:
-        if self.score == "metric":
-            return task.score_of(trained.figures)
-        named = {
-            "loss": "proxy_loss",
-            "training": "proxy_training_loss",
-            "fit": "proxy_fitted_loss",
-        }
-        return -metrics[named[self.score]]
+    def _score_named(self, ctx: Context) -> str:
+        if self.score is not None:
+            return self.score
+        again = repeats(ctx, self.steps_each(ctx), data=self.data, proxy=self.proxy)
+        return "loss" if again else "training"
 
     def _proxies(self, ctx: Context) -> tuple[Space, Task]:
         """Return the space whose networks are trained, and the task they are trained on."""

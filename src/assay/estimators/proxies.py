@@ -11,7 +11,7 @@ from assay.train.proxy import proxy_task
 from assay.train.splits import leaves
 from assay.train.task import Task
 
-__all__ = ["augments", "proxies"]
+__all__ = ["augments", "proxies", "repeats"]
 
 _LARGE = 32
 _OFTEN = 5
@@ -54,8 +54,21 @@ def augments(ctx: Context, steps: int, *, data: float = 1.0, proxy: Task | None 
     What is seen a few times is not learned by heart, and augmenting it only slows learning down,
     which a proxy can afford least.
     """
+    return _views(ctx, steps, data, proxy) > _OFTEN
+
+
+def repeats(ctx: Context, steps: int, *, data: float = 1.0, proxy: Task | None = None) -> bool:
+    """Whether a training of so many steps sees samples again.
+
+    Up to there each training loss is that of samples not seen before, as on validation.
+    """
+    return _views(ctx, steps, data, proxy) > 1
+
+
+def _views(ctx: Context, steps: int, data: float, proxy: Task | None) -> float:
+    """Return how often so many steps see each sample."""
     task = ctx.task if proxy is None else proxy
-    return steps * ctx.recipe.batch_size > _OFTEN * data * len(task.train)
+    return steps * ctx.recipe.batch_size / (data * len(task.train))
 
 
 def _shape(task: Task) -> tuple[int, ...]:
