@@ -198,7 +198,7 @@ class LowFidelity:
 
     def _estimate(self, ctx: Context, fidelity: float, trained: Trained) -> Estimate:
         task = self._proxies(ctx)[1]
-        made_from = {
+        made_from: dict[str, Any] = {
             "estimator": "low-fidelity", "steps": self._until(ctx, fidelity),
             "of": self.steps_each(ctx), "data": self.data, "task": task.name,
         }  # fmt: skip
@@ -214,11 +214,10 @@ class LowFidelity:
             except NotFinite as error:  # a validation loss, where no training loss or weight was
                 return Estimate.failed(str(error), trained.cost, made_from)
         score = self._score_named(ctx)
+        made_from["score"] = score
         if score == "metric":
-            value = task.score_of(trained.figures)
-        else:
-            value = -metrics[_LOSSES[score]]
-        return Estimate(value, metrics, trained.cost, {**made_from, "score": score})
+            return Estimate(task.score_of(trained.figures), metrics, trained.cost, made_from)
+        return Estimate(-metrics[_LOSSES[score]], metrics, trained.cost, made_from)
 
     def _score_named(self, ctx: Context) -> str:
         if self.score is not None:
