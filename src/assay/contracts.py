@@ -242,10 +242,10 @@ class Learning:
         entropy: Share of the largest that is possible, summed over the decisions: 1 knows nothing.
         quantity: What is in the loop, such as "latency_ms"; "" for nothing.
         expected: Of that quantity, over what would be proposed now.
-        error: How far it is off, a share; None where it is exact, or nobody knows.
         target: Of that quantity.
         reward: Moving average; higher is better.
         stopped: Why it learns no more; "" while it does.
+        error: How far `expected` is off, a share; None where it is exact, or nobody knows.
     """
 
     step: int
@@ -253,10 +253,10 @@ class Learning:
     entropy: float
     quantity: str = ""
     expected: float | None = None
-    error: float | None = None
     target: float | None = None
     reward: float | None = None
     stopped: str = ""
+    error: float | None = None
 
 
 class Strategy(Protocol):
