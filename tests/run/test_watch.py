@@ -83,7 +83,7 @@ def test_a_killed_and_resumed_run_keeps_each_moment_once(run: Any) -> None:
     assert (document["unit"], document["total"]) == ("step", TOTAL)
     assert document["records"][0] == {
         "step": 0, "probabilities": {"op": [0.25, 0.75]}, "entropy": 0.5, "expected": 0.421,
-        "quantity": "latency_ms", "target": 0.4, "reward": -1.5, "stopped": "",
+        "quantity": "latency_ms", "target": 0.4, "reward": -1.5, "stopped": "", "error": None,
     }  # fmt: skip
 
 
