@@ -177,8 +177,8 @@ def test_it_tells_what_all_of_its_parts_take():
     assert Fused(Priced(len), Counted(structure)).setup_seconds(ctx, 0) == 16.0 + 3 * 8 * 0.25
 
 
-def test_by_default_no_signal_is_taken_alone():
-    """The default sample is trained by proxy: one that agrees with it wholly is told, no more."""
+def test_a_signal_that_is_not_surely_better_is_told_and_not_taken_alone():
+    """It agrees with the sample wholly, but so does what is learned from it, nearly."""
     ctx = tiny_context()
     steps = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
     fused = Fused(Echo(steps))

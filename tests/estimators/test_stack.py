@@ -44,20 +44,17 @@ def test_two_with_errors_of_their_own_are_better_than_either():
     assert stack.tau > stack.single_tau
 
 
-def test_where_one_alone_does_better_it_is_taken_alone():
+@pytest.mark.parametrize("truths", [True, False])
+def test_where_one_alone_does_better_it_is_taken_alone(truths):
     # The prior insists on noise; with eight examples it would win over the exact opinion.
     rng = derive(1, "noise")
     scores = np.sort(rng.normal(size=8))
     noise = rng.normal(size=(8, 3))
     opinions = np.column_stack([0.01 * scores, noise])
-    stack = stacked(["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0)
+    names, prior = ["exact", "x", "y", "z"], {"x": 0.5, "y": 0.5}
+    stack = stacked(names, opinions, scores, prior, 0, truths=truths)
     assert stack.weights == {"exact": 1.0, "x": 0.0, "y": 0.0, "z": 0.0}
     assert stack.single_tau == pytest.approx(1.0)
-    together = stacked(
-        ["exact", "x", "y", "z"], opinions, scores, {"x": 0.5, "y": 0.5}, 0, truths=False
-    )
-    assert together.weights["exact"] == 0.0
-    assert together.single == "exact"
 
 
 def test_one_that_only_seems_better_on_a_few_examples_is_not_taken_alone():
@@ -68,7 +65,7 @@ def test_one_that_only_seems_better_on_a_few_examples_is_not_taken_alone():
         names = [f"o{i}" for i in range(8)]
         stack = stacked(names, opinions, scores, {"o0": 0.5, "o1": 0.5}, 0)
         taken += 1.0 in stack.weights.values()
-    assert taken <= 3
+    assert taken <= 1
 
 
 def test_the_error_is_the_one_on_new_examples():

@@ -48,10 +48,10 @@ class Fused:
     predictions, the signals and the other estimators' scores are learned from the same sample
     (`assay.estimators.stack`). With few examples they stay near equal parts of the process, the
     signals and the others; of the signals' part two thirds are their unfitted rank sum, and one
-    third is size alone. Where the sample is trained as whole networks are,
-    and one signal alone surely does better on held-out examples, it is taken alone. The first half
-    of the sample is spread over what the signals tell, the second half goes where the posterior
-    puts the best architectures. One whose training diverges is left out and told in `made_from`.
+    third is size alone. Where one opinion alone surely does better on held-out examples, it is
+    taken alone. The first half of the sample is spread over what the signals tell, the second half
+    goes where the posterior puts the best architectures. One whose training diverges is left out
+    and told in `made_from`.
 
     Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
 

@@ -17,8 +17,8 @@ __all__ = ["Stack", "stacked"]
 
 _FOLDS = 8
 _PRIOR = 8.0
-_DRAWS = 200
-_SURE = 0.95
+_DRAWS = 400
+_SURE = 0.99
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def stacked(
     Opinions that the prior does not name are not weighed, since a few examples cannot tell many
     weights. But where choosing the best single one of all surely does better on held-out examples
     than weighing does, that one alone is taken: of some signals one is always the best on a few
-    examples, so it must have the higher tau in 95 % of the samples drawn anew from them.
+    examples, so it must have the higher tau in 99 % of the samples drawn anew from them.
 
     Scores that are no truths but estimates of them have a fault of their own, and an opinion may do
-    well by sharing it. Then p is twice the number of examples, and none is taken alone.
+    well by sharing it. Then p is twice the number of examples.
 
     Source: van der Laan et al. 2007, "Super Learner"; Breiman 1996, "Stacked Regressions", for
     weights of 0 or more; differs: the prior, and the fall back to one opinion.
@@ -87,7 +87,7 @@ def stacked(
     best = _best(opinions, scores)
     tau, single_tau = _tau(weighed, scores), _tau(chosen, scores)
     weights, told = np.zeros(len(names)), weighed
-    if truths and _surely_better(chosen, weighed, scores, seed):
+    if _surely_better(chosen, weighed, scores, seed):
         weights[best], told = 1.0, chosen
     else:
         weights[named] = _weights(opinions[:, named], scores, expected, truths=truths)
