@@ -124,6 +124,18 @@ def test_it_ranks_better_than_each_part_alone(weighed):
     assert kendalltau(scores(fused, ctx, points), truth).statistic > max(parts) + 0.05
 
 
+@pytest.mark.parametrize("steps", [120, 400])
+def test_intervals_cover_at_least_about_as_often_as_they_say(steps):
+    fake = Counted(both)
+    fused = Fused(FakeEstimator(luck), fake)
+    ctx = prepared(fused, steps)
+    points = new_points(ctx, fake.estimated)
+    told = fused.estimate(ctx, [Proposal(a) for a in points])
+    off = np.array([(both(a) - e.score) / e.metrics["deviation"] for a, e in zip(points, told)])
+    assert np.mean(np.abs(off) < 1.645) > 0.85  # 0.90 if exact
+    assert 0.4 < np.sqrt(np.mean(off**2)) < 1.2  # 1 if exact: rather wide than narrow
+
+
 def test_an_estimate_tells_the_weights_which_few_examples_leave_near_equal_parts():
     fused = Fused(FakeEstimator(luck), Counted(both))
     ctx = prepared(fused, 80)
