@@ -216,6 +216,14 @@ def _avg_pool(nodes: Nodes, a: Arguments) -> str:
     )  # fmt: skip
 
 
+def _pad(nodes: Nodes, a: Arguments) -> str:
+    x, pad = a["self"], [int(n) for n in a["pad"]]  # of the last dimension first; below 0 to crop
+    unpadded = [0] * (x.dim() - len(pad) // 2)
+    before, after = (unpadded + pad[side::2][::-1] for side in (0, 1))
+    value = nodes.number(a["value"], x)
+    return nodes.emit("Pad", nodes.name(x), nodes.constant([*before, *after]), value)
+
+
 def _clip(nodes: Nodes, a: Arguments) -> str:
     x = a["self"]
     low, high = (a["min_val"], a["max_val"]) if "min_val" in a else (a["min"], a["max"])
@@ -292,6 +300,11 @@ def _expand(nodes: Nodes, a: Arguments) -> str:
     return nodes.emit("Expand", nodes.name(a["self"]), nodes.constant(list(a["result"].shape)))
 
 
+def _zeros(nodes: Nodes, a: Arguments) -> str:
+    result = a["result"]
+    return nodes.emit("Expand", nodes.number(0, result), nodes.constant(list(result.shape)))
+
+
 def _reshape(nodes: Nodes, a: Arguments) -> str:
     x, shape = a["self"], list(a["result"].shape)
     return nodes.emit("Reshape", nodes.name(x), nodes.constant(shape))
@@ -310,6 +323,7 @@ RULES: Mapping[str, Rule] = {
     "cat": _cat,
     "clamp": _clip,
     "clone": _same,
+    "constant_pad_nd": _pad,
     "convolution": _convolution,
     "detach": _same,
     "div": _binary("Div"),
@@ -341,5 +355,6 @@ RULES: Mapping[str, Rule] = {
     "unsqueeze": _reshape,
     "squeeze": _reshape,
     "view": _reshape,
+    "zeros_like": _zeros,
 }
 """Name of an operation of torch, without its overload and the underscore of one in place."""
