@@ -155,8 +155,9 @@ class ZeroCost:
             measured = self._measure(ctx, points)
             wall_s = (time.perf_counter() - started) / len(few)
             timed = Cost(wall_s, device=ctx.device)
+            columns = self._columns() if len(self.signals) > 1 else {}
             estimates += [
-                self._estimate(signals, timed + self._cost(ctx, point, signals))
+                self._estimate(signals, timed + self._cost(ctx, point, signals), columns)
                 for point, signals in zip(points, measured)
             ]
         return estimates
@@ -170,22 +171,15 @@ class ZeroCost:
         Raises:
             InvalidSetting: no reference sample, or no signal that is defined for it.
         """
-        return list(self._quantiles(estimate.metrics).values())
+        return _quantiles(estimate.metrics, self._columns())
 
-    def _quantiles(self, values: Mapping[str, float]) -> dict[str, float]:
-        return {
-            name: float(ranks(np.asarray(values.get(name, -math.inf))))
-            for name, ranks in self._columns().items()
-        }
-
-    def _estimate(self, signals: _Signals, cost: Cost) -> Estimate:
+    def _estimate(self, signals: _Signals, cost: Cost, columns: Mapping[str, Ranks]) -> Estimate:
         if len(self.signals) == 1:
             for refusal in signals.refused.values():
                 raise refusal
             (score,) = signals.values.values()
             return Estimate(score, signals.values, cost, self._made_from(signals, self.signals))
-        columns = self._quantiles(signals.values)
-        score = sum(map(math.log, columns.values()))
+        score = sum(map(math.log, _quantiles(signals.values, columns)))
         first = self._measured[0][1]
         left_out = {n: str(first.refused[n]) for n in self.signals if n not in columns}
         made_from = {
@@ -341,3 +335,9 @@ class _Measuring:
         finally:
             hook.remove()
         return _Signals(*told, sum(seen))
+
+
+def _quantiles(values: Mapping[str, float], columns: Mapping[str, Ranks]) -> list[float]:
+    return [
+        float(ranks(np.asarray(values.get(name, -math.inf)))) for name, ranks in columns.items()
+    ]
