@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from assay.architecture import Architecture
-from assay.contracts import Context, History, Proposal, Strategy, Trial
+from assay.contracts import Context, History, Proposal, Trial
 from assay.cost import derive
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.scratch import Scratch
@@ -52,22 +52,19 @@ class Few:
 
 
 def climbed(
-    ctx: Context, strategy: Strategy, points: Sequence[Architecture]
+    ctx: Context, strategy: Halving | Hyperband | ASHA, points: Sequence[Architecture]
 ) -> tuple[Architecture, int]:
-    """Return what a strategy picks, and the samples that it trained on to do so."""
+    """Return what a strategy picks in one cycle of its rungs, and the samples that took."""
     estimator = LowFidelity(share=1.0, variant={}, resolution=1.0)
     history, samples = History(Few(ctx.space, points)), 0  # type: ignore[arg-type]
+    num = sum(n for n, _ in strategy.rungs)
     for attempt in range(400):
-        asked = strategy.ask(history, len(points), rng=derive(ctx.seed, "ask", attempt))
+        asked = strategy.ask(history, num - len(history), rng=derive(ctx.seed, "ask", attempt))
         new = {
             (p.architecture, p.fidelity): p
             for p in asked
             if history.seen(p.architecture, p.fidelity) is None
         }
-        if len({t.architecture for t in history}) == len(points):  # no newcomer is left
-            new = {key: p for key, p in new.items() if p.parent is not None}
-            if not new:
-                break
         proposals = list(new.values())
         for p, e in zip(proposals, estimator.estimate(ctx, proposals)):
             history.append(
@@ -77,6 +74,8 @@ def climbed(
                 )
             )  # fmt: skip
             samples += e.cost.samples
+        if len(history) == num:
+            break
     longest = max(t.fidelity for t in history)
     best = max((t for t in history if t.fidelity == longest), key=lambda t: t.objectives)
     return best.architecture, samples

@@ -266,8 +266,9 @@ class Strategy(Protocol):
     rng asks the same.
 
     One that learns while a supernet trains has `paths`, which take the place of the estimator's. It
-    may also have `check(space)`, which refuses a space before anything is written, and
-    `in_the_loop(measure, limits)`, called once the hardware was measured and before training.
+    may have `check(space)` and `check_limits(limits)`, which refuse these before all else, and
+    `in_the_loop(measure, limits)`, called once the hardware was measured, before training. One
+    that trains some for a part only has `rungs`, see `assay.strategies.halving`.
 
     One that learns from its own proposals may have `at_once(history)`: how many new trials more it
     learns from at once. The search asks for no more, so whoever draws a batch learns from it.
@@ -291,9 +292,10 @@ class Estimator(Protocol):
 
     One whose estimates are trainings may also have `estimate_seconds(ctx)`, the seconds of one
     estimate, so that none is trained just to be timed; and `heeds_fidelity = True` where it trains
-    for the share of the steps that a proposal asks for, without which halving is refused. One that
-    does more than its steps may have `setup_seconds(ctx, steps)`, the seconds that `prepare` takes
-    beside so many steps.
+    for the share of the steps that a proposal asks for, without which halving is refused; and
+    `estimate_each(ctx, proposals)`, see `assay.estimators.each`, so that each is kept as it ends.
+    One that does more than its steps may have `setup_seconds(ctx, steps)`, the seconds that
+    `prepare` takes beside so many steps.
     """
 
     def step_seconds(self, ctx: Context) -> float:

@@ -46,8 +46,8 @@ SMALL = cell(channels=4, cells=1)
         (["--proxy-task", "digit"], "did you mean 'digits'"),
         (["--set", "low-fidelity.proxy=digit"], "did you mean 'digits'"),
         (["--set", "fused.others=one-shto"], "did you mean 'one-shot'"),
-        (["--num", "1"], "give 2"),
-        (["--seeds", "0"], "1 or more"),
+        (["--num", "1"], "num must be at least 2"),
+        (["--seeds", "0"], "seeds at least 1"),
         (["--budget", "soon"], "neither a time nor counts"),
         (["--workers", "-1"], "workers of at least 0"),
         (["--train-on", "cdua"], "did you mean 'cuda'"),
@@ -172,6 +172,7 @@ def test_an_unfinished_audit_can_be_shown(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")  # wherever pytest puts the folder, a line is not broken
     with Study.open(tmp_path / "a", identity={"kind": "audit"}) as study:
+        study.put("asked", {"arguments": {"estimators": "all"}})
         study.finish("truth")
     assert run("show", str(tmp_path / "a")) == 0
     shown = capsys.readouterr().out

@@ -86,7 +86,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--strategy", "nsga3"], "did you mean 'nsga2'"),
         (["search", "--limit", "latencyms=1"], "did you mean 'latency_ms'"),
         (["search", "--limit", "latency_ms"], "NAME=VALUE"),
-        (["search", "--limit", "latency_ms=fast"], "'fast' is no number"),
+        (["search", "--limit", "latency_ms=fast"], "'fast' must be a number or 'median'"),
         (["search", "--limit", "macs=0"], "positive number"),
         (["search", "--set", "estimator.path=fair"], "did you mean 'paths'"),
         (["search", "--set", "estimator.paths=fare"], "did you mean 'fair'"),
@@ -136,6 +136,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--data", ".", "--set", "task.sise=9"], "did you mean 'size'"),
         (["search", "--objective", "-latencyms"], "did you mean 'latency_ms'"),
         (["search", "--objective", "scor"], "did you mean 'score'"),
+        (["search", "--objective", "latency_ms"], "write '-latency_ms' for as little"),
         (["search", "--workers", "-1"], "at least 0"),
         (["search", "--bugdet", "1s"], "--bugdet"),
         (["resume", "nowhere"], "holds no study"),
@@ -153,6 +154,21 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert said.err.count("\n") == 1
     assert message in said.err
     assert not (here / "runs").exists()
+
+
+def test_a_class_of_ones_own_is_found_in_the_current_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (here / "nearby.py").write_text("class Local:\n    def __init__(self, step=1): ...\n")
+    asked = ["search", "--strategy", "nearby:Local", "--set", "strategy.stepp=2"]
+    assert run(*asked) == 2
+    assert "did you mean 'step'" in capsys.readouterr().err
+    (here / "needy.py").write_text("class Local:\n    def __init__(self, step): ...\n")
+    assert run("search", "--strategy", "needy:Local") == 2
+    assert "missing a required argument: 'step'" in capsys.readouterr().err
+    assert run("search", "--strategy", "nearbye:Local") == 2
+    assert "install its package, or run this in its folder" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_study_is_left_alone(

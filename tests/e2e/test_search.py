@@ -530,8 +530,9 @@ def test_finalists_start_from_shared_weights_only_where_there_are_some(
 
 def test_a_strategy_that_learns_brings_its_paths(table: Path, tmp_path: Path) -> None:
     found = tiny.run(
-        tmp_path / "way", table, strategy="proxyless", budget="steps=40,trials=8,epochs=1"
-    )
+        tmp_path / "way", table, strategy="proxyless", budget="steps=40,trials=8,epochs=1",
+        settings={"strategy": {"quantity": "macs"}},
+    )  # fmt: skip
     assert found.best().metrics["macs"] <= 150_000
     with Study.read(tmp_path / "way") as study:
         assert study.phase("measure").done >= 1

@@ -48,6 +48,15 @@ def test_a_rung_goes_on_to_the_bits_of_a_training_that_never_stopped(score):
     assert second.cost.samples == first.cost.samples
 
 
+def test_a_fit_is_of_the_same_points_whatever_was_trained_below():
+    ctx, a = context(), point(context())
+    climbing, straight = (LowFidelity(share=1.0, score="fit", points=4) for _ in range(2))
+    climbing.estimate(ctx, [Proposal(a, 0.5)])
+    third, whole = (e.estimate(ctx, [Proposal(a)])[0] for e in (climbing, straight))
+    assert third.score == whole.score
+    assert third.cost.samples == whole.cost.samples
+
+
 def test_a_lower_rung_asked_for_again_is_trained_from_the_start():
     ctx = context()
     climbing, fresh = LowFidelity(share=1.0), LowFidelity(share=1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
 
 import pytest
 
@@ -12,7 +11,7 @@ from assay.cost import Budget, derive
 from assay.errors import NotFinite
 from assay.estimators.fused import Fused
 from assay.estimators.predictor import Predictor
-from assay.estimators.sample import asked, check_enough, num_trainings, trainings
+from assay.estimators.sample import Sample, asked, num_trainings, trainings
 from assay.estimators.scratch import Scratch
 from assay.testing import FakeEstimator, tiny_context
 
@@ -36,6 +35,15 @@ class Raises(Trains):
         return super().estimate(ctx, proposals)
 
 
+class Backwards(Trains):
+    """Tells one at a time, the last first."""
+
+    def estimate_each(self, ctx, proposals):
+        for i in reversed(range(len(proposals))):
+            (said,) = self.estimate(ctx, [proposals[i]])
+            yield i, said
+
+
 def diverges(architecture):
     return architecture["body"] == 4
 
@@ -53,7 +61,14 @@ MADE = {
     "predictor nan": lambda: Predictor(Trains(silent), batch=4, pool=64),
     "fused raises": lambda: Fused(FakeEstimator(len), Raises(worth), batch=4),
     "fused nan": lambda: Fused(FakeEstimator(len), Trains(silent), batch=4),
+    "predictor one by one": lambda: Predictor(Backwards(silent), batch=4, pool=64),
+    "fused one by one": lambda: Fused(FakeEstimator(len), Backwards(silent), batch=4),
 }
+
+
+def known_and_failed(estimator):
+    rows = estimator.state_dict()["sample"]
+    return [r[:2] for r in rows if r[1] is not None], [[r[0], r[2]] for r in rows if r[2]]
 
 
 def points(ctx, num):
@@ -86,27 +101,48 @@ def test_any_other_error_is_raised_on():
 def test_what_diverges_is_left_out_and_told(name):
     estimator, ctx = MADE[name](), tiny_context()
     list(estimator.prepare(ctx, Budget(steps=240)))
-    state = estimator.state_dict()
-    known = state["sample"] if "sample" in state else state["trained"]
-    assert len(known) + len(state["failed"]) == 24
-    assert len(state["failed"]) > 0
+    known, failed = known_and_failed(estimator)
+    assert len(known) + len(failed) == 24
+    assert len(failed) > 0
     assert all(math.isfinite(score) for _, score in known)
-    assert all("not finite" in why or "is nan" in why for _, why in state["failed"])
+    assert all("not finite" in why or "is nan" in why for _, why in failed)
     estimates = estimator.estimate(ctx, [Proposal(a) for a in points(ctx, 20)])
     assert all(math.isfinite(e.score) for e in estimates)
     for e in estimates:
         assert e.made_from["sample"] == len(known)
-        assert e.made_from["diverged"] == [text for text, _ in state["failed"]]
+        assert e.made_from["diverged"] == [text for text, _ in failed]
 
 
-@pytest.mark.parametrize("name", ["predictor raises", "fused raises"])
-def test_what_diverged_is_not_tried_again_after_a_kill(name):
+@pytest.mark.parametrize("kind", ["predictor", "fused"])
+def test_in_what_order_scores_come_makes_no_difference(kind):
+    together, backwards = MADE[f"{kind} nan"](), MADE[f"{kind} one by one"]()
+    for estimator in (together, backwards):
+        list(estimator.prepare(tiny_context(), Budget(steps=240)))
+    assert backwards.state_dict() == together.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["predictor", "fused"])
+def test_progress_is_told_after_each_training(kind):
+    estimator = MADE[f"{kind} one by one"]()
+    costs = estimator.prepare(tiny_context(), Budget(steps=240))
+    assert [c.steps for c in costs if getattr(c, "steps", 0)] == [10] * 24
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("trainings", [0, 3, 4, 13, 23])
+def test_a_kill_loses_no_score_and_changes_no_choice(name, trainings):
     whole, first, later = (MADE[name]() for _ in range(3))
     list(whole.prepare(tiny_context(), Budget(steps=240)))
-    for _ in islice(first.prepare(tiny_context(), Budget(steps=240)), 6):
-        pass
+    steps = 0
+    for cost in first.prepare(tiny_context(), Budget(steps=240)):
+        steps += getattr(cost, "steps", 0)
+        if steps >= 10 * trainings:
+            break
     later.load_state_dict(first.state_dict())
-    list(later.prepare(tiny_context(), Budget(steps=240)))
+    known = sum(map(len, known_and_failed(later)))
+    assert known == steps // 10
+    costs = later.prepare(tiny_context(), Budget(steps=240))
+    assert sum(getattr(c, "steps", 0) for c in costs) == 10 * (24 - known)
     assert later.state_dict() == whole.state_dict()
     assert list(later.prepare(tiny_context(), Budget(steps=240))) == []
 
@@ -128,16 +164,18 @@ def test_the_beginning_goes_on_until_there_is_enough(make):
     few = Trains(lambda a: math.nan if a["body"] == 5 else worth(a))
     estimator, ctx = make(few), tiny_context()
     list(estimator.prepare(ctx, Budget(steps=400)))
-    state = estimator.state_dict()
-    known = state["sample"] if "sample" in state else state["trained"]
-    assert len(known) + len(state["failed"]) == len(few.estimated) == 40
-    assert len(state["failed"]) > 10
+    known, failed = known_and_failed(estimator)
+    assert len(known) + len(failed) == len(few.estimated) == 40
+    assert len(failed) > 10
 
 
 def test_a_sample_of_which_none_diverged_may_be_as_small_as_its_space():
-    check_enough(2, {}, fewest=4)
-    with pytest.raises(NotFinite, match="1 of 3 architectures"):
-        check_enough(2, {points(tiny_context(), 1)[0]: "it is"}, fewest=4)
+    small, (a, b, c) = Sample(fewest=4), (p.to_json() for p in points(tiny_context(), 3))
+    small.load([[a, 0.5, ""], [b, 0.25, ""]])
+    small.check()
+    small.load([[a, 0.5, ""], [b, 0.25, ""], [c, None, "it is"]])
+    with pytest.raises(NotFinite, match=r"1 of 3 architectures .*; the first: it is"):
+        small.check()
 
 
 def test_an_opinion_that_is_not_finite_is_none():

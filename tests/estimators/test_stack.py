@@ -28,6 +28,19 @@ def test_weights_are_those_of_ridge_regression_where_all_are_positive():
     np.testing.assert_allclose(stack(opinions), opinions @ expected, rtol=1e-10)
 
 
+def test_a_sample_that_leans_to_one_side_is_weighed_as_one_that_does_not():
+    """Half of a sample is chosen for being good: what all its opinions share says nothing."""
+    scores, opinions = sample(40, 0.5, 0.7)
+    prior = {"a": 0.5, "b": 0.5}
+    stack = stacked(["a", "b"], opinions, scores, prior, 0)
+    shifted = opinions + np.array([3.0, 1.0])
+    leaning = stacked(["a", "b"], shifted, scores + 2.0, prior, 0)
+    for name in prior:
+        assert leaning.weights[name] == pytest.approx(stack.weights[name])
+    assert (leaning.tau, leaning.error) == pytest.approx((stack.tau, stack.error))
+    np.testing.assert_allclose(leaning(shifted), stack(opinions), rtol=1e-9)
+
+
 def test_an_opinion_against_the_truth_gets_no_weight():
     scores, opinions = sample(60, 0.3, 0.4)
     opinions[:, 1] *= -1

@@ -12,11 +12,12 @@ from torch import nn
 from assay.contracts import Estimate, History, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
+from assay.estimators.each import Diverged
 from assay.estimators.inherit import Inherit
 from assay.estimators.low_fidelity import LowFidelity
-from assay.estimators.sample import Diverged, asked
+from assay.estimators.sample import asked
 from assay.estimators.scratch import Scratch
-from assay.estimators.training import Stretch, Training, run_all, run_each
+from assay.estimators.training import Stretch, Training, run_each
 from assay.executors.inline import Inline
 from assay.space.choices import OneOf
 from assay.space.space import Space
@@ -61,7 +62,7 @@ def test_work_is_made_when_there_is_room_for_it(executor, most):
     assert max(alive) == most
 
 
-def test_one_that_fails_takes_back_what_waits():
+def test_who_stops_listening_takes_back_what_waits():
     ctx, ran = tiny_context(), []
 
     def make(number):
@@ -78,10 +79,27 @@ def test_one_that_fails_takes_back_what_waits():
 
     taken_back = []
     object.__setattr__(ctx, "executor", Noting())
-    with pytest.raises(InvalidSetting, match="number 0"):
-        list(run_all(ctx, range(9), make))
+    jobs = run_each(ctx, range(9), make)
+    assert str(next(jobs)[1].error) == "number 0"
+    jobs.close()
     assert ran == [0]
     assert [job.cancelled for job in taken_back] == [True] * 3
+
+
+@pytest.mark.parametrize("executor", [Inline(), Ahead()])
+def test_what_cannot_be_made_has_failed_and_takes_no_other_with_it(executor):
+    def make(number):
+        if number % 3 == 1:
+            raise InvalidSetting(f"number {number}")
+        return lambda: number
+
+    ctx = tiny_context()
+    object.__setattr__(ctx, "executor", executor)
+    ended = dict(run_each(ctx, range(7), make))
+    assert {i: str(job.error) for i, job in ended.items() if job.error} == {
+        1: "number 1", 4: "number 4",
+    }  # fmt: skip
+    assert [ended[i].result() for i in (0, 2, 3, 5, 6)] == [0, 2, 3, 5, 6]
 
 
 def test_a_batch_of_trainings_has_one_network_at_a_time(monkeypatch):

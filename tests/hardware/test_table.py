@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -104,6 +105,10 @@ def test_validation_is_on_networks_that_the_fit_never_saw(space, table):
     assert found.rmse_ms <= 5e-3 * max(m for _, m, _, _ in found.pairs)
     told = found.to_dict()
     assert json.loads(json.dumps(told))["pairs"][0][2] == dict(unseen[0])
+
+
+def test_one_network_has_no_order(table):
+    assert math.isnan(table.validate(1).tau)
 
 
 def test_a_tau_that_is_none_is_null_in_json():

@@ -284,11 +284,14 @@ def test_published_truths_that_are_none_are_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num": 1}, "an audit of 1"),
+        ({"num": 1}, "an audit of num=1"),
         ({"estimators": ["one-shto"]}, "one-shot"),
         ({"settings": {"zero": {}}}, "not audited"),
         ({"estimators": {"macs": FakeEstimator(len)}}, "'macs' would stand in place of the base"),
-        ({"estimators": {"a": "scratch"}, "settings": {"b": {}}}, "'b', which is not audited: a"),
+        (
+            {"estimators": {"a": "scratch"}, "settings": {"b": {}}},
+            "'b', which is not audited; There are:",
+        ),
     ],
 )
 def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path, options, message):

@@ -202,6 +202,19 @@ def test_a_truth_that_diverges_is_told_and_booked(tmp_path, trainings):
         assert study.ledger()["truth"].samples == 5 * 64 + 32
 
 
+def test_one_seed_that_diverges_leaves_the_architecture_out(tmp_path, trainings):
+    """A mean over the seeds that came through would rank it by its luck."""
+    cost = Cost(1e-3, 32, 320, "cpu")
+    trainings.lost = {3: Trained({"accuracy": math.nan}, [], [], cost, diverged="at step 1")}
+    found = run(tmp_path / "a", seeds=2)
+    lost, _ = trainings.ran[2]
+    assert len(trainings.ran) == 12
+    assert found.table.num == 5
+    with Study.read(tmp_path / "a") as study:
+        told = study.get("audit")["architectures"].values()
+    assert dict(lost) not in [dict(a) for a in told]
+
+
 class Several(Inline):
     """Says that four jobs run at once."""
 

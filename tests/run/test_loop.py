@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from torch import nn
 
-from assay.contracts import Context, Estimate, History, Proposal
+from assay.contracts import Context, Estimate, History, Learning, Proposal
 from assay.cost import Cost
 from assay.errors import InvalidSetting, SpaceExhausted
 from assay.executors.inline import Inline
 from assay.run import loop
 from assay.run.limits import Aims
 from assay.run.loop import Searcher, measure_all, survey
+from assay.run.steps import Steps
+from assay.run.watch import Watch
 from assay.run.workflow import Workflow
 from assay.space.choices import OneOf
 from assay.space.space import Space
+from assay.strategies.learned.alphas import Alphas
 from assay.strategies.random import Random
 from assay.study.store import Study
 
@@ -47,6 +50,15 @@ class Instant:
         if len(self.batches) == self.killed_at:
             raise KeyboardInterrupt
         return [Estimate(float(num_a(p.architecture))) for p in proposals]
+
+
+class OneByOne(Instant):
+    """Tells them one at a time, the last first."""
+
+    def estimate_each(self, ctx, proposals):
+        for i in reversed(range(len(proposals))):
+            (estimate,) = self.estimate(ctx, [proposals[i]])
+            yield i, estimate
 
 
 class Diverging(Instant):
@@ -96,7 +108,7 @@ def searcher(
 
 def ran(search: Searcher, num: int) -> list:
     try:
-        search.run(num, lambda judged, searched, scored: None)
+        search.run(num, lambda *known: None)
     finally:
         search.study.end_session()
         search.study.close()
@@ -161,6 +173,60 @@ def test_it_ends_where_the_space_does(tmp_path: Path) -> None:
     assert sorted(state for _, _, state, _ in found) == ["infeasible", "scored", "scored"]
 
 
+class Surest:
+    """Asks for the likeliest, which is all "a", unless it was seen, and draws."""
+
+    def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
+        return Alphas(history.space).propose(history, n, rng)
+
+
+def test_where_the_likeliest_is_over_a_limit_the_one_trial_is_another(tmp_path: Path) -> None:
+    found = ran(searcher(tmp_path / "out", space(), Surest(), limit=2, measure=few), 1)
+    assert [num_a(found[0][1]), found[0][2]] == [6, "infeasible"]
+    assert [state for _, _, state, _ in found].count("scored") == 1
+
+
+class Sure:
+    """Asks for one architecture only; has learned that."""
+
+    advice: ClassVar = {"collapsed": "lower strategy.lr", "drifting": "raise strategy.weight"}
+
+    def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
+        return [Proposal(history.space.complete({}, lambda choice: "a"))] * n
+
+
+class Fixed(Sure):
+    """Says nothing of what to change."""
+
+    advice: ClassVar = {}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "advice"),
+    [(Sure(), "raise strategy.weight"), (Fixed(), "use another strategy or raise the limit")],
+)
+def test_where_only_the_strategy_finds_nothing_that_is_said(
+    tmp_path: Path, strategy: Sure, advice: str
+) -> None:
+    search = searcher(tmp_path / "out", space(), strategy, limit=2, measure=few)
+    with pytest.raises(SpaceExhausted) as raised:
+        ran(search, 4)
+    within = sum(few(a) <= 2 for a in loop._random(search.ctx, 200))
+    assert 0 < within < 200
+    assert str(raised.value).endswith(
+        "(over 1000 random architectures); random draws are within the limits "
+        f"({within} of 200), and {type(strategy).__name__} proposes none; {advice}"
+    )
+
+
+def test_where_nothing_is_within_the_limits_the_space_is_to_blame(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(loop, "_TRIES_PER_TRIAL", 5)
+    with pytest.raises(SpaceExhausted, match=r"; raise the limit or widen the space$"):
+        ran(searcher(tmp_path / "out", space(), Sure(), limit=0.5, measure=few), 4)
+
+
 @pytest.mark.parametrize("killed_at", [1, 3])
 def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, killed_at: int) -> None:
     of = space()
@@ -176,6 +242,28 @@ def test_a_killed_search_goes_on_as_if_it_had_not_been(tmp_path: Path, killed_at
     again = searcher(tmp_path / "killed", of, strategy, trials=before, **settings)
     assert ran(again, 18) == whole
     assert {known % 4 for known, _ in strategy.drawn} == {0}
+
+
+def test_what_comes_one_by_one_is_kept_one_by_one(tmp_path: Path) -> None:
+    whole = ran(searcher(tmp_path / "whole", space(), Random(), batch=6), 12)
+    killed = searcher(tmp_path / "killed", space(), Random(), OneByOne(9), batch=6)
+    with pytest.raises(KeyboardInterrupt):
+        ran(killed, 12)
+    with Study.read(tmp_path / "killed") as study:
+        before = list(study.trials())
+    assert [t.state for t in before] == ["scored"] * 6 + ["running"] * 4 + ["scored"] * 2
+    rest = OneByOne()
+    again = searcher(tmp_path / "killed", space(), Random(), rest, trials=before, batch=6)
+    assert ran(again, 12) == whole
+    assert rest.batches == [1] * 4
+
+
+def test_progress_is_told_as_scores_come(tmp_path: Path) -> None:
+    search = searcher(tmp_path / "out", space(), Random(), OneByOne(), batch=2)
+    known = []
+    search.run(4, lambda judged, waiting, *costs: known.append((judged, waiting)))
+    search.study.close()
+    assert known == [(1, 1), (2, 0), (3, 1), (4, 0)]
 
 
 def often_broken(architecture) -> float:
@@ -247,3 +335,59 @@ def test_nor_does_it_end_a_median() -> None:
     run.measures = lambda quantity, architecture: at_times(quantity, {"0": "c"})
     with pytest.raises(InvalidSetting, match="of the user's"):
         Workflow._median(run, of_the_user)
+
+
+# --- the step of a search -------------------------------------------------------------------------
+
+
+class Counting(Random):
+    """Knows after every second trial how many there were."""
+
+    def learned(self, history: History) -> Sequence[Learning]:
+        return [Learning(known, {}, 0.5) for known in range(2, len(history) + 1, 2)]
+
+
+def step_of(search: Searcher, trials: int, notes: list[str]) -> dict[str, Any]:
+    """Take the step of a search that stands where this one does; return what was learned."""
+    steps = Steps(search.study, lambda e: notes.append(e.message) if e.kind == "note" else None)
+    watch = Watch(search.strategy, search.history, search.study, steps)
+    plan = SimpleNamespace(strategy=search.strategy, estimator=search.estimator, train_on="cpu")
+    run: Any = Workflow.__new__(Workflow)
+    vars(run).update(
+        plan=plan, ctx=search.ctx, study=search.study, aims=search.aims, measures=search.measure,
+        steps=steps, history=search.history, _search_counts=lambda: {"trials": trials},
+        _watch=watch if hasattr(search.strategy, "learned") else None,
+    )  # fmt: skip
+    run._search()
+    search.study.end_session()
+    assert search.study.phase("search").done == search.judged()
+    found = dict(search.study.get("learning") or {})
+    search.study.close()
+    return found
+
+
+def test_a_kill_between_the_last_score_and_what_is_learned_of_it_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    whole = step_of(searcher(tmp_path / "whole", space(), Counting()), 8, [])
+    assert [record["step"] for record in whole["records"]] == [2, 4, 6, 8]
+    killed = searcher(tmp_path / "killed", space(), Counting())
+    killed.run(8, lambda *known: None)
+    assert step_of(killed, 8, []) == whole
+
+
+def test_a_search_that_brings_nothing_new_says_so_and_what_to_change(tmp_path: Path) -> None:
+    notes: list[str] = []
+    step_of(search := searcher(tmp_path / "sure", space(), Sure()), 5, notes)
+    new = sum(num_a(point) < 6 for point in loop._random(search.ctx, 200))
+    assert notes == [
+        "nothing new after 1 of 5 trials, though random draws are new and within the limits "
+        f"({new} of 200); lower strategy.lr"
+    ]
+    notes.clear()
+    small = Space(nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Tanh(), c=nn.ReLU())))
+    step_of(searcher(tmp_path / "small", small, Random(), limit=1, measure=few), 3, notes)
+    assert notes == ["nothing new after 2 of 3 trials"]
+    notes.clear()
+    step_of(searcher(tmp_path / "all", small, Random()), 3, notes)
+    assert notes == []

@@ -6,13 +6,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from assay.architecture import Architecture
-from assay.errors import SpaceExhausted
-from assay.run.refusals import refuse_hopeless_latency, refuse_hopeless_limits
+from assay.errors import InvalidSetting, SpaceExhausted
+from assay.hardware.device import Device
+from assay.run.refusals import (
+    refuse_broken_model,
+    refuse_hopeless_latency,
+    refuse_hopeless_limits,
+)
 from assay.space.choices import OneOf
 from assay.space.space import Space
+from assay.strategies.learned.darts import DARTS
+from assay.train.task import Task
 
 SPACE = Space(nn.Sequential(*[OneOf(a=nn.Linear(2, 2), b=nn.Tanh()) for _ in range(5)]))
 
@@ -107,3 +116,13 @@ def test_what_a_single_measurement_leaves_open_a_table_decides() -> None:
         refuse_hopeless_latency(nested({"latency_ms": 0.9}), cost)
     for limits in ({"latency_ms": 1.0}, {"latency_ms": "median"}, {"macs": 0.1}):
         refuse_hopeless_latency(nested(limits), cost)
+
+
+def test_samples_that_cannot_be_halved_are_refused_with_the_model() -> None:
+    data = TensorDataset(torch.zeros(8, 2), torch.arange(8) % 2)
+    given: Any = SimpleNamespace(
+        space=SPACE, task=Task(DataLoader(data, 4), data), strategy=DARTS(), seed=0,
+        target=Device("torch"), train_on="cpu",
+    )  # fmt: skip
+    with pytest.raises(InvalidSetting, match=r"is a Loaded; .* strategy\.halves=False"):
+        refuse_broken_model(given)

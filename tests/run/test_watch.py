@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from assay.contracts import History, Learning
+from assay.contracts import Estimate, History, Learning, Trial
 from assay.run.events import Event
 from assay.run.steps import Steps
 from assay.run.watch import Watch
@@ -99,3 +99,20 @@ def test_a_symptom_is_noted_once_with_what_to_change(run: Any) -> None:
     assert notes[0].message.startswith("at step 10 the entropy was down to 0.1 %")
     assert notes[0].message.endswith("; lower strategy.lr (0.1)")
     assert run.study.get("learning")["warnings"] == {"collapsed": notes[0].message}
+
+
+def test_what_is_learned_from_trials_is_told_by_those_that_were_judged(run: Any) -> None:
+    space = tiny_space()
+    point = next(iter(space.all()))
+    over = [Trial(i, point, "infeasible", violation=1.0) for i in range(40)]
+    judged = [
+        Trial(i, point, "scored", Estimate(0.5), {"macs": 1.0}, (0.5,)) if i % 4 == 3 else over[i]
+        for i in range(40)
+    ]
+    judged[0] = Trial(0, point, "failed", error="of the user's measure")
+    run.strategy.trace = [known(8), known(16, 0.001), known(40, 0.001)]
+    Watch(run.strategy, History(space, judged), run.study, run.steps).keep("trial", 10)
+    document = run.study.get("learning")
+    assert [record["step"] for record in document["records"]] == [2, 4, 10]
+    assert document["warnings"].keys() == {"collapsed"}  # 4 of 10 is before half, 16 is not
+    assert document["warnings"]["collapsed"].startswith("at step 4 ")

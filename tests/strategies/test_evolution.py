@@ -91,7 +91,7 @@ def test_what_runs_is_not_a_parent_yet():
     "settings", [{"sample": 1}, {"population": 4, "sample": 5}, {"population": 0, "sample": 0}]
 )
 def test_a_sample_that_does_not_fit_is_refused(settings):
-    with pytest.raises(InvalidSetting, match="the sample must be 2 to the population"):
+    with pytest.raises(InvalidSetting, match="the sample must be at least 2 and at most the"):
         Evolution(**settings)
 
 

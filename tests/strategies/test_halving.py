@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from torch import nn
 
 from assay.contracts import Estimate, History, Trial
 from assay.cost import derive
 from assay.errors import InvalidSetting
+from assay.space.choices import OneOf
+from assay.space.space import Space
 from assay.strategies.halving import ASHA, Halving, Hyperband, brackets
 from assay.testing import tiny_space
 
@@ -18,9 +21,9 @@ def worth(architecture):
     return float(derive(5, architecture.to_json()).normal())
 
 
-def climb(strategy, asks, *, n=25, worth=worth, failing=lambda number: False):
+def climb(strategy, asks, *, n=25, worth=worth, failing=lambda number: False, space=None):
     """Ask, score everything at once, and ask again; return the history."""
-    history = History(tiny_space())
+    history = History(space or tiny_space())
     for i in range(asks):
         for p in strategy.ask(history, n, rng=derive(0, "ask", i)):
             point = history.space.canonical(p.architecture)
@@ -95,6 +98,37 @@ def test_a_bracket_that_is_done_is_followed_by_another():
     found = rungs(history)
     assert len(found[0.5]) == 8
     assert len(found[1.0]) == 4
+
+
+def small(num):
+    """A space of so many distinct networks."""
+    return Space(nn.Sequential(OneOf(**{f"op{i}": nn.Linear(2, 2 + i) for i in range(num)})))
+
+
+@pytest.mark.parametrize(("num", "climbed"), [(13, [13, 4, 1, 1]), (2, [2, 1, 1, 1])])
+def test_a_space_smaller_than_a_rung_is_climbed_with_what_there_is(num, climbed):
+    history = climb(Halving(num=27, eta=3, depth=3), asks=9, space=small(num))
+    assert [len(rungs(history)[3.0**-k]) for k in (3, 2, 1, 0)] == climbed
+    best = max(history.space.all(), key=worth)
+    assert history.seen(best, 1.0) is not None
+    assert Halving(num=27).ask(history, 25, rng=derive(1)) == []
+
+
+def test_a_small_space_has_every_bracket_of_hyperband():
+    """Bracket by bracket until each was begun at every share, or had gone on to it."""
+    history = climb(Hyperband(eta=3, depth=1), asks=40, space=small(10))
+    assert len(rungs(history)[1 / 3]) == len(rungs(history)[1.0]) == 10
+    assert Hyperband(eta=3, depth=1).ask(history, 25, rng=derive(1)) == []
+
+
+@pytest.mark.parametrize("strategy", [Halving(8, 2, 3), Hyperband(3, 2)])
+def test_what_it_trains_is_told_by_its_rungs(strategy):
+    history = climb(strategy, asks=8, n=30)
+    num = sum(n for n, _ in strategy.rungs)
+    assert sum(t.fidelity for t in history[:num]) == pytest.approx(
+        sum(n * share for n, share in strategy.rungs)
+    )
+    assert {t.fidelity for t in history} == {share for _, share in strategy.rungs}
 
 
 def test_failed_ones_are_not_promoted():

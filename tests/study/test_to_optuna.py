@@ -112,5 +112,5 @@ def test_an_empty_study_is_an_empty_study():
 
 def test_without_the_package_it_says_what_to_install(study, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InvalidSetting, match=r"pip install 'assay\[optuna\]'"):
+    with pytest.raises(InvalidSetting, match=r"pip install optuna"):
         study.to_optuna()

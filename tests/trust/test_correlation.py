@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from assay.cost import derive
+from assay.errors import NotFinite
 from assay.trust.correlation import (
     STATISTICS,
     Pair,
@@ -194,6 +195,17 @@ def test_regret_counts_each_architecture_once(picks):
         alone = Pair.of(truth[there], scores[there])
         expected = regret(alone, ones(there.sum()), picks=picks)[0]
         assert lost == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize(("truth", "scores", "message"), [
+    ([1.0, np.nan], [1.0, 2.0], "truths must be finite"),
+    ([1.0, -np.inf], [1.0, 2.0], "truths must be finite"),
+    ([1.0, 2.0], [np.nan, 1.0], "put -inf where there is none"),
+    ([1.0, 2.0], [np.inf, 1.0], "put -inf where there is none"),
+])  # fmt: skip
+def test_what_has_no_rank_is_refused(truth, scores, message):
+    with pytest.raises(NotFinite, match=message):
+        Pair.of(truth, scores)
 
 
 def test_a_resample_without_two_truths_is_nan():

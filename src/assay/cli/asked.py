@@ -19,8 +19,10 @@ __all__ = [
     "default_out",
     "display",
     "executor_asked",
+    "how_to_continue",
     "origin",
     "plain",
+    "reach_own",
     "read_settings",
     "space_asked",
     "stored",
@@ -143,6 +145,15 @@ def _imported(name: str) -> Any:
         sys.path.remove(os.getcwd())
 
 
+def reach_own(arguments: Mapping[str, Any]) -> None:
+    """Let classes of the user's own be imported from the current folder, after all others."""
+    from assay.run import names
+
+    own = any(":" in name and not names.is_variant(name) for name in _named(arguments))
+    if own and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def default_out(arguments: Mapping[str, Any], prefix: str = "") -> str:
     """Name a folder after the task and space, so that the same command continues."""
     data = Path(arguments["data"]).name if "data" in arguments else None
@@ -192,6 +203,15 @@ def stored(out: Path) -> tuple[str, dict[str, Any]]:
             f"continue, type: {command_line(command, arguments)}"
         )
     return command, arguments
+
+
+def how_to_continue(out: Path) -> str:
+    """Say what to type to go on with a study that is not finished."""
+    try:
+        stored(out)
+    except InvalidStudy as error:
+        return str(error)
+    return f"continue with: {shlex.join(['assay', 'resume', str(out)])}"
 
 
 def _named(arguments: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from assay.cli.asked import (
     executor_asked,
     origin,
     plain,
+    reach_own,
     read_settings,
     space_asked,
     task_asked,
@@ -66,7 +67,8 @@ def audit(
         num: Architectures with a truth. More than before, and the audit there grows.
         seeds: Trainings of each, which tell the noise of the truth.
         budget: For everything, half of it for the truth: "3h", or counts: "steps=300,epochs=4".
-        out: Folder of the audit; the same command on the same folder continues.
+        out: Folder of the audit, by default runs/audit-TASK-SPACE; the same command on the same
+            folder continues.
         seed: Names every random draw.
         train_on: auto, cpu or cuda.
         workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
@@ -108,6 +110,7 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
     known = (*names.ESTIMATORS, *_SECTIONS)
     settings = read_settings(arguments.get("set_") or [], known)
     recipe = names.changed("recipe", Recipe(), settings.pop("recipe", {}))
+    reach_own(arguments)
     task, space, truths = _asked(arguments, settings.pop("task", {}), settings.pop("space", {}))
     rows: Any = estimators
     if "proxy_task" in arguments:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from assay.cli.asked import how_to_continue
 from assay.report.audit_tables import CEILINGS
 from assay.report.units import amount, duration
 from assay.study.store import Study
@@ -102,4 +103,4 @@ def _print_unfinished(console: Console, out: Path, cost_s: Mapping[str, float]) 
     console.print(f"the audit in {out} has not finished", highlight=False, markup=False)
     for step, seconds in cost_s.items():
         console.print(f"  {step:24} {seconds:.1f} s", highlight=False, markup=False)
-    console.print(f"continue with: assay resume {out}", highlight=False, markup=False)
+    console.print(how_to_continue(out), highlight=False, markup=False)

@@ -17,6 +17,7 @@ from assay.cli.asked import (
     executor_asked,
     origin,
     plain,
+    reach_own,
     read_settings,
     space_asked,
     stored,
@@ -62,20 +63,24 @@ def search(
         model: Your own module with choices, "package.module:Class" or any callable that makes one.
         data: Your own folder of images, one sub-folder for each class.
         size: Side in pixels that images of --data are resized to.
-        estimator: Says what an architecture is worth: one-shot, zero-cost, low-fidelity, ...
+        estimator: Says what an architecture is worth: one-shot, zero-cost, low-fidelity, scratch,
+            inherit, hypernet, predictor or fused; or your own "package.module:Class".
         strategy: Proposes: random, evolution, nsga2, halving, hyperband, asha, smash,
-            reinforce, optuna:tpe, enas, darts or proxyless.
-        limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several.
+            reinforce, optuna:tpe, enas, darts or proxyless; or your own "package.module:Class".
+        limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Repeat for several; the
+            search that names nothing has latency_ms=median.
         objective: What is maximised, "-" in front to minimise; by default score and -latency_ms.
         budget: For everything: "20min", counts such as "steps=300,trials=50,epochs=4", or both;
             by default 10min, and 110s for the search that names nothing.
-        out: Folder of the study; the same command on the same folder continues.
+        out: Folder of the study, by default runs/TASK-SPACE; the same command on the same folder
+            continues.
         seed: Names every random draw.
         train_on: auto, cpu or cuda.
         workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
         proxy_task: A ready task that --estimator low-fidelity trains on in place of the task.
         table: A saved latency table in place of measuring one.
-        set_: SECTION.OPTION=VALUE, such as estimator.paths=fair. Repeat for several.
+        set_: SECTION.OPTION=VALUE, such as estimator.paths=fair; sections are estimator, strategy,
+            recipe, finalists, target, space and task. Repeat for several.
         json: Print machine-readable lines.
         quiet: Print the result only.
     Raises:
@@ -123,6 +128,7 @@ def _run(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) -> No
 
     if "proxy_task" in arguments:
         _set_proxy(settings, arguments)
+    reach_own(arguments)
     task = task_asked(arguments, settings.pop("task", {}))
     space = space_asked(arguments, task, settings.pop("space", {}))
     with shown as listener:
@@ -163,5 +169,7 @@ def _limits(texts: Sequence[str]) -> dict[Any, float | str]:
         try:
             limits[name] = value if value == "median" else float(value)
         except ValueError:
-            raise InvalidSetting(f"--limit {text!r}: {value!r} is no number") from None
+            raise InvalidSetting(
+                f"--limit {text!r}: {value!r} must be a number or 'median'"
+            ) from None
     return limits

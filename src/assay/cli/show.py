@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from assay.cli.asked import how_to_continue
 from assay.study.store import Study
 
 __all__ = ["print_result", "summary"]
@@ -88,7 +89,7 @@ def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
     if validation:
         console.print(
             f"latency      table against {_unseen(validation)} whole networks: "
-            f"tau {validation['tau']:.3f}, {validation['within_10']:.0%} within 10 %",
+            f"tau {_tau(validation)}, {validation['within_10']:.0%} within 10 %",
             highlight=False,
         )
     if found["saving"]:
@@ -102,6 +103,10 @@ def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
     console.print(f"report       {out / 'report.html'}", highlight=False)
 
 
+def _tau(validation: Mapping[str, Any]) -> str:
+    return "undefined" if validation["tau"] is None else f"{validation['tau']:.3f}"
+
+
 def _unseen(validation: Mapping[str, Any]) -> str:
     return str(validation.get("networks", "unseen"))
 
@@ -111,4 +116,4 @@ def _print_unfinished(console: Console, found: Mapping[str, Any]) -> None:
     console.print(f"{found['out']} has not finished: {states}", highlight=False)
     for step, seconds in found["cost_s"].items():
         console.print(f"  {step:12} {seconds:.1f} s", highlight=False)
-    console.print(f"continue with: assay resume {found['out']}", highlight=False)
+    console.print(how_to_continue(Path(found["out"])), highlight=False, markup=False)

@@ -22,7 +22,7 @@ from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.origin import same_origin
 from assay.estimators.ranks import Ranks
-from assay.estimators.sample import asked, check_enough, num_trainings, trainings
+from assay.estimators.sample import Sample, asked, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
 from assay.estimators.training import Stretch
@@ -92,8 +92,7 @@ class Fused:
                 )
         self._signals: Any = self.signals if self.signals is not None else ZeroCost()
         self._opinions: dict[Architecture, Opinions] = {}
-        self._trained: dict[Architecture, float] = {}
-        self._failed: dict[Architecture, str] = {}
+        self._examples = Sample(_FEWEST)
         self._origin = ""
         self._features: Features | None = None
         self._fitted: tuple[int, _Posterior] | None = None
@@ -145,20 +144,13 @@ class Fused:
             yield from estimator.prepare(ctx, part)
         pool = self._pool(ctx, self.candidates * wanted)
         yield from self._measure(ctx, pool)
-        while len(self._trained) + len(self._failed) < min(wanted, len(pool)):
-            started, spent = time.perf_counter(), Cost(device=ctx.device)
-            chosen = self._next(ctx, pool, wanted)
-            for point, told in zip(chosen, asked(ctx, of, chosen)):
-                spent += told.cost
-                if isinstance(told, NotFinite):
-                    self._failed[point] = str(told)
-                else:
-                    self._trained[point] = told.score
-            yield Stretch(
-                time.perf_counter() - started, spent.samples, spent.macs, ctx.device,
-                len(chosen) * of.steps_each(ctx),
-            )  # fmt: skip
-        check_enough(len(self._trained), self._failed, fewest=_FEWEST)
+        while self._examples.waiting or len(self._examples.chosen) < min(wanted, len(pool)):
+            if not self._examples.waiting:
+                started = time.perf_counter()
+                self._examples.chosen += self._next(ctx, pool, wanted)
+                yield Stretch(time.perf_counter() - started, device=ctx.device)
+            yield from self._examples.learn(ctx, of, of.steps_each(ctx))
+        self._examples.check()
 
     def _pool(self, ctx: Context, num: int) -> list[Architecture]:
         rng = derive(ctx.seed, "fused", "candidates")
@@ -170,7 +162,7 @@ class Fused:
         for start in range(0, len(left), self.batch):
             told = self._ask(ctx, left[start : start + self.batch])
             self._opinions |= {a: opinions for a, (opinions, _) in told.items()}
-            yield sum((cost for _, cost in told.values()), Cost(device=ctx.device))
+            yield sum((cost for _, cost in told.values()), Stretch(device=ctx.device))
 
     def _ask(
         self, ctx: Context, points: Sequence[Architecture]
@@ -191,7 +183,7 @@ class Fused:
 
     def _next(self, ctx: Context, pool: Sequence[Architecture], wanted: int) -> list[Architecture]:
         """Return the next to train: first spread by the signals, then where the best may be."""
-        tried = {*self._trained, *self._failed}
+        tried = set(self._examples.chosen)
         done, first = len(tried), max(_FEWEST, wanted // 2)
         count = min(self.batch, wanted - done)
         if done < first:
@@ -203,8 +195,9 @@ class Fused:
             if chosen:
                 return chosen
         left = [a for a in pool if a not in tried]
-        if len(self._trained) < _FEWEST:  # so many diverged; any others may do better
-            check_enough(_FEWEST if self._trained else 0, self._failed, fewest=_FEWEST)
+        if len(scores := self._examples.scores) < _FEWEST:  # so many diverged; others may do better
+            if not scores:
+                self._examples.check()
             return left[:count]
         mean, deviation = self._posterior(ctx)(left, self._opinions)
         best = np.argsort(-(mean + deviation), kind="stable")[:count]
@@ -220,14 +213,15 @@ class Fused:
 
     def _posterior(self, ctx: Context) -> _Posterior:
         rows = self._rows(ctx)
-        if self._fitted is None or self._fitted[0] != len(self._trained):
-            if not self._trained and not self._failed:
+        scores = self._examples.scores
+        if self._fitted is None or self._fitted[0] != len(scores):
+            if not self._examples.chosen:
                 raise InvalidSetting(
                     "fused learns from a sample, and has none yet: prepare it first"
                 )
-            check_enough(len(self._trained), self._failed, fewest=_FEWEST)
-            made = _Posterior(rows, self._opinions, self._trained, ctx.seed, truths=self._whole)
-            self._fitted = (len(self._trained), made)
+            self._examples.check()
+            made = _Posterior(rows, self._opinions, scores, ctx.seed, truths=self._whole)
+            self._fitted = (len(scores), made)
         return self._fitted[1]
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
@@ -244,8 +238,8 @@ class Fused:
         wall_s = (time.perf_counter() - started) / len(points)
         costs = [told[a][1] if a in told else Cost() for a in points]
         made_from = {
-            "estimator": "fused", "sample": len(self._trained), **posterior.describe(),
-            "diverged": [a.to_json() for a in self._failed],
+            "estimator": "fused", "sample": len(self._examples.scores), **posterior.describe(),
+            "diverged": [a.to_json() for a in self._examples.diverged],
         }  # fmt: skip
         return [
             Estimate(
@@ -261,8 +255,7 @@ class Fused:
         """Return what has been measured and trained, and the states of the parts."""
         state: dict[str, Any] = {
             "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
-            "trained": [[a.to_json(), score] for a, score in self._trained.items()],
-            "failed": [[a.to_json(), why] for a, why in self._failed.items()],
+            "sample": self._examples.state(),
             "origin": self._origin,
             "whole": self._whole,
         }
@@ -274,8 +267,7 @@ class Fused:
         """Take up what `state_dict` returned; `prepare` goes on from it."""
         read = Architecture.from_json
         self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
-        self._trained = {read(text): float(score) for text, score in state["trained"]}
-        self._failed = {read(text): why for text, why in state["failed"]}
+        self._examples.load(state["sample"])
         self._origin, self._features = state.get("origin", ""), None
         self._fitted, self._whole = None, bool(state["whole"])
         for i, part in enumerate((self._signals, *self.others)):

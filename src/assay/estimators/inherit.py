@@ -21,10 +21,11 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import AssayError, InvalidSetting, NotFinite
+from assay.estimators.each import Told, all_of, trained_each
 from assay.estimators.features import farthest_first
 from assay.estimators.one_shot import OneShot
 from assay.estimators.origin import same_origin
-from assay.estimators.training import Trained, Training, in_chunks, run_all
+from assay.estimators.training import Trained, Training, in_chunks, run_each
 from assay.hardware.count import count
 from assay.space.space import Space
 from assay.train.files import under
@@ -172,14 +173,28 @@ class Inherit:
         Raises:
             AssayError: nothing was prepared.
         """
+        return all_of(self.estimate_each(ctx, proposals))
+
+    def estimate_each(
+        self, ctx: Context, proposals: Sequence[Proposal]
+    ) -> Iterator[tuple[int, Told]]:
+        """Yield what `estimate` returns as the tunings end."""
         if not self._ready and self.supernet is None:
             if not self._loaded:
                 raise AssayError("inherit has no ancestors yet: call prepare, or load a state")
             self._begin(ctx, int(self._loaded["steps"]))
             self._end()
-        children = [self._child(ctx, p.architecture, _lineage(ctx, p.parent)) for p in proposals]
-        done = dict(run_all(ctx, children, lambda child: child.tuning))
-        return [self._estimate(ctx, child, done[i]) for i, child in enumerate(children)]
+        born: dict[int, _Child] = {}
+
+        def make(i: int) -> Training:
+            proposal = proposals[i]
+            born[i] = self._child(ctx, proposal.architecture, _lineage(ctx, proposal.parent))
+            return born[i].tuning
+
+        def tell(i: int, tuned: Trained) -> Estimate:
+            return self._estimate(ctx, born.pop(i), tuned)
+
+        yield from trained_each(ctx, range(len(proposals)), make, tell)
 
     def _estimate(self, ctx: Context, child: _Child, tuned: Trained) -> Estimate:
         cost = child.cost + tuned.cost
@@ -246,7 +261,8 @@ class Inherit:
         cost = Cost()
         for point, before in generations[known[-1] + 1 if known else 0 :]:  # the oldest first
             child = self._child(ctx, point, before)
-            ((_, tuned),) = run_all(ctx, [child], lambda child: child.tuning)
+            ((_, job),) = run_each(ctx, [child], lambda child: child.tuning)
+            tuned = job.result()
             if tuned.diverged:
                 raise NotFinite(f"the parent's tuning: {tuned.diverged}")
             self._keep(child, tuned)

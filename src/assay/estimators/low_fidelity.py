@@ -19,8 +19,9 @@ from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, NotFinite, nearest
 from assay.estimators.curves import extrapolate
+from assay.estimators.each import Told, all_of, trained_each
 from assay.estimators.proxies import augments, proxies, repeats
-from assay.estimators.training import Trained, Training, run_all, step_seconds
+from assay.estimators.training import Trained, Training, step_seconds
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.train.task import Task
@@ -46,7 +47,7 @@ class LowFidelity:
     A proposal's `fidelity` is a share of this training: a rung of halving goes on from the state
     that the rung below has left in memory, and gives the same bits as a training that never
     stopped. A resumed search trains such a state again, and so does one whose states take more than
-    4 GiB, of which the oldest go.
+    4 GiB, of which the oldest go; and one that is scored by "fit", whose curve would be another.
 
     Source: Zhou et al. 2020, "EcoNAS: Finding Proxies for Economical Neural Architecture Search",
     arXiv:2001.01233, for the reduced factors; Ru et al. 2021, "Speedy Performance Estimation for
@@ -157,13 +158,23 @@ class LowFidelity:
 
         One that diverges has no score, and costs what it took.
         """
-        wanted = [(ctx.space.canonical(p.architecture), p.fidelity) for p in proposals]
-        estimates: dict[int, Estimate] = {}
-        for i, trained in run_all(ctx, wanted, lambda one: self._job(ctx, *one)):
-            point, fidelity = wanted[i]
-            self._keep(point, self._until(ctx, fidelity), trained)
-            estimates[i] = self._estimate(ctx, fidelity, trained)
-        return [estimates[i] for i in range(len(wanted))]
+        return all_of(self.estimate_each(ctx, proposals))
+
+    def estimate_each(
+        self, ctx: Context, proposals: Sequence[Proposal]
+    ) -> Iterator[tuple[int, Told]]:
+        """Yield what `estimate` returns as the trainings end."""
+
+        def make(proposal: Proposal) -> Training:
+            point = ctx.space.canonical(proposal.architecture)
+            return self._job(ctx, point, proposal.fidelity)
+
+        def tell(proposal: Proposal, trained: Trained) -> Estimate:
+            point = ctx.space.canonical(proposal.architecture)
+            self._keep(point, self._until(ctx, proposal.fidelity), trained)
+            return self._estimate(ctx, proposal.fidelity, trained)
+
+        return trained_each(ctx, proposals, make, tell)
 
     # --- one training -------------------------------------------------------------------------
 
@@ -175,11 +186,12 @@ class LowFidelity:
         space, task = self._proxies(ctx)
         steps, until = self.steps_each(ctx), self._until(ctx, fidelity)
         at, begun = self._states.get(point, (0, None))
+        goes_on = self.score != "fit"  # whose curve has its points evenly over each training
         seed = int(derive(ctx.seed, "low fidelity").integers(2**31))
         return Training(
             space.fresh(point, seed), task, self._recipe(ctx.recipe), steps, until, ctx.device,
-            seed, self.points, self.samples or None, begun if at < until else None,
-            keep=fidelity < 1,
+            seed, self.points, self.samples or None, begun if goes_on and at < until else None,
+            keep=goes_on and fidelity < 1,
         )  # fmt: skip
 
     def _recipe(self, recipe: Recipe) -> Recipe:

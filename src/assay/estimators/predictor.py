@@ -18,11 +18,11 @@ from scipy.stats import norm
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting, NotFinite
+from assay.errors import InvalidSetting
 from assay.estimators.features import Blocks, Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.origin import same_origin
-from assay.estimators.sample import asked, check_enough, num_trainings, trainings
+from assay.estimators.sample import Sample, num_trainings, trainings
 from assay.estimators.surrogate import SURROGATES, Array, Surrogate, tamed
 from assay.estimators.training import Stretch
 from assay.estimators.zero_cost import ZeroCost
@@ -87,8 +87,7 @@ class Predictor:
                 f"estimator.signals={self.signals!r} has one signal, which is ranked in no "
                 "reference sample; name two or more"
             )
-        self._known: dict[Architecture, float] = {}
-        self._failed: dict[Architecture, str] = {}
+        self._examples = Sample(_FEWEST)
         self._measured: dict[Architecture, list[float]] = {}
         self._origin = ""
         self._features: Features | None = None
@@ -119,7 +118,7 @@ class Predictor:
         return self.signals.reference_seconds(ctx) + measured * each_s
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
-        """Estimate the sample, a batch at a time; yields after each.
+        """Estimate the sample, choosing a batch at a time; yields after each estimate.
 
         Raises:
             InvalidSetting: the budget does not pay for four estimates.
@@ -136,31 +135,27 @@ class Predictor:
             yield from self.signals.prepare(ctx, Budget())
         wanted = min(wanted, ctx.space.size)
         first = max(_FEWEST, round(self.explore * wanted))
-        while (done := len(self._known) + len(self._failed)) < wanted:
-            started = time.perf_counter()
-            count = min(self.batch, wanted - done)
-            chosen, spent = self._spread(ctx, done, first)[:count], Cost(device=ctx.device)
-            if not chosen:
-                chosen, spent = self._improving(ctx, count)
-            if not chosen:
+        steps_each = of.steps_each(ctx) if self._trains else 0
+        while self._examples.waiting or len(self._examples.chosen) < wanted:
+            if not self._examples.waiting:
+                yield self._choose(ctx, first, wanted)
+            if not self._examples.waiting:
                 return
-            spent += self._learn(ctx, of, chosen)
-            steps = len(chosen) * of.steps_each(ctx) if self._trains else 0
-            wall_s = time.perf_counter() - started
-            yield Stretch(wall_s, spent.samples, spent.macs, ctx.device, steps)
-        check_enough(len(self._known), self._failed, fewest=_FEWEST)
+            yield from self._examples.learn(ctx, of, steps_each)
+        self._examples.check()
 
-    def _learn(self, ctx: Context, of: Any, points: Sequence[Architecture]) -> Cost:
-        """Have architectures estimated and keep their scores, or why they have none."""
-        measured, spent = self._signals_of(ctx, points)
-        for point, told in zip(points, asked(ctx, of, points)):
-            spent += told.cost
-            if isinstance(told, NotFinite):
-                self._failed[point] = str(told)
-            else:
-                self._known[point] = told.score
+    def _choose(self, ctx: Context, first: int, wanted: int) -> Cost:
+        """Choose the next batch, and measure its signals; return what that cost."""
+        started, done = time.perf_counter(), len(self._examples.chosen)
+        count = min(self.batch, wanted - done)
+        chosen, spent = self._spread(ctx, done, first)[:count], Cost()
+        if not chosen:
+            chosen, spent = self._improving(ctx, count)
+        measured, more = self._signals_of(ctx, chosen)
         self._measured |= measured
-        return spent
+        self._examples.chosen += chosen
+        spent += more
+        return Stretch(time.perf_counter() - started, spent.samples, spent.macs, ctx.device)
 
     # --- which to estimate next ---------------------------------------------------------------
 
@@ -171,23 +166,25 @@ class Predictor:
 
     def _spread(self, ctx: Context, done: int, first: int) -> list[Architecture]:
         """Return what is left of the beginning; it goes on while too few have a score."""
-        if done >= first and len(self._known) >= min(_FEWEST, done):
+        known = len(self._examples.scores)
+        if done >= first and known >= min(_FEWEST, done):
             return []
-        if done >= first and not self._known:
-            check_enough(0, self._failed, fewest=_FEWEST)
+        if done >= first and not known:
+            self._examples.check()
         until = first if done < first else done + self.batch
         return spread(self._pool(ctx, "first"), until, self._rows(ctx))[done:]
 
     def _improving(self, ctx: Context, num: int) -> tuple[list[Architecture], Cost]:
         """Return the architectures of a new pool with the largest expected improvement."""
-        tried = {*self._known, *self._failed}
+        tried = set(self._examples.chosen)
         pool = [a for a in self._pool(ctx, "next", len(tried)) if a not in tried]
         if not pool:
             return [], Cost()
         measured, spent = self._signals_of(ctx, pool)
         self._measured |= measured
         mean, deviation, _ = self._told(ctx, pool)
-        best = tamed(np.array(list(self._known.values()))).max()  # as the model was told it
+        scores = np.array(list(self._examples.scores.values()))
+        best = tamed(scores).max()  # as the model was told it
         gain = expected_improvement(mean, deviation, float(best))
         return [pool[int(i)] for i in np.argsort(-gain, kind="stable")[:num]], spent
 
@@ -221,16 +218,17 @@ class Predictor:
                 return rows(a)
             return (*rows(a), np.asarray(norm.ppf(measured[a])))
 
-        if self._fitted is None or self._fitted[0] != len(self._known):
-            if not self._known and not self._failed:
+        scores = self._examples.scores
+        if self._fitted is None or self._fitted[0] != len(scores):
+            if not self._examples.chosen:
                 raise InvalidSetting(
                     "predictor learns from a sample, and has none yet: prepare it first"
                 )
-            check_enough(len(self._known), self._failed, fewest=_FEWEST)
-            known = [blocks(a) for a in self._known]
+            self._examples.check()
+            known = [blocks(a) for a in scores]
             scaler, model = Scaler(known), SURROGATES[self.model](ctx.seed)
-            model.fit(scaler(known), np.array(list(self._known.values())))
-            self._fitted = (len(self._known), scaler, model)
+            model.fit(scaler(known), np.array(list(scores.values())))
+            self._fitted = (len(scores), scaler, model)
         _, scaler, model = self._fitted
         return (*model.predict(scaler([blocks(a) for a in points])), spent)
 
@@ -246,9 +244,9 @@ class Predictor:
             (time.perf_counter() - started) / n, spent.samples // n, spent.macs // n, ctx.device
         )
         made_from = {
-            "estimator": "predictor", "model": self.model, "sample": len(self._known),
+            "estimator": "predictor", "model": self.model, "sample": len(self._examples.scores),
             "of": type(self.of or LowFidelity()).__name__,
-            "diverged": [a.to_json() for a in self._failed],
+            "diverged": [a.to_json() for a in self._examples.diverged],
         }  # fmt: skip
         return [
             Estimate(
@@ -265,8 +263,7 @@ class Predictor:
         behind = {name: part.state_dict() for name, part in parts.items() if part is not None}
         return {
             "origin": self._origin,
-            "sample": [[a.to_json(), score] for a, score in self._known.items()],
-            "failed": [[a.to_json(), why] for a, why in self._failed.items()],
+            "sample": self._examples.state(),
             "measured": [[a.to_json(), row] for a, row in self._measured.items()],
             **{f"{name}{key}": v for name, state in behind.items() for key, v in state.items()},
         }
@@ -275,8 +272,7 @@ class Predictor:
         """Take up a sample; `prepare` goes on from it."""
         read = Architecture.from_json
         self._origin, self._features = state.get("origin", ""), None
-        self._known = {read(text): float(s) for text, s in state["sample"]}
-        self._failed = {read(text): why for text, why in state["failed"]}
+        self._examples.load(state["sample"])
         self._measured = {read(text): list(row) for text, row in state["measured"]}
         self._fitted = None
         parts: dict[str, Any] = {"of.": self.of, "signals.": self.signals}

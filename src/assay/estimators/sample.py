@@ -3,32 +3,105 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
+from assay.estimators.each import Diverged, Told, each
 from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.training import Stretch
 
-__all__ = ["Diverged", "asked", "check_enough", "num_trainings", "trainings"]
+__all__ = ["Sample", "asked", "num_trainings", "trainings"]
 
 _LONGER = 60
 _LEAST_STEPS = 100
 
 
-class Diverged(NotFinite):
-    """Why an architecture has no finite score, and what finding that out took.
+class Sample:
+    """Architectures in the order in which they were chosen, and what another estimator says.
+
+    Each score is kept as it comes, and what is chosen before it is estimated: whoever is killed in
+    the middle goes on with the same architectures.
 
     Args:
-        why: As the training or the estimate says it.
-        cost: What was spent on it.
+        fewest: Scores below which nothing can be learned from them.
     """
 
-    def __init__(self, why: str, cost: Cost) -> None:
-        super().__init__(why)
-        self.cost = cost
+    def __init__(self, fewest: int) -> None:
+        self.fewest = fewest
+        self.chosen: list[Architecture] = []
+        self._scores: dict[Architecture, float] = {}
+        self._failed: dict[Architecture, str] = {}
+
+    @property
+    def waiting(self) -> list[Architecture]:
+        """What is chosen and has neither a score nor a reason for having none."""
+        return [a for a in self.chosen if a not in self._scores and a not in self._failed]
+
+    @property
+    def scores(self) -> dict[Architecture, float]:
+        """Architecture -> score, of those that have one."""
+        return {a: self._scores[a] for a in self.chosen if a in self._scores}
+
+    @property
+    def diverged(self) -> list[Architecture]:
+        """Those that have no finite score."""
+        return [a for a in self.chosen if a in self._failed]
+
+    def learn(self, ctx: Context, of: Any, steps_each: int) -> Iterator[Stretch]:
+        """Have what waits estimated; yields as the scores come.
+
+        Args:
+            ctx: What the estimator may use.
+            of: The estimator.
+            steps_each: Optimiser steps of one estimate; 0 of one that does not train.
+        Raises:
+            Exception: any error of an estimate but `NotFinite`, which is kept.
+        """
+        waiting, started = self.waiting, time.perf_counter()
+        for told in each(of, ctx, [Proposal(a) for a in waiting]):
+            spent = Cost(device=ctx.device)
+            for index, said in told.items():
+                known = _finite(said)
+                spent += known.cost
+                if isinstance(known, Diverged):
+                    self._failed[waiting[index]] = str(known)
+                else:
+                    self._scores[waiting[index]] = known.score
+            yield Stretch(
+                time.perf_counter() - started, spent.samples, spent.macs, ctx.device,
+                len(told) * steps_each,
+            )  # fmt: skip
+            started = time.perf_counter()
+
+    def check(self) -> None:
+        """Refuse to learn from what is left of a sample of which too many diverged.
+
+        Raises:
+            NotFinite: some diverged, and fewer than `fewest` are left.
+        """
+        known = len(self._scores)
+        if self._failed and known < self.fewest:
+            raise NotFinite(
+                f"{len(self._failed)} of {known + len(self._failed)} architectures of the sample "
+                f"have no finite score, and {self.fewest} scores are the least that can be learned "
+                f"from; the first: {self._failed[self.diverged[0]]}"
+            )
+
+    def state(self) -> list[list[Any]]:
+        """Return [architecture, score or None, why it has none or ""] of each, as JSON values."""
+        return [[a.to_json(), self._scores.get(a), self._failed.get(a, "")] for a in self.chosen]
+
+    def load(self, state: Sequence[Sequence[Any]]) -> None:
+        """Take up what `state` returned."""
+        rows = [(Architecture.from_json(text), score, why) for text, score, why in state]
+        self.chosen = [a for a, _, _ in rows]
+        self._scores = {a: float(score) for a, score, _ in rows if score is not None}
+        self._failed = {a: why for a, _, why in rows if why}
 
 
 def trainings(ctx: Context, of: Any, steps: int, sample: int, *, fewest: int) -> tuple[Any, int]:
@@ -77,33 +150,19 @@ def _spent(ctx: Context, of: Any, steps: int, sample: int, fewest: int) -> tuple
 def asked(ctx: Context, of: Any, points: Sequence[Architecture]) -> list[Estimate | Diverged]:
     """Return an estimate of each architecture, and for one that diverged the error that says so.
 
-    An estimator that raises for a batch is asked again for halves of it, so that one architecture
-    takes no other with it; what it had spent on them it does not tell. Any other error than
-    `NotFinite` is raised on.
-    """
-    try:
-        told = of.estimate(ctx, [Proposal(a) for a in points])
-    except NotFinite as error:
-        if len(points) == 1:
-            return [Diverged(str(error), Cost())]
-        half = len(points) // 2
-        return [*asked(ctx, of, points[:half]), *asked(ctx, of, points[half:])]
-    return [Diverged(e.failure, e.cost) if e.failure else e for e in told]
-
-
-def check_enough(known: int, failed: Mapping[Architecture, str], *, fewest: int) -> None:
-    """Refuse to learn from what is left of a sample of which too many diverged.
-
-    Args:
-        known: Scores that there are.
-        failed: Architecture -> why it has none.
-        fewest: Scores below which nothing can be learned from them.
     Raises:
-        NotFinite: some diverged, and fewer than `fewest` are left.
+        Exception: any error of an estimate but `NotFinite`.
     """
-    if failed and known < fewest:
-        raise NotFinite(
-            f"{len(failed)} of {known + len(failed)} architectures of the sample have no finite "
-            f"score, and {fewest} scores are the least that can be learned from; the first: "
-            f"{next(iter(failed.values()))}"
-        )
+    told: dict[int, Told] = {}
+    for some in each(of, ctx, [Proposal(a) for a in points]):
+        told |= some
+    return [_finite(told[i]) for i in range(len(points))]
+
+
+def _finite(said: Told) -> Estimate | Diverged:
+    """Return an estimate or that there is none; raise what is an error of another kind."""
+    if isinstance(said, Estimate | Diverged):
+        return said
+    if isinstance(said, NotFinite):
+        return Diverged(str(said), Cost())
+    raise said

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from assay.architecture import Architecture
-from assay.contracts import Context, Estimate, Proposal
+from assay.contracts import Context, Estimate, Job, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
-from assay.estimators.training import Trained, Training, run_all, step_seconds
+from assay.estimators.each import Told, all_of
+from assay.estimators.training import Trained, Training, run_each, step_seconds
 
 __all__ = ["Scratch"]
 
@@ -75,18 +77,33 @@ class Scratch:
 
         One of which a training diverges has no score, and costs what it took.
         """
+        return all_of(self.estimate_each(ctx, proposals))
+
+    def estimate_each(
+        self, ctx: Context, proposals: Sequence[Proposal]
+    ) -> Iterator[tuple[int, Told]]:
+        """Yield what `estimate` returns as the last seed of each architecture ends."""
         whole = self._whole(ctx)
 
-        def make(wanted: tuple[Proposal, int]) -> Training:
-            proposal, seed = wanted
+        def make(wanted: tuple[int, int]) -> Training:
+            proposal, seed = proposals[wanted[0]], wanted[1]
             until = max(1, round(whole * proposal.fidelity))
             return self.job(ctx, proposal.architecture, ("scratch", seed), until)
 
-        wanted = [(p, seed) for p in proposals for seed in range(self.seeds)]
-        done: dict[int, Trained] = dict(run_all(ctx, wanted, make))
-        results = [done[i] for i in range(len(wanted))]
-        groups = [results[i : i + self.seeds] for i in range(0, len(results), self.seeds)]
-        return [self._estimate(ctx, p, group) for p, group in zip(proposals, groups)]
+        wanted = [(i, seed) for i in range(len(proposals)) for seed in range(self.seeds)]
+        runs: list[dict[int, Job[Trained]]] = [{} for _ in proposals]
+        with closing(run_each(ctx, wanted, make)) as jobs:
+            for n, job in jobs:
+                i, seed = wanted[n]
+                runs[i][seed] = job
+                if len(runs[i]) == self.seeds:
+                    yield i, self._told(ctx, proposals[i], [runs[i][s] for s in sorted(runs[i])])
+
+    def _told(self, ctx: Context, proposal: Proposal, jobs: Sequence[Job[Trained]]) -> Told:
+        try:
+            return self._estimate(ctx, proposal, [job.result() for job in jobs])
+        except Exception as error:
+            return error
 
     def job(
         self, ctx: Context, architecture: Architecture, purpose: tuple[str, int], until: int

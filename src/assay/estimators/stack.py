@@ -26,7 +26,8 @@ class Stack:
     """How opinions are weighed.
 
     Attributes:
-        weights: Opinion -> weight, 0 or more, of opinions in deviations from their mean.
+        weights: Opinion -> weight, 0 or more, of opinions as deviations from their mean.
+        centre: Their means over the examples.
         tau: Kendall tau of the weighing with the examples, each held out in turn by folds.
         single: The opinion that is best alone.
         single_tau: Tau of choosing the best single opinion, by the same folds.
@@ -34,14 +35,18 @@ class Stack:
     """
 
     weights: Mapping[str, float]
+    centre: Array
     tau: float
     single: str
     single_tau: float
     error: float
 
     def __call__(self, opinions: Array) -> Array:
-        """Return the weighed opinion `[n]` of opinions `[n, number of weights]`."""
-        told: Array = opinions @ np.array(list(self.weights.values()))
+        """Return the weighed opinion `[n]` of opinions `[n, number of weights]`.
+
+        As a deviation from the mean of the scores that it was learned from.
+        """
+        told: Array = (opinions - self.centre) @ np.array(list(self.weights.values()))
         return told
 
 
@@ -56,7 +61,8 @@ def stacked(
 ) -> Stack:
     """Return the weighing of opinions that fits the scores, drawn towards a prior one.
 
-    Minimises |s - Z w|^2 + p |w - w0|^2 over w >= 0: the prior counts as much as p = 8 examples.
+    Minimises |s - Z w|^2 + p |w - w0|^2 over w >= 0, s and Z as deviations from their means: the
+    prior counts as much as p = 8 examples.
     Opinions that the prior does not name are not weighed, since a few examples cannot tell many
     weights. But where choosing the best single one of all surely does better on held-out examples
     than weighing does, that one alone is taken: of some signals one is always the best on a few
@@ -71,11 +77,13 @@ def stacked(
     Args:
         names: Of the opinions.
         opinions: Z, `[n, k]`; those that were learned from the scores must be held-out ones.
-        scores: s, `[n]`, in deviations from their mean.
+        scores: s, `[n]`.
         prior: w0, of the opinions that are weighed.
         seed: Of the folds.
         truths: Whether the scores are truths.
     """
+    centre = opinions.mean(0)
+    opinions, scores = opinions - centre, scores - scores.mean()
     named = [i for i, name in enumerate(names) if name in prior]
     expected = np.array([prior[names[i]] for i in named])
     weighed, chosen = np.zeros(len(scores)), np.zeros(len(scores))
@@ -93,7 +101,7 @@ def stacked(
         weights[named] = _weights(opinions[:, named], scores, expected, truths=truths)
     error = float(np.sqrt(np.mean(np.square(scores - told))))
     by_name = {name: float(w) for name, w in zip(names, weights)}
-    return Stack(by_name, tau, names[best], single_tau, error)
+    return Stack(by_name, centre, tau, names[best], single_tau, error)
 
 
 def _weights(opinions: Array, scores: Array, expected: Array, *, truths: bool) -> Array:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from torch import Tensor, nn
 
@@ -28,7 +27,6 @@ __all__ = [
     "Training",
     "enough_batches",
     "in_chunks",
-    "run_all",
     "run_each",
     "step_seconds",
 ]
@@ -185,6 +183,7 @@ def run_each(
     """Run a piece of work for each item; yield (index, job) as they end, errors included.
 
     Work is made when its turn comes: a training holds a network, and of many these fill the memory.
+    What cannot be made has ended, with the error.
 
     Args:
         ctx: Names the executor.
@@ -197,9 +196,10 @@ def run_each(
     try:
         while begun < len(items) or flying:
             while begun < len(items) and len(flying) < room:
-                flying[begun] = executor.submit(make(items[begun]))
+                flying[begun] = _begun(ctx, partial(make, items[begun]))
                 begun += 1
-            ended = next(executor.gather(list(flying.values())))
+            unmade = next((job for job in flying.values() if job.done), None)
+            ended = unmade or next(executor.gather(list(flying.values())))
             index = next(i for i, job in flying.items() if job is ended)
             yield index, flying.pop(index)
     finally:
@@ -207,17 +207,18 @@ def run_each(
             executor.cancel(job)
 
 
-def run_all(
-    ctx: Context, items: Sequence[S], make: Callable[[S], Training]
-) -> Iterator[tuple[int, Trained]]:
-    """Run a training for each item, see `run_each`; yield (index, what came of it) as they end.
+def _begun(ctx: Context, make: Callable[[], Callable[[], T]]) -> Job[T]:
+    try:
+        work = make()
+    except Exception as error:
+        job: Job[T] = Job(_nothing)
+        job.end(error=error)
+        return job
+    return ctx.executor.submit(work)
 
-    Raises:
-        AssayError: of a training that failed in another way than to diverge, when its turn comes.
-    """
-    with closing(run_each(ctx, items, make)) as jobs:
-        for index, job in jobs:
-            yield index, job.result()
+
+def _nothing() -> NoReturn:
+    raise RuntimeError("this work could not be made")
 
 
 def step_seconds(ctx: Context, space: Space, task: Task, recipe: Recipe) -> float:

@@ -207,7 +207,10 @@ class ZeroCost:
         }
         if not columns:
             why = "; ".join(str(refusal) for refusal in told[0].refused.values())
-            raise InvalidSetting(f"no signal is defined for the networks of this space: {why}")
+            raise InvalidSetting(
+                f"no signal is defined for the networks of this space ({why}); name others by "
+                "estimator.signals, such as macs"
+            )
         return columns
 
     # --- measuring ----------------------------------------------------------------------------

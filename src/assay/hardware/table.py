@@ -266,7 +266,7 @@ class LatencyTable:
         predicted = [self.predict(a) for a in drawn]
         errors = np.asarray(predicted) - np.asarray(measured)
         relative = np.abs(errors) / np.asarray(measured)
-        tau = kendalltau(predicted, measured).statistic if len(drawn) > 1 else 1.0
+        tau = kendalltau(predicted, measured).statistic if len(drawn) > 1 else math.nan
         macs = [float(self.calls.counts(a).macs) for a in drawn]
         return Validation(
             float(np.sqrt((errors**2).mean())),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Estimator, Proposal
 from assay.cost import Cost
 from assay.errors import InvalidSetting
-from assay.estimators.sample import Diverged
+from assay.estimators.each import Diverged, Told, each
 from assay.run import names
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.failing import may_pass, reason
@@ -225,38 +225,31 @@ class Asking:
         left = self._left(row)
         with self.steps.step(f"score {row}", len(self.sample), title=f"score by {row}") as step:
             step.done = len(self.sample) - len(left)
-            for start in range(0, len(left), _BATCH):
-                batch = left[start : start + _BATCH]
-                started = time.perf_counter()
-                told = self._estimates(row, batch)
-                each_s = (time.perf_counter() - started) / len(batch)
-                for a, estimate in zip(batch, told, strict=True):
-                    self._keep(row, a, estimate, each_s)
-                costs = [e.cost for e in told if isinstance(e, Estimate | Diverged)]
-                step.done += len(batch)
+            started = time.perf_counter()
+            for told in self._told(row, left):
+                each_s = (time.perf_counter() - started) / len(told)
+                for a, said in told:
+                    self._keep(row, a, said, each_s)
+                costs = [said.cost for _, said in told if isinstance(said, Estimate | Diverged)]
+                step.done += len(told)
                 step.checkpoint(
                     samples=sum(c.samples for c in costs), macs=sum(c.macs for c in costs),
                     device=self.ctx.device,
                 )  # fmt: skip
+                started = time.perf_counter()
 
-    def _estimates(self, row: str, batch: Sequence[Architecture]) -> list[Estimate | Exception]:
-        """Return an estimate or an error for each; one that raises takes no other with it."""
-        try:
-            told = list(self._estimators[row].estimate(self.ctx, [Proposal(a) for a in batch]))
-            if len(told) != len(batch):
-                raise InvalidSetting(
-                    f"{len(told)} estimates came back for {len(batch)} architectures; return one "
-                    "for each"
-                )
-            return [_checked(e) for e in told]
-        except Exception as error:
-            if len(batch) == 1:
-                return [error]
-            return [e for a in batch for e in self._estimates(row, [a])]
+    def _told(
+        self, row: str, points: Sequence[Architecture]
+    ) -> Iterator[list[tuple[Architecture, Told]]]:
+        """Yield what an estimator says as it says it; who says all at once is asked for a few."""
+        estimator = self._estimators[row]
+        size = max(1, len(points)) if hasattr(estimator, "estimate_each") else _BATCH
+        for start in range(0, len(points), size):
+            batch = points[start : start + size]
+            for told in each(estimator, self.ctx, [Proposal(a) for a in batch]):
+                yield [(batch[index], said) for index, said in told.items()]
 
-    def _keep(
-        self, row: str, a: Architecture, estimate: Estimate | Exception, each_s: float
-    ) -> None:
+    def _keep(self, row: str, a: Architecture, estimate: Told, each_s: float) -> None:
         """Keep a score, or name the architecture that has none."""
         key = _score(row, a)
         if isinstance(estimate, Estimate):
@@ -295,12 +288,6 @@ def _preparing(row: str) -> str:
 
 def _score(row: str, architecture: Architecture) -> str:
     return f"score {row} {key_of(architecture)}"
-
-
-def _checked(estimate: Estimate) -> Estimate | Exception:
-    if not isinstance(estimate, Estimate):
-        raise InvalidSetting(f"{estimate!r} came back, which is no Estimate; return one")
-    return Diverged(estimate.failure, estimate.cost) if estimate.failure else estimate
 
 
 def _trace(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from assay.architecture import Architecture
 from assay.contracts import Estimator, Executor
 from assay.cost import Budget
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, nearest
 from assay.report.audit import write_audit
 from assay.run import names
 from assay.run.arguments import refuse_wrong_types
@@ -95,7 +95,8 @@ def audit(
     refuse_wrong_types(locals())
     if num < 2 or seeds < 1:
         raise InvalidSetting(
-            f"an audit of {num} architectures by {seeds} seeds: give 2 and 1 or more"
+            f"an audit of num={num} architectures by seeds={seeds}: num must be at least 2, and "
+            "seeds at least 1"
         )
     if truths is not None and len(truths) < num:
         raise InvalidSetting(
@@ -148,5 +149,7 @@ def _named(
         chosen[name if name not in chosen else f"{name} {i}"] = made
     for name in settings:
         if name not in chosen:
-            raise InvalidSetting(f"settings of {name!r}, which is not audited: {', '.join(chosen)}")
+            raise InvalidSetting(
+                f"settings of {name!r}, which is not audited; {nearest(name, chosen)}"
+            )
     return chosen

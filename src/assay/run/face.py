@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,11 @@ def _refuse_unmeasurable(plan: Plan) -> None:
     for objective in plan.objectives:
         if isinstance(objective, str):
             Measures.check_name(objective.removeprefix("-"), known=(*COSTS, "score"))
+        if objective in ("latency_ms", "memory_bytes"):
+            raise InvalidSetting(
+                f"objective {objective!r} asks for as much of it as can be had; write "
+                f"'-{objective}' for as little"
+            )
     for quantity, value in plan.limits.items():
         if quantity == "score":
             raise InvalidSetting("'score' is what the search maximises and cannot be limited")
@@ -191,7 +196,14 @@ def _with_paths(plan: Plan) -> Plan:
             f"the strategy {type(plan.strategy).__name__} learns while a supernet trains, and the "
             f"estimator {type(estimator).__name__} has none; use estimator='one-shot'"
         )
-    left_open = {f.name for f in fields(estimator) if getattr(estimator, f.name) == f.default}
+    own = {f.name: f.default for f in fields(estimator)} if is_dataclass(estimator) else {}
+    if "paths" not in own:
+        raise InvalidSetting(
+            f"the strategy {type(plan.strategy).__name__} brings paths of its own, and the "
+            f"estimator {type(estimator).__name__} cannot be given them: make it a dataclass with "
+            "the field `paths`, or use estimator='one-shot'"
+        )
+    left_open = {name for name, default in own.items() if getattr(estimator, name) == default}
     if "paths" not in left_open and estimator.paths is not paths:
         raise InvalidSetting(
             f"estimator.paths={estimator.paths!r} is of no use to the strategy "
@@ -200,13 +212,15 @@ def _with_paths(plan: Plan) -> Plan:
         )
     if hasattr(plan.strategy, "check"):
         plan.strategy.check(plan.space)
+    if hasattr(plan.strategy, "check_limits"):
+        plan.strategy.check_limits(plan.limits)
     preferred = {k: v for k, v in getattr(paths, "prefers", {}).items() if k in left_open}
     return replace(plan, estimator=replace(estimator, paths=paths, **preferred))
 
 
 def _refuse_idle_rungs(plan: Plan) -> None:
     """Refuse halving over scores that do not depend on how long anything was trained."""
-    climbs = getattr(plan.strategy, "uses_fidelity", False)
+    climbs = hasattr(plan.strategy, "rungs")
     if climbs and not getattr(plan.estimator, "heeds_fidelity", False):
         raise InvalidSetting(
             f"the strategy {type(plan.strategy).__name__} trains some architectures longer than "

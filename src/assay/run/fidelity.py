@@ -81,7 +81,8 @@ def _chosen(plan: Plan, trials: Sequence[Trial], study: Study, num: int) -> list
     scored = [t for t in scored if t.fidelity == longest]
     if len(scored) < 2:
         raise InvalidStudy(
-            f"{plan.out} has {len(scored)} scored trials; 2 are the least to compare"
+            f"{plan.out} has {len(scored)} scored trials; 2 are the least to compare: search on "
+            "with more trials or a larger budget"
         )
     finalists = {row["trial"] for row in study.finalists()}
     first = [t for t in scored if t.number in finalists]

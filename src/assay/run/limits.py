@@ -118,7 +118,9 @@ class Aims:
 def _number(name: str, value: float) -> float:
     number = float(value)
     if math.isnan(number):
-        raise NotFinite(f"{name} was measured as NaN; a limit or objective needs a number")
+        raise NotFinite(
+            f"{name} was measured as NaN; a limit or objective needs a number: mend the function"
+        )
     return number
 
 

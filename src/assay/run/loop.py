@@ -1,9 +1,9 @@
 """The one search loop: ask, check limits, estimate, record; a batch at a time.
 
 A batch is worked out in memory as a function of the history at its start, and written in one
-transaction before it is estimated; its scores are written in one transaction after. So a killed
-search finds either nothing of a batch, or all its proposals still to be estimated. A strategy that
-learns from so many trials at once is asked for no more than these.
+transaction before it is estimated; its scores are written as they come. So a killed search finds
+either nothing of a batch, or all its proposals, of which those without a score are still to be
+estimated. A strategy that learns from so many trials at once is asked for no more than these.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,17 @@ from assay.contracts import (
 )
 from assay.cost import Cost, derive
 from assay.errors import InvalidSetting, NotFinite, SpaceExhausted
+from assay.estimators.each import Diverged, Told, each
 from assay.run.limits import Aims, Measure, Quantity, quantity_name
+from assay.strategies.learned.symptoms import advised
 from assay.study.store import Study
 
-__all__ = ["Searcher", "measure_all", "survey"]
+__all__ = ["Searcher", "measure_all", "survey", "was_judged"]
 
 _TRIES_PER_TRIAL = 200
 _IDLE = 20
 _SURVEYED = 1000
+_COMPARED = 200  # with what a strategy proposes
 _TOLD: Mapping[str, Callable[[list[float]], Any]] = {"min": min, "median": np.median, "max": max}
 
 
@@ -70,18 +72,16 @@ class Searcher:
         return self.ctx.history
 
     def judged(self) -> int:
-        """Return how many trials were estimated, failed ones included.
+        """Return how many trials were estimated; see `was_judged`."""
+        return sum(map(was_judged, self.history))
 
-        One whose measuring failed was not.
-        """
-        return sum(t.state in ("scored", "failed") and bool(t.measured) for t in self.history)
-
-    def run(self, trials: int, progress: Callable[[int, Cost, Cost], None]) -> None:
+    def run(self, trials: int, progress: Callable[[int, int, Cost, Cost], None]) -> None:
         """Search until `trials` trials are judged or the space gives nothing new.
 
         Args:
             trials: In all, those of an interrupted run included.
-            progress: Called after each batch with (judged, cost of searching, cost of scoring).
+            progress: Called as scores come with (judged, those of the batch that have none yet,
+                cost of searching, cost of scoring).
         Raises:
             SpaceExhausted: nothing within the limits was found in bounded tries.
         """
@@ -93,12 +93,47 @@ class Searcher:
             searched = Cost(time.perf_counter() - started)
             if not pending:
                 if judged == 0:
-                    raise SpaceExhausted(survey(self.ctx, self.aims, self.measure))
+                    raise SpaceExhausted(self._why_none())
                 return
-            scored = self._estimate(pending, searched)
-            judged += len(pending)
+            waiting = len(pending)
+            for told, scored in self._estimate(pending, searched):
+                judged, waiting = judged + told, waiting - told
+                progress(judged, waiting, searched, scored)
+                searched = Cost()
             pending = []
-            progress(judged, searched, scored)
+
+    def ended_early(self, trials: int) -> str:
+        """Return why fewer than so many trials were judged, and what to change; "" where all were.
+
+        Args:
+            trials: That were planned.
+        """
+        judged = self.judged()
+        if judged >= trials:
+            return ""
+        said, missed = f"nothing new after {judged} of {trials} trials", self._missed()
+        if not missed:
+            return said
+        though = f"{said}, though random draws are new and within the limits ({missed})"
+        return advised(self.strategy, "collapsed", though)
+
+    def _why_none(self) -> str:
+        """Say why no trial was judged, and what to change."""
+        found = survey(self.ctx, self.aims, self.measure)
+        said = f"no new architecture within the limits was found: {found}"
+        missed, name = self._missed(), type(self.strategy).__name__
+        if not missed:
+            return f"{said}; raise the limit or widen the space"
+        though = f"{said}; random draws are within the limits ({missed}), and {name} proposes none"
+        otherwise = "use another strategy or raise the limit"
+        return advised(self.strategy, "drifting", though, otherwise=otherwise)
+
+    def _missed(self) -> str:
+        """Return how many of some random architectures the search would take, "" for none."""
+        drawn = _random(self.ctx, _COMPARED)
+        new = [point for point in drawn if self.history.seen(point) is None]
+        found = sum(self._checked(0, point, Proposal(point)).state == "running" for point in new)
+        return f"{found} of {len(drawn)}" if found else ""
 
     def _propose(self, n: int) -> list[Trial]:
         """Return up to n new feasible trials; none where nothing new is found.
@@ -133,7 +168,8 @@ class Searcher:
         for attempt in range(_TRIES_PER_TRIAL):
             known = len(new)
             rng = derive(self.ctx.seed, "ask", start, attempt)
-            wanted = int(min(n - feasible, most - len(new)))
+            # What was met is not in the history yet, so who names its best first names it again.
+            wanted = int(min(n - feasible + bool(idle), most - len(new)))
             asked = self.strategy.ask(self.history, wanted, rng=rng)
             for proposal in asked:
                 point = self.ctx.space.canonical(proposal.architecture)
@@ -167,60 +203,59 @@ class Searcher:
         state: TrialState = "running" if violation == 0 else "infeasible"
         return replace(trial, state=state, measured=measured, violation=violation)
 
-    def _estimate(self, pending: Sequence[Trial], searched: Cost) -> Cost:
-        started = time.perf_counter()
+    def _estimate(self, pending: Sequence[Trial], searched: Cost) -> Iterator[tuple[int, Cost]]:
+        """Have trials estimated and record each as it comes; yield (how many, what they cost)."""
         proposals = [Proposal(t.architecture, t.fidelity, t.parent) for t in pending]
-        outcomes = self._estimates(proposals)
-        done = [self._judged(trial, outcome) for trial, outcome in zip(pending, outcomes)]
-        samples = sum(o.cost.samples for o in outcomes if isinstance(o, Estimate))
-        macs = sum(o.cost.macs for o in outcomes if isinstance(o, Estimate))
-        cost = Cost(time.perf_counter() - started, samples, macs, self.ctx.device)
-        costs = {"search": searched, "score": cost}
-        self.study.record_all(done, costs=costs, failed_in="score")
-        for trial in done:
-            self.history.replace(trial)
-        return cost
+        started = time.perf_counter()
+        for told in each(self.estimator, self.ctx, proposals):
+            done = [self._judged(pending[index], said) for index, said in told.items()]
+            spent = [s.cost for s in told.values() if isinstance(s, Estimate | Diverged)]
+            cost = Cost(
+                time.perf_counter() - started, sum(c.samples for c in spent),
+                sum(c.macs for c in spent), self.ctx.device,
+            )  # fmt: skip
+            costs = {"search": searched, "score": cost}
+            self.study.record_all(done, costs=costs, failed_in="score")
+            for trial in done:
+                self.history.replace(trial)
+            yield len(done), cost
+            searched, started = Cost(), time.perf_counter()
 
-    def _estimates(self, proposals: Sequence[Proposal]) -> list[Estimate | str]:
-        """Return an estimate or a traceback for each; one that raises takes no other with it."""
-        try:
-            return list(self._submit(proposals))
-        except Exception:
-            if len(proposals) == 1:
-                return [traceback.format_exc()]
-        return [outcome for p in proposals for outcome in self._estimates([p])]
+    def _judged(self, trial: Trial, said: Told) -> Trial:
+        if isinstance(said, Exception):
+            return replace(trial, state="failed", error=_trace(said))
+        values = self.aims.values(said, trial.measured)
+        return replace(trial, state="scored", estimate=said, objectives=values)
 
-    def _submit(self, proposals: Sequence[Proposal]) -> list[Estimate]:
-        executor = self.ctx.executor
-        work = partial(self.estimator.estimate, self.ctx, proposals)
-        job = executor.submit(work, in_place=True)
-        for done in executor.gather([job]):
-            done.result()
-        return job.result()
 
-    def _judged(self, trial: Trial, outcome: Estimate | str) -> Trial:
-        if isinstance(outcome, Estimate) and outcome.failure:
-            outcome = f"{NotFinite.__name__}: {outcome.failure}"
-        if isinstance(outcome, str):
-            return replace(trial, state="failed", error=outcome)
-        values = self.aims.values(outcome, trial.measured)
-        return replace(trial, state="scored", estimate=outcome, objectives=values)
+def _trace(error: Exception) -> str:
+    if isinstance(error, Diverged):
+        return f"{NotFinite.__name__}: {error}"
+    return "".join(traceback.format_exception(error))
+
+
+def was_judged(trial: Trial) -> bool:
+    """Whether a trial was estimated, even if that failed; one whose measuring failed was not."""
+    return trial.state in ("scored", "failed") and bool(trial.measured)
 
 
 def survey(ctx: Context, aims: Aims, measure: Measure) -> str:
-    """Say what the limited quantities are like over a space in which nothing was feasible."""
-    rng = derive(ctx.seed, "survey")
-    drawn = [ctx.space.sample(rng) for _ in range(min(_SURVEYED, 4 * ctx.space.size))]
+    """Say what the limited quantities are like over a space, as far as it is drawn at random."""
+    drawn = _random(ctx, _SURVEYED)
     parts = []
     for quantity, limit in aims.limits.items():
         values, failed = measure_all(quantity, drawn, measure)
         has = [f"{name} {of(values):.4g}" for name, of in _TOLD.items() if values]
         has += [f"{len(failed)} on which that fails"] * bool(failed)
         parts.append(f"{quantity_name(quantity)} <= {limit:g}, but the space has {', '.join(has)}")
-    return (
-        f"no new architecture within the limits was found: {'; '.join(parts) or 'no limits'} "
-        f"(over {len(drawn)} random architectures); raise the limit or widen the space"
-    )
+    return f"{'; '.join(parts) or 'no limits'} (over {len(drawn)} random architectures)"
+
+
+def _random(ctx: Context, most: int) -> list[Architecture]:
+    """Draw up to so many architectures, fewer where the space is small; the same each time."""
+    rng = derive(ctx.seed, "survey")
+    num = min(most, 4 * ctx.space.size)
+    return [ctx.space.canonical(ctx.space.sample(rng)) for _ in range(num)]
 
 
 def measure_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -101,7 +102,10 @@ def resolve(
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise InvalidSetting(f"{kind} {given!r} cannot be imported: {error}") from error
+        raise InvalidSetting(
+            f"{kind} {given!r} cannot be imported ({error}); install its package, or run "
+            "this in its folder"
+        ) from error
     made = _construct(kind, cls, _with_parts(kind, given, dict(settings or {})))
     _refuse_alien(kind, made, known)
     return made
@@ -200,6 +204,20 @@ def changed(kind: str, value: Any, changes: Mapping[str, Any]) -> Any:
     return dataclasses.replace(value, **{name: getattr(made, name) for name in changes})
 
 
+def _refuse_unbound(kind: str, cls: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the constructor of a class of the user's own does not take."""
+    signature = inspect.signature(cls)
+    several = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    if not several:
+        _refuse_unknown(kind, settings, list(signature.parameters))
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        raise InvalidSetting(
+            f"{kind} {cls.__name__}: {error}; give it by --set {kind}.OPTION=VALUE"
+        ) from error
+
+
 def _refuse_unknown(kind: str, given: Iterable[str], fields: Iterable[str]) -> None:
     for name in given:
         if name not in set(fields):
@@ -218,6 +236,7 @@ def _plain(value: Any) -> Any:
 
 def _construct(kind: str, cls: Any, settings: dict[str, Any]) -> Any:
     if not dataclasses.is_dataclass(cls):
+        _refuse_unbound(kind, cls, settings)
         return cls(**settings)
     _refuse_unknown(kind, settings, [f.name for f in dataclasses.fields(cls) if f.init])
     hints = typing.get_type_hints(cls)

@@ -42,6 +42,7 @@ def refuse_broken_model(plan: Plan) -> None:
         ExportRefused: the target cannot be given a network.
         InvalidSetting: the target's accelerator is not there.
         UnsupportedMix: the strategy mixes options that cannot be mixed; names the choice.
+        InvalidSetting: the strategy divides training samples that cannot be divided.
     """
     space, task = plan.space, plan.task
     rng = derive(plan.seed, "check")
@@ -52,7 +53,10 @@ def refuse_broken_model(plan: Plan) -> None:
     check_paths(space, task.example(2), extremes)
     for point in dict.fromkeys([*covering, *extremes]):
         runner_of(space, plan.target, task.example(plan.target.batch), point)
-    if hasattr(getattr(plan.strategy, "paths", None), "learn"):
+    paths: Any = getattr(plan.strategy, "paths", None)
+    if hasattr(paths, "divide"):
+        paths.divide(task)
+    if hasattr(paths, "learn"):
         _refuse_unmixable(plan)
 
 

@@ -100,7 +100,8 @@ class Truths:
             ctx: By whose recipe they train; its epochs are the most.
             sample: As drawn.
         Returns:
-            Key of an architecture -> one value a seed; without those of which none could be had.
+            Key of an architecture -> one value a seed; without those of which one could not be had:
+            a mean over the seeds that came through would be too good.
         Raises:
             InvalidSetting: the budget pays for no epoch of each.
         """
@@ -111,12 +112,12 @@ class Truths:
             epochs = self._plan_epochs(ctx, len(wanted))
             self._train(self.context(ctx), wanted, step)
             step.message = f"{len(sample)} architectures, epochs of each: {epochs}"
-        found: dict[str, list[float]] = {}
-        for a, s in wanted:
-            known = self.study.get(_name(a, s))
-            if known is not None and known["score"] is not None:
-                found.setdefault(key_of(a), []).append(known["score"])
-        return found
+        found = {key_of(a): [self._truth(a, s) for s in range(self.plan.seeds)] for a in sample}
+        return {k: [v for v in of if v is not None] for k, of in found.items() if None not in of}
+
+    def _truth(self, a: Architecture, seed: int) -> float | None:
+        known = self.study.get(_name(a, seed))
+        return None if known is None else known["score"]
 
     def context(self, ctx: Context) -> Context:
         """Return a context whose recipe has the epochs that the truths were trained for."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import accumulate
 from typing import Any
 
 from assay.contracts import History, Learning
 from assay.report.units import amount, plain_name
+from assay.run.loop import was_judged
 from assay.run.steps import Step, Steps
-from assay.strategies.learned.symptoms import idle_options, symptoms
+from assay.strategies.learned.symptoms import advised, idle_options, symptoms
 from assay.study.store import Study
 
 __all__ = ["Watch"]
@@ -45,16 +47,19 @@ class Watch:
 
         Args:
             unit: Of the steps of the learning: "step" or "trial".
-            total: How many there are to be.
+            total: How many there are to be, of trials those judged: so records count these, too.
         """
         trace = self._strategy.learned(self._history)
         if not trace:
             return
+        if unit == "trial":
+            trace = self._by_judged(trace)
         before: Mapping[str, str] = (self._study.get("learning") or {}).get("warnings", {})
         # What is known now is kept for good at the end only; when this is asked is chance before.
         settled = trace if trace[-1].step >= total else trace[:-1]
         seen = symptoms(settled, total=total, idle=self._idle)
-        warnings = {**{sign: self._advised(sign, text) for sign, text in seen.items()}, **before}
+        told = {sign: advised(self._strategy, sign, text) for sign, text in seen.items()}
+        warnings = {**told, **before}
         records = [asdict(known) for known in trace]
         document = {"unit": unit, "total": total, "records": records, "warnings": warnings}
         self._study.put("learning", document)
@@ -62,9 +67,10 @@ class Watch:
             if sign not in before:
                 self._steps.note(text, symptom=sign)
 
-    def _advised(self, sign: str, text: str) -> str:
-        advice: str | None = getattr(self._strategy, "advice", {}).get(sign)
-        return text if advice is None else f"{text}; {advice}"
+    def _by_judged(self, trace: Sequence[Learning]) -> Sequence[Learning]:
+        """Return what was known by how many trials were judged till then, not proposed."""
+        judged = list(accumulate(map(was_judged, self._history), initial=0))
+        return [replace(known, step=judged[known.step]) for known in trace]
 
 
 def _said(now: Learning) -> str:

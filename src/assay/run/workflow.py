@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -241,19 +242,28 @@ class Workflow:
             # Who learns with the supernet has done so; who has none learns from the trials.
             watch = None if hasattr(plan.strategy, "paths") else self._watch
 
-            def progress(judged: int, searched: Cost, scored: Cost) -> None:
-                searching.done = scoring.done = judged
-                searching.cost_s += searched.wall_s
-                scoring.cost_s += scored.wall_s
-                self.steps.lap()
+            def learn() -> None:
                 if watch is not None:
                     watch.look(searching)
                     watch.keep("trial", counts["trials"])
                     self.study.book("search", Cost(searching.lap()))
+
+            def progress(judged: int, waiting: int, searched: Cost, scored: Cost) -> None:
+                searching.done = scoring.done = judged
+                searching.cost_s += searched.wall_s
+                scoring.cost_s += scored.wall_s
+                self.steps.lap()
+                if not waiting:  # it learns from whole batches
+                    learn()
                 searching.tell()
                 scoring.tell()
 
             searcher.run(counts["trials"], progress)
+            searching.done = scoring.done = searcher.judged()
+            learn()  # of the last batch, too, if a kill came right after its scores
+            if early := searcher.ended_early(counts["trials"]):
+                self.steps.note(early)
+            self._note_unclimbed()
             judged = [t for t in self.history if t.state != "infeasible"]
             infeasible = len(self.history) - len(judged)
             learned = f", {searching.message}" if searching.message else ""
@@ -263,13 +273,26 @@ class Workflow:
                 f", {failed} failed" * bool(failed)
             )
 
+    def _note_unclimbed(self) -> None:
+        rungs = getattr(self.plan.strategy, "rungs", [])
+        whole = any(t.fidelity == 1.0 and t.state == "scored" for t in self.history)
+        if rungs and not whole:
+            self.steps.note(
+                f"no architecture was trained whole: {len(self.history)} trials end in a lower "
+                f"rung, and {sum(num for num, _ in rungs)} climb all of them; give more trials or "
+                "time, or a smaller strategy.depth"
+            )
+
     def _search_counts(self) -> dict[str, Any]:
         plan = self.plan
-        most = min(plan.budget.trials or _MOST_TRIALS, plan.space.size)
+        rungs = getattr(plan.strategy, "rungs", [(1, 1.0)])
+        each_once = plan.space.size * len({share for _, share in rungs})
+        most = min(plan.budget.trials or _MOST_TRIALS, each_once)
         if plan.budget.in_counts:
             trials = plan.budget.trials or _TRIALS_UNTOLD
             return self.study.plan("search", {"trials": min(most, trials)})
-        unit_s = self._estimate_seconds()
+        # One that climbs takes each rung as if it were trained anew: not every estimator goes on.
+        unit_s = self._estimate_seconds() * _mean_share(rungs)
         try:
             count = count_for("search", "score", self.left_s(), unit_s, most=most)
         except InvalidSetting as error:
@@ -297,3 +320,8 @@ class Workflow:
         """Return the seconds left of a budget in time."""
         assert self.plan.budget.seconds is not None
         return self.plan.budget.seconds - self.steps.spent_s()
+
+
+def _mean_share(rungs: Sequence[tuple[int, float]]) -> float:
+    """Return the share of a whole training that a trial of a strategy takes on average."""
+    return sum(num * share for num, share in rungs) / sum(num for num, _ in rungs)

@@ -129,7 +129,10 @@ class OneOf(ChoiceModule):
         self.options = tuple(modules)
         for name, module in modules.items():
             if not isinstance(module, nn.Module):
-                raise InvalidSpace(f"option {name!r} of OneOf is no nn.Module but {module!r}")
+                raise InvalidSpace(
+                    f"option {name!r} of OneOf is no nn.Module but {module!r}; give the module "
+                    "itself, made"
+                )
             if hasattr(self, name) or "." in name or not name:
                 raise InvalidSpace(f"OneOf cannot have an option named {name!r}; rename it")
             self.add_module(name, module)
@@ -185,7 +188,9 @@ class Depth(ChoiceModule):
         self.options = tuple(range(min, len(blocks) + 1))
         for i, block in enumerate(blocks):
             if not isinstance(block, nn.Module):
-                raise InvalidSpace(f"block {i} of Depth is no nn.Module but {block!r}")
+                raise InvalidSpace(
+                    f"block {i} of Depth is no nn.Module but {block!r}; give a module that is made"
+                )
             self.add_module(str(i), block)
 
     def forward(self, x: Any) -> Any:
@@ -250,7 +255,10 @@ class Inputs(ChoiceModule):
         """
         mix = self.mix or {self.options[0]: 1.0}
         if len(xs) != self.num:
-            raise InvalidSpace(f"Inputs(num={self.num}) was called with {len(xs)} inputs")
+            raise InvalidSpace(
+                f"Inputs(num={self.num}) was called with {len(xs)} inputs; give num as many as "
+                "forward passes it"
+            )
         kept = sorted({i for option in mix for i in option})
         if _is_selected(mix):
             return [xs[i] for i in kept]

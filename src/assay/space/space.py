@@ -392,5 +392,7 @@ def _made(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
             "module, or a function that makes one, such as lambda: Net(width=16)"
         ) from error
     if not isinstance(made, nn.Module):
-        raise InvalidSpace(f"{model!r} made no nn.Module but {type(made).__name__}")
+        raise InvalidSpace(
+            f"{model!r} made no nn.Module but {type(made).__name__}; let it return the module"
+        )
     return made

@@ -41,7 +41,7 @@ class Evolution:
         if not 2 <= self.sample <= self.population:
             raise InvalidSetting(
                 f"evolution with population={self.population}, sample={self.sample}: the sample "
-                "must be 2 to the population"
+                "must be at least 2 and at most the population"
             )
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import ClassVar
 
 import numpy as np
 
+from assay.architecture import Architecture
 from assay.contracts import History, Proposal, Trial
 from assay.errors import InvalidSetting
 
@@ -22,6 +22,8 @@ __all__ = ["ASHA", "Halving", "Hyperband", "brackets"]
 
 Rung = tuple[int, float]
 """How many architectures, and the share of the training that each gets."""
+
+_IDLE = 200  # draws in a row that bring nothing new, after which a space is taken to have no more
 
 
 def brackets(eta: int, depth: int) -> list[list[Rung]]:
@@ -48,7 +50,8 @@ def brackets(eta: int, depth: int) -> list[list[Rung]]:
 class Halving:
     """Successive halving: of each rung the best 1 / eta go on to eta times the training.
 
-    When a bracket is done the next one begins with new architectures.
+    When a bracket is done the next one begins with new architectures. Where the space has no more
+    of them, a bracket climbs with those that it has.
 
     Source: Jamieson, Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter
     Optimization", arXiv:1502.07943; differs: a rung that is not yet complete is waited for, and an
@@ -65,7 +68,6 @@ class Halving:
     num: int = 27
     eta: int = 3
     depth: int = 3
-    uses_fidelity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self.eta, self.depth)
@@ -77,11 +79,15 @@ class Halving:
 
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return up to n proposals of the bracket under way; none while its rung is running."""
-        rungs = [
+        return _climb(history, [self.rungs], n, rng)
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """What is trained again and again: how many, and the share of the training of each."""
+        return [
             (self.num // self.eta**i, float(self.eta) ** (i - self.depth))
             for i in range(self.depth + 1)
         ]
-        return _climb(history, [rungs], n, rng)
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,6 @@ class Hyperband:
 
     eta: int = 3
     depth: int = 3
-    uses_fidelity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self.eta, self.depth)
@@ -105,6 +110,11 @@ class Hyperband:
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return up to n proposals of the bracket under way; none while its rung is running."""
         return _climb(history, brackets(self.eta, self.depth), n, rng)
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """The rungs of all brackets; see `Halving.rungs`."""
+        return [rung for bracket in brackets(self.eta, self.depth) for rung in bracket]
 
 
 @dataclass(frozen=True)
@@ -121,14 +131,21 @@ class ASHA:
 
     eta: int = 3
     depth: int = 3
-    uses_fidelity: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check(self.eta, self.depth)
 
+    @property
+    def rungs(self) -> list[Rung]:
+        """The rungs, with as many in each as go on to it in the end; see `Halving.rungs`."""
+        return [
+            (self.eta ** (self.depth - i), float(self.eta) ** (i - self.depth))
+            for i in range(self.depth + 1)
+        ]
+
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n proposals: promotions from the highest rungs first, then new architectures."""
-        shares = [float(self.eta) ** (i - self.depth) for i in range(self.depth + 1)]
+        shares = [share for _, share in self.rungs]
         ended: dict[float, list[Trial]] = defaultdict(list)
         for trial in history:
             if trial.state in ("scored", "failed"):
@@ -144,36 +161,56 @@ class ASHA:
 def _climb(
     history: History, cycle: Sequence[Sequence[Rung]], n: int, rng: np.random.Generator
 ) -> list[Proposal]:
-    """Return what the first bracket that is not done needs next, the cycle repeated for ever."""
+    """Return what the first bracket that is not done needs next, the cycle repeated for ever.
+
+    Nothing where a whole cycle has nobody: then the space has no more.
+    """
     newcomers: dict[float, list[Trial]] = defaultdict(list)
     for trial in history:
         if trial.parent is None and trial.state != "infeasible":
             newcomers[trial.fidelity].append(trial)
     queues = {share: iter(trials) for share, trials in newcomers.items()}
-    while True:
+    begun = True
+    while begun:
+        begun = False
         for rungs in cycle:
-            asked = _bracket(history, rungs, queues, n, rng)
+            num, share = rungs[0]
+            members = list(islice(queues.get(share, iter(())), num))
+            new = _newcomers(history, share, min(n, num - len(members)), rng)
+            asked = new or _bracket(history, rungs, members, n)
             if asked is not None:
                 return asked
+            begun = begun or bool(members)
+    return []
+
+
+def _newcomers(
+    history: History, share: float, num: int, rng: np.random.Generator
+) -> list[Proposal]:
+    """Return up to num architectures not yet proposed for a share; none where none is left."""
+    new: dict[Architecture, Proposal] = {}
+    idle = 0
+    while len(new) < num and idle < _IDLE:
+        point = history.space.canonical(history.space.sample(rng))
+        idle += 1
+        if point not in new and history.seen(point, share) is None:
+            new[point], idle = Proposal(point, share), 0
+    return list(new.values())
 
 
 def _bracket(
-    history: History,
-    rungs: Sequence[Rung],
-    queues: dict[float, Iterator[Trial]],
-    n: int,
-    rng: np.random.Generator,
+    history: History, rungs: Sequence[Rung], begun: Sequence[Trial], n: int
 ) -> list[Proposal] | None:
-    """Return the next proposals of a bracket, none if it waits; None if it is done."""
-    num, share = rungs[0]
-    members = list(islice(queues.get(share, iter(())), num))
-    if len(members) < num:
-        new = min(n, num - len(members))
-        return [Proposal(history.space.sample(rng), share) for _ in range(new)]
+    """Return the next proposals of a bracket, none if it waits; None if it is done.
+
+    Of fewer than a whole first rung as large a part goes on as of a whole one, one at the least.
+    """
+    members, first = begun, rungs[0][0]
     for num, above in rungs[1:]:
         if any(t.state == "running" for t in members):
             return []
-        wanted = _promoted(_best(members, num), above)
+        part = max(1, num * len(begun) // first)
+        wanted = _promoted(_best(members, part), above)
         found = [_trial_of(history, p) for p in wanted]
         missing = [p for p, trial in zip(wanted, found) if trial is None]
         if missing:

@@ -299,7 +299,7 @@ def _quiet() -> Iterator[None]:
         import optuna
     except ImportError as error:
         raise InvalidSetting(
-            "the strategy 'optuna' needs the package optuna; pip install 'assay[optuna]'"
+            "the strategy 'optuna' needs the package optuna; pip install optuna"
         ) from error
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

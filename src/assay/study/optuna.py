@@ -42,9 +42,7 @@ def to_optuna(
     try:
         import optuna
     except ImportError as error:
-        raise InvalidSetting(
-            "to_optuna needs the package optuna; pip install 'assay[optuna]'"
-        ) from error
+        raise InvalidSetting("to_optuna needs the package optuna; pip install optuna") from error
     width = len(objectives) or max((len(t.objectives) for t in trials), default=0) or 1
     minimised = [o.startswith("-") for o in objectives] or [False] * width
     study = optuna.create_study(

@@ -253,8 +253,8 @@ class Trainer:
 
     def _refuse(self, what: str, step: int) -> None:
         raise NotFinite(
-            f"{what}, at step {step}; lower recipe.lr ({self.recipe.lr:g}) or recipe.clip "
-            f"({self.recipe.clip:g})"
+            f"{what}, at step {step}; lower the learning rate ({self.recipe.lr:g} here, by "
+            f"recipe.lr and the estimator) or recipe.clip ({self.recipe.clip:g})"
         )
 
     # --- the end, and the state ---------------------------------------------------------------

@@ -51,7 +51,8 @@ def download(url: str, path: Path) -> None:
         part.replace(path)
     except (OSError, http.client.HTTPException) as error:
         raise InvalidTask(
-            f"{url} cannot be downloaded ({error}); give the folder of the files by folder="
+            f"{url} cannot be downloaded ({error}); give the folder that holds the files by "
+            "folder=..., on the command line --set task.folder=DIR"
         ) from error
     finally:
         part.unlink(missing_ok=True)

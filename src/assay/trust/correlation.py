@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.errors import NotFinite
 from assay.trust.interval import Interval
 
 __all__ = [
@@ -94,9 +95,24 @@ class Pair:
 
     @classmethod
     def of(cls, truth: Sequence[float] | Vector, scores: Sequence[float] | Vector) -> Pair:
-        """Pair truths with scores `[N]`; a score of -inf is a failure, which ranks last."""
+        """Pair truths with scores `[N]`; a score of -inf is a failure, which ranks last.
+
+        Raises:
+            NotFinite: a truth that is not finite, or a score that is NaN or infinity.
+        """
+        _refuse_unranked(truth, scores)
         truths, said = Order.of(truth), Order.of(scores)
         return cls(np.asarray(truth, np.float64), truths, said, truths.signs() * said.signs())
+
+
+def _refuse_unranked(truth: Sequence[float] | Vector, scores: Sequence[float] | Vector) -> None:
+    if not np.isfinite(truth).all():
+        raise NotFinite(f"truths must be finite numbers, not {list(truth)}; leave the others out")
+    if not (np.asarray(scores, np.float64) < np.inf).all():
+        raise NotFinite(
+            f"scores must be numbers, or -inf for a failure, not {list(scores)}; put -inf where "
+            "there is none"
+        )
 
 
 def kendall(pair: Pair, weights: Vector) -> Vector:

@@ -138,6 +138,58 @@ def test_an_estimator_without_a_supernet_is_refused_by_name(tmp_path: Path):
         )  # fmt: skip
 
 
+class Given:
+    """An estimator of a user's own, which has a supernet and is no dataclass."""
+
+    paths = "uniform"
+
+    def step_seconds(self, *given) -> float:
+        return 0.0
+
+    prepare = estimate = state_dict = load_state_dict = step_seconds
+
+
+def test_an_estimator_that_cannot_be_given_paths_is_refused_by_name(tmp_path: Path):
+    with pytest.raises(InvalidSetting, match=r"Given cannot be given them: make it a dataclass"):
+        assay.search(
+            Space(tiny.Net), tiny.task(), strategy="proxyless", estimator=Given(),
+            out=tmp_path / "out",
+        )  # fmt: skip
+
+
+def of_words(module) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "fix"),
+    [
+        ({"macs": 150_000}, "on macs nothing would be learned; set strategy.quantity=macs, or"),
+        ({"macs": "median", "params": 9}, "on macs, params .*quantity=params or macs, or"),
+        ({of_words: 1}, "on of_words .*quantity='' to learn of none, or strategy.target$"),
+    ],
+)
+def test_limits_of_which_nothing_would_be_learned_are_refused(limits, fix: str, tmp_path: Path):
+    with pytest.raises(InvalidSetting, match=rf"strategy\.quantity='latency_ms' has .* {fix}"):
+        assay.search(
+            Space(tiny.Net), tiny.task(), strategy="proxyless", limits=limits,
+            out=tmp_path / "out",
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        ({}, {}), ({}, {"latency_ms": 1, "macs": 9}), ({"quantity": "macs"}, {"macs": "median"}),
+        ({"target": 0.5}, {"macs": 9}), ({"quantity": ""}, {"macs": 9}),
+        ({"weight": 0.0}, {"macs": 9}),
+    ],
+)  # fmt: skip
+def test_those_that_are_learned_of_or_need_not_be_are_not(settings, limits):
+    Proxyless(**settings).check_limits(limits)
+
+
 def test_the_task_and_space_themselves_are_searched_unless_the_user_says_otherwise(
     tmp_path: Path, monkeypatch
 ):

@@ -18,7 +18,7 @@ from torch import Tensor
 from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Learning, Mix, Proposal
 from assay.errors import InvalidSetting, nearest
-from assay.hardware.measures import COSTS
+from assay.hardware.measures import COSTS, quantity_name
 from assay.space.choices import Held
 from assay.space.space import Space
 from assay.strategies.learned.aim import FORMS, Aim, Form
@@ -114,6 +114,25 @@ class Proxyless:
                 f"and weight={self.weight} and target={self.target} 0 or more"
             )
         self.paths = Gates(self)
+
+    def check_limits(self, limits: Mapping[Any, Any]) -> None:
+        """Refuse limits none of which would be learned of, before anything is written.
+
+        Args:
+            limits: Quantity -> largest value allowed.
+        Raises:
+            InvalidSetting: the quantity in the loop has no limit and no target, but others have.
+        """
+        aimless = self.quantity and self.weight and not self.target
+        if not limits or not aimless or self.quantity in limits:
+            return
+        limited = ", ".join(map(quantity_name, limits))
+        other = " or ".join(name for name in COSTS if name in limits) or "'' to learn of none"
+        raise InvalidSetting(
+            f"strategy.quantity={self.quantity!r} has neither a limit nor a target, and of the "
+            f"limit on {limited} nothing would be learned; set strategy.quantity={other}, or "
+            "strategy.target"
+        )
 
     def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
         """Take what measures architectures, before the supernet is trained.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from assay.architecture import Option
 from assay.contracts import Learning
 from assay.space.space import Space
 from assay.space.structure import Choice
 
-__all__ = ["Idle", "idle_options", "open_options", "preferring_idle", "symptoms"]
+__all__ = ["Idle", "advised", "idle_options", "open_options", "preferring_idle", "symptoms"]
 
 _SURE = 0.01  # of the entropy: nothing more will be tried
 _EARLY = 0.5  # of all steps
@@ -60,6 +60,19 @@ def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle])
         }
         found = {**{sign: seen for sign, seen in signs.items() if seen}, **found}
     return found
+
+
+def advised(strategy: Any, sign: str, seen: str, *, otherwise: str = "") -> str:
+    """Return what was seen, and what the strategy says to change.
+
+    Args:
+        strategy: May have `advice`.
+        sign: The symptom.
+        seen: In words.
+        otherwise: What to change where the strategy says nothing.
+    """
+    advice = getattr(strategy, "advice", {}).get(sign, otherwise)
+    return f"{seen}; {advice}" if advice else seen
 
 
 def _collapsed(now: Learning) -> str:
