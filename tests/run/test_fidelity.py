@@ -12,7 +12,7 @@ from assay.run import ending, face
 from assay.run.names import ESTIMATORS
 from assay.run.plan import Finalists
 from assay.study.store import Study
-from assay.testing import FakeDevice, tiny_space, tiny_task
+from assay.testing import FakeDevice, FakeEstimator, tiny_space, tiny_task
 from assay.train.recipe import Recipe
 
 NINTH, THIRD, WHOLE = (3.0**-i for i in (2, 1, 0))
@@ -77,6 +77,40 @@ def test_the_finalist_and_the_front_are_of_those_trained_longest(climbed):
 def test_trials_for_one_bracket_are_spent_on_one_bracket(tmp_path):
     result = halving(tmp_path / "one", budget="steps=1,trials=13")
     assert [t.fidelity for t in result.trials()] == [NINTH] * 9 + [THIRD] * 3 + [WHOLE]
+
+
+@pytest.mark.parametrize(("trials", "told"), [(12, True), (13, False)])
+def test_too_few_trials_for_a_whole_training_are_told(tmp_path, trials, told):
+    said = []
+    halving(
+        tmp_path / "few", budget=f"steps=1,trials={trials}",
+        on_event=lambda event: said.append(event.message),
+    )  # fmt: skip
+    expected = f"{trials} trials end in a lower rung, where a cycle of all has 13"
+    assert any(expected in text for text in said) == told
+
+
+class Timed(FakeEstimator):
+    """Says that a whole training takes a second."""
+
+    heeds_fidelity = True
+
+    def step_seconds(self, ctx):
+        return 0.0
+
+    def estimate_seconds(self, ctx):
+        return 1.0
+
+
+def test_a_time_pays_for_rungs_by_their_share_of_a_training(tmp_path):
+    """Of nine, three and one at 1/9, 1/3 and 1 a trial is 3/13 of a training on average."""
+    search(
+        tmp_path / "timed", strategy="halving", estimator=Timed(len), budget="100s,epochs=1",
+        settings={"strategy": {"num": 9, "eta": 3, "depth": 2}},
+    )  # fmt: skip
+    with Study.read(tmp_path / "timed") as study:
+        trials = study.phase("search").counts["trials"]
+    assert 0.9 * 28 * 13 / 3 < trials <= 28 * 13 / 3
 
 
 class Stop(Exception):

@@ -279,8 +279,8 @@ class Workflow:
         if rungs and not whole:
             self.steps.note(
                 f"no architecture was trained whole: {len(self.history)} trials end in a lower "
-                f"rung, and {sum(num for num, _ in rungs)} climb all of them; give more trials or "
-                "time, or a smaller strategy.depth"
+                f"rung, where a cycle of all has {sum(num for num, _ in rungs)}; give more trials "
+                "or time, or a smaller strategy.depth"
             )
 
     def _search_counts(self) -> dict[str, Any]:
