@@ -10,9 +10,13 @@ that autograd keeps for the backward pass, each storage once and no weights, and
   path of the supernet;
 - `path`: a weight step on a random path (bytes: mean of the N paths of one operation throughout);
 - `proxyless`: an architecture step on a validation batch as large (bytes: of `path`, times the mean
-  ratio of 10 steps to the active path of each);
+  ratio of 10 steps to the active path of each), and `proxyless_weight`: a weight step on a path
+  drawn from what these learn, in canonical form, which keeps what such a path keeps;
 - `darts`: a weight step that runs all N operations of each block, whose weights are left as they
   are, and `darts_architecture`: a step of first order that moves these, on a validation batch.
+
+Memory means those saved tensors: weights, gradients, workspaces and whatever else is resident are
+not measured, since all kinds of step share one process.
 
 Steps of Assay are those of its training loop, batches included. The same is measured of NNI 3.0's
 `RandomOneShot`, `Proxyless` and `DARTS` right after, in an environment of its own (`nni` in --out,
@@ -22,7 +26,8 @@ backward computes and drops again, as NNI's Proxyless does the operations not sa
 not bytes.
 
 Ratios are medians of interleaved pairs, `step_ms` of the same calls. `value` is the time of an
-architecture step ÷ that of a weight step at N = `at`: 6, or the largest where that is not measured.
+architecture step ÷ that of `path` at N = `at`: 6, or the largest where that is not measured;
+`time_weight_to_path` is that of `proxyless_weight` ÷ that of `path`.
 `slope` is that of DARTS' bytes ÷ those of a path, by least squares over N: paths per operation.
 `holds` checks the targets at every N measured. The figure is `path_memory.svg` in --out.
 """
@@ -49,7 +54,7 @@ from assay.executors.inline import Inline
 from assay.report.svg import COLOURS, style
 from assay.space.space import Space
 from assay.strategies.learned.darts import DARTS, Weights
-from assay.strategies.learned.proxyless import Proxyless
+from assay.strategies.learned.proxyless import Gates, Proxyless
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
 from assay.train.task import Task, call_model
@@ -128,15 +133,10 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
     weights = DARTS(warmup=0.0, every=1, batch=BATCH).paths
     for learner in (gates, weights):
         learner.begin(ctx, space, FOREVER)
-    supernet = Supernet(space, paths=Everywhere(space, name_of(*ALONE)), seed=0)
+    supernet = Supernet(space, seed=0)
     supernet.reset()
     alone = Trainer(space.build(everywhere(space, name_of(*ALONE))), task, RECIPE, steps=FOREVER)
-    trainers = {
-        "alone": alone,
-        "same": supernet.trainer(task, RECIPE, steps=FOREVER),
-        "path": Supernet(space, paths=Uniform()).trainer(task, RECIPE, steps=FOREVER),
-        "darts": Supernet(space, paths=Still(weights)).trainer(task, RECIPE, steps=FOREVER),
-    }
+    trainers = {"alone": alone, **path_trainers(space, task, gates, weights)}
     number = iter(range(FOREVER))
     works: dict[str, Callable[[], object]] = {
         name: lambda trainer=trainer: trainer.run(1)  # type: ignore[misc]
@@ -149,6 +149,7 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
     kept |= darts_kept(space, weights, works["darts_architecture"], inputs)
     steps = {name: Step(work) for name, work in works.items()}
     same = paired_ratios(steps["same"], steps["alone"], pairs=pairs)
+    drawn = paired_ratios(steps["proxyless_weight"], steps["path"], pairs=pairs)
     arch = paired_ratios(steps["proxyless"], steps["path"], pairs=pairs)
     darts = paired_ratios(steps["darts"], steps["path"], pairs=pairs)
     darts_arch = paired_ratios(steps["darts_architecture"], steps["path"], pairs=pairs)
@@ -160,12 +161,27 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
         "darts_architecture_to_path": round(kept["darts_architecture"] / kept["path"], 2),
         "time_path_to_alone": middle(same),
         "time_architecture_to_path": middle(arch),
+        "time_weight_to_path": middle(drawn),
         "time_darts_to_path": middle(darts),
         "time_darts_architecture_to_path": middle(darts_arch),
         "kept_mib": {name: mib(value) for name, value in kept.items()},
         "step_ms": {name: step.ms for name, step in steps.items()},
     }
     return row, arch
+
+
+def path_trainers(space: Space, task: Task, gates: Gates, weights: Weights) -> dict[str, Trainer]:
+    """Return what takes the weight steps of a supernet, by the kind of step."""
+    paths = {
+        "same": Everywhere(space, name_of(*ALONE)),
+        "path": Uniform(),
+        "proxyless_weight": Still(gates),
+        "darts": Still(weights),
+    }
+    return {
+        name: Supernet(space, paths=own).trainer(task, RECIPE, steps=FOREVER)
+        for name, own in paths.items()
+    }
 
 
 def kept_by(
@@ -229,7 +245,7 @@ class Everywhere:
 class Still:
     """What a learner activates in its weight steps, without its learning."""
 
-    def __init__(self, learner: Weights) -> None:
+    def __init__(self, learner: Gates | Weights) -> None:
         self.passes = learner.passes
 
 

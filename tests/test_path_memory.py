@@ -9,6 +9,7 @@ import pytest
 import torch
 from bench.nni_steps import kept_bytes, name_of, network
 from bench.path_memory import (
+    ALONE,
     OPERATIONS,
     SHAPE,
     Still,
@@ -18,6 +19,7 @@ from bench.path_memory import (
     nni_measured,
     nni_python,
     noise,
+    path_trainers,
     plan_of,
     slope,
     space_of,
@@ -27,6 +29,7 @@ from torch import nn
 from assay.contracts import Context, History
 from assay.executors.inline import Inline
 from assay.strategies.learned.darts import DARTS
+from assay.strategies.learned.proxyless import Proxyless
 from assay.train.recipe import Recipe
 from assay.weights.supernet import Supernet
 
@@ -65,6 +68,20 @@ def test_what_was_counted_is_freed():
 
     kept_bytes(nn.Sequential(), work)
     assert seen[0]() is None
+
+
+def test_a_weight_step_of_proxyless_draws_its_path_and_learns_nothing():
+    space, task = space_of(2), noise()
+    learners = Proxyless(quantity="", warmup=0.0).paths, DARTS().paths
+    for learner in learners:
+        learner.begin(Context(space, task, Recipe(), Inline(), "cpu", 0, History(space)), space, 9)
+    gates, _ = learners
+    for label, choice in space.choices.items():
+        gates.known.logits[label][choice.options.index(name_of(*ALONE))] = 99.0
+    before = gates.known.table()
+    path_trainers(space, task, *learners)["proxyless_weight"].run(1)
+    assert space.selected == everywhere(space, name_of(*ALONE))
+    assert gates.known.table() == before
 
 
 def test_both_steps_of_darts_keep_what_all_operations_keep():

@@ -18,9 +18,11 @@ from assay.train.files import load_tensors, under
 from tests.e2e import tiny_learned
 from tests.e2e.running import start
 
-KILLED_IN = {"reinforce": ("score", "score", "finalists")}  # it learns from trials
+KILLED_IN = dict.fromkeys(("reinforce", "optuna:tpe"), ("score", "score", "finalists"))
+"""By strategy, of those that learn from trials."""
 WHILE_IT_TRAINS = ("train", "train", "score")
-FROM_TO = {"reinforce": (4, 20)}
+LEARNING = [case for case in tiny_learned.SETTINGS if not case.startswith("optuna")]
+"""Cases whose learning is recorded."""
 
 
 def kill_within(step: str, delay_s: float, *arguments: Path | str) -> bool:
@@ -60,26 +62,48 @@ def outcome(out: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", tiny_learned.SETTINGS)
-def test_kills_change_nothing_of_what_is_learned(case: str, tmp_path: Path) -> None:
+def survived(case: str, tmp_path: Path) -> Path:
+    """Search once undisturbed and once with kills, to the same end; return the latter's folder."""
     table = tmp_path / "table.json"
     tiny_learned.save_table(case, table)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert ends(case, whole, table)
     rng = np.random.default_rng(len(case))
+    strategy, _ = tiny_learned.of(case)
     hit = [
         kill_within(step, rng.uniform(0.0, 0.2), case, killed, table)
-        for step in KILLED_IN.get(case, WHILE_IT_TRAINS)
+        for step in KILLED_IN.get(strategy, WHILE_IT_TRAINS)
     ]
     assert sum(hit) >= 2, hit
     assert ends(case, killed, table)
+    assert outcome(killed) == outcome(whole)
+    return killed
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LEARNING)
+def test_kills_change_nothing_of_what_is_learned(case: str, tmp_path: Path) -> None:
+    killed = survived(case, tmp_path)
     found = outcome(killed)
-    assert found == outcome(whole)
-    steps = [record["step"] for record in found["learning"]["records"]]
-    assert steps == sorted(set(steps))
-    assert (steps[0], steps[-1]) == FROM_TO.get(case, (0, 90))
+    records, states = found["learning"]["records"], [state for _, _, state, _ in found["trials"]]
+    steps = [record["step"] for record in records]
+    if case.startswith("reinforce"):  # after each batch of 4, what is over a limit not counted
+        batches = range(4, len(states) + 1, 4)
+        assert steps == [states[:until].count("scored") for until in batches]
+    else:
+        assert steps == sorted(set(steps))
+        assert (steps[0], steps[-1]) == (0, 90)
     assert len(steps) <= 81
-    assert found["learning"]["records"][-1]["entropy"] < 1
+    assert records[-1]["entropy"] < 1
+    limit = tiny_learned.LIMITS.get(case, {}).get("macs")
+    assert ("infeasible" in states) == (limit is not None)
+    if limit is not None:
+        assert all(record["target"] == limit and record["expected"] > 0 for record in records)
     assert 'id="fig-settling"' in (killed / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_of_what_a_sampler_asks(tmp_path: Path) -> None:
+    found = outcome(survived("optuna:tpe", tmp_path))
+    assert [state for _, _, state, _ in found["trials"]] == ["scored"] * 60
+    assert found["learning"] is None

@@ -48,9 +48,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "darts by sigmoid": {"batch": 32, "lr": 0.1, "relax": "sigmoid"},
     "darts by gumbel": {"batch": 32, "lr": 0.1, "relax": "gumbel"},
     "enas": {"batch": 32, "lr": 0.02, "every": 4},
+    "enas under a limit": {"batch": 32, "lr": 0.004, "every": 4},
     "reinforce": {"batch": 4, "lr": 0.02},
+    "reinforce by ppo under a limit": {"batch": 4, "lr": 0.004, "clip": 0.2, "epochs": 2},
+    "optuna:tpe": {},
 }
 """Cases, each the name of a strategy and what is special about it."""
+LIMITS = {
+    "enas under a limit": {"macs": 200_000},
+    "reinforce by ppo under a limit": {"macs": 200_000},
+}
+"""By case; most of the space is over them."""
+BUDGETS = {"optuna:tpe": "steps=90,trials=60,epochs=1"}
+"""By case: a sampler is asked for 25 trials at once, and learns only of those before."""
 
 
 def of(case: str) -> tuple[str, type[nn.Module]]:
@@ -67,7 +77,8 @@ def save_table(case: str, path: Path) -> None:
 def run(case: str, out: Path, table: Path, **changes: Any) -> Result:
     strategy, model = of(case)
     given: dict[str, Any] = {
-        "strategy": strategy, "settings": {"strategy": SETTINGS[case]}, "budget": BUDGET,
+        "strategy": strategy, "settings": {"strategy": SETTINGS[case]},
+        "budget": BUDGETS.get(case, BUDGET), "limits": LIMITS.get(case, {}),
         "out": out, "seed": 3, "recipe": tiny.RECIPE, "table": table,
         "finalists": Finalists(k=1, compare=False), **changes,
     }  # fmt: skip
