@@ -101,6 +101,19 @@ def test_an_error_of_all_is_that_of_each_that_is_left(ctx):
     assert told == [{1: scored(1.0)}, {0: error, 2: error}]
 
 
+def test_what_is_no_estimate_costs_none_of_the_others(ctx):
+    told = list(each(Listed([(1, 0.5), (0, scored(0.0))]), ctx, proposals(ctx, 2)))
+    assert "0.5 came back, which is no Estimate" in str(told[0][1])
+    assert told[1] == {0: scored(0.0)}
+
+
+def test_of_what_nothing_comes_back_is_told(ctx):
+    told = list(each(Listed([(1, scored(1.0))]), ctx, proposals(ctx, 3)))
+    assert told[0] == {1: scored(1.0)}
+    assert list(told[1]) == [0, 2]
+    assert all("of 2 of 3 architectures nothing came back" in str(e) for e in told[1].values())
+
+
 def test_who_stops_listening_ends_it(ctx):
     listed = Listed([(0, scored(0.0)), (1, scored(1.0))])
     telling = each(listed, ctx, proposals(ctx, 2))

@@ -59,6 +59,11 @@ def each(
             for index, said in told:
                 del left[index]
                 yield {index: _checked(said)}
+        if left:
+            raise InvalidSetting(
+                f"of {len(left)} of {len(proposals)} architectures nothing came back; return an "
+                "estimate or an error for each"
+            )
     except Exception as error:  # of all that are left, such as that nothing was prepared
         yield dict.fromkeys(left, error)
 
@@ -84,7 +89,7 @@ def _checked(said: object) -> Told:
     if isinstance(said, Exception):
         return said
     if not isinstance(said, Estimate):
-        raise InvalidSetting(f"{said!r} came back, which is no Estimate; return one")
+        return InvalidSetting(f"{said!r} came back, which is no Estimate; return one")
     return Diverged(said.failure, said.cost) if said.failure else said
 
 
