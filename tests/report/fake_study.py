@@ -33,9 +33,13 @@ class FakeStudy:
     runs: Sequence[Mapping[str, Any]] = ()
     documents: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    running: Mapping[str, int] = field(default_factory=dict)
+    """Steps begun and not done: name -> how much is done."""
 
     def phase(self, name: str) -> SimpleNamespace:
-        return SimpleNamespace(name=name, counts=self.counts.get(name, {}))
+        done, counts = self.running.get(name), self.counts.get(name, {})
+        state = "pending" if done is None else "running"
+        return SimpleNamespace(name=name, counts=counts, state=state, done=done or 0)
 
     def trials(self) -> Sequence[Trial]:
         return list(self.rows)

@@ -56,3 +56,13 @@ def test_an_unfinished_study_has_a_headline_too() -> None:
     content = read_content(FakeStudy(rows=finished(40).rows, costs=finished().costs))
     assert lead.headline(content) == "No winner yet: 22 architectures scored in 1 min 53 s."
     assert lead.title(content) == "a search"
+
+
+def test_an_unfinished_study_says_where_it_is() -> None:
+    begun = FakeStudy(running={"supernet": 0, "train": 412}, counts={"train": {"steps": 1720}})
+    assert lead.lead(read_content(begun))[0] == (
+        "It has come to: train it once, 412 of 1,720 steps."
+    )
+    searching = FakeStudy(running={"search": 0}, counts={"search": {"trials": 9}})
+    assert lead.lead(read_content(searching))[0] == "It has come to: search."
+    assert "come to" not in " ".join(lead.lead(read_content(finished())))

@@ -32,7 +32,7 @@ BUDGET = "steps=12,epochs=2"
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """The report has tests of its own."""
-    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path, **options: path)
 
 
 def run(out, **options):

@@ -60,7 +60,7 @@ def trainings(monkeypatch):
         Scratch, "job", lambda self, ctx, a, purpose, until: made.job(a, purpose[1])
     )
     monkeypatch.setattr(Scratch, "training_step_seconds", lambda self, ctx: 1e-6)
-    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path, **options: path)
     return made
 
 
@@ -187,7 +187,7 @@ def test_no_more_networks_are_there_than_are_trained(tmp_path, monkeypatch):
         return training
 
     monkeypatch.setattr(Scratch, "job", counted)
-    monkeypatch.setattr(asked, "write_audit", lambda study, path: path)
+    monkeypatch.setattr(asked, "write_audit", lambda study, path, **options: path)
     run(tmp_path / "a", num=6, seeds=2, budget="steps=2,epochs=1")
     assert alive == [1] * 12
 

@@ -22,7 +22,7 @@ NINTH, THIRD, WHOLE = (3.0**-i for i in (2, 1, 0))
 def no_files():
     """The report and the winner's files have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(face, "write_report", lambda study, path: path)
+        patch.setattr(face, "write_report", lambda study, path, **options: path)
         patch.setattr(ending, "hand_over", lambda *_, **__: SimpleNamespace(to_dict=dict))
         yield
 

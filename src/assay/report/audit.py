@@ -32,7 +32,7 @@ _NAME = 30  # characters of a step that a figure has room for
 _KNOWN = ("kind", "published", "audit")  # told in words
 
 
-def write_audit(study: Record, path: str | os.PathLike[str]) -> Path:
+def write_audit(study: Record, path: str | os.PathLike[str], *, live: bool = False) -> Path:
     """Write the report of an audit, finished or not, as one file that needs no other.
 
     The same study gives the same bytes. The file appears whole or not at all.
@@ -40,6 +40,7 @@ def write_audit(study: Record, path: str | os.PathLike[str]) -> Path:
     Args:
         study: An open or read `Study` of an audit.
         path: Where the page goes; its folder must exist.
+        live: Whether the page is to load itself again, since the run goes on.
     Returns:
         The path written.
     Raises:
@@ -56,6 +57,7 @@ def write_audit(study: Record, path: str | os.PathLike[str]) -> Path:
         "audit.html.j2",
         kind="audit",
         of="audit",
+        live=live,
         tiles_of="The sample, the best and the cost",
         sections=_SECTIONS,
         figures={name: Markup(svg) for name, svg in drawn.items()},

@@ -40,7 +40,7 @@ class Record(Protocol):
         ...
 
     def phase(self, name: str) -> Any:
-        """A step, with the `counts` it was to do."""
+        """A step: its `state`, the `counts` it was to do, and how much is `done`."""
         ...
 
     def ledger(self) -> Mapping[str, Cost]:
@@ -94,6 +94,7 @@ class Content:
         finalists: Rows, as mappings; without what was trained for comparison.
         failures: Rows, as mappings.
         sessions: Rows, as mappings.
+        under_way: The step it has come to, and how far; "" where none is begun or all are done.
     """
 
     settings: Mapping[str, Any]
@@ -120,6 +121,7 @@ class Content:
     finalists: Sequence[Mapping[str, Any]]
     failures: Sequence[Mapping[str, Any]]
     sessions: Sequence[Mapping[str, Any]]
+    under_way: str
 
     @property
     def spent_s(self) -> float:
@@ -163,6 +165,7 @@ def read_content(study: Record) -> Content:
         finalists=_finalists(study),
         failures=[_row(row) for row in study.failures()],
         sessions=[_row(row) for row in study.sessions()],
+        under_way=_under_way(study),
     )
 
 
@@ -188,6 +191,16 @@ def _versions(study: Record) -> dict[str, Any]:
     target = study.identity.get("target") or study.settings.get("target") or {}
     machine = {"machine": target["machine"]} if target.get("machine") else {}
     return {**(study.get("versions") or {}), **machine}
+
+
+def _under_way(study: Record) -> str:
+    """Name the last step that is begun and not done; how far is known of the training."""
+    begun = [study.phase(name) for name in STEPS]
+    last = next((phase for phase in reversed(begun) if phase.state == "running"), None)
+    if last is None:
+        return ""
+    steps = last.counts.get("steps") if last.name == "train" else None
+    return STEPS[last.name] + (f", {last.done:,} of {steps:,} steps" if steps else "")
 
 
 def _quantity(trials: Sequence[Trial], limits: Mapping[str, Any]) -> str:

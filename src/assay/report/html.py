@@ -28,7 +28,7 @@ _SECTIONS = (
 _LEARNING = ("learning", "What the search learned")
 
 
-def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
+def write_report(study: Record, path: str | os.PathLike[str], *, live: bool = False) -> Path:
     """Write the report of a study, finished or not, as one file that needs no other.
 
     The same study gives the same bytes. The file appears whole or not at all.
@@ -36,15 +36,16 @@ def write_report(study: Record, path: str | os.PathLike[str]) -> Path:
     Args:
         study: An open or read `Study`.
         path: Where the page goes; its folder must exist.
+        live: Whether the page is to load itself again, since the run goes on.
     Returns:
         The path written.
     Raises:
         OSError: the page cannot be written there.
     """
-    return write_page(render(read_content(study)), path)
+    return write_page(render(read_content(study), live=live), path)
 
 
-def render(content: Content) -> str:
+def render(content: Content, *, live: bool = False) -> str:
     """Return the page as text."""
     chain = blocks(content.winner)
     learned = () if content.learning is None else (_LEARNING,)
@@ -52,6 +53,7 @@ def render(content: Content) -> str:
         "search.html.j2",
         kind="report",
         of="search",
+        live=live,
         tiles_of="The winner and the cost",
         sections=(*_SECTIONS[:2], *learned, *_SECTIONS[2:]),
         content=content,

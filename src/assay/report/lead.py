@@ -68,7 +68,8 @@ def headline(content: Content) -> str:
 
 def lead(content: Content) -> list[str]:
     """Say in a few sentences what was searched, what was measured and what was only estimated."""
-    return [text for text in (_searched(content), _measured(content), _saved(content)) if text]
+    said = (_under_way(content), _searched(content), _measured(content), _saved(content))
+    return [text for text in said if text]
 
 
 def tiles(content: Content) -> list[Tile]:
@@ -116,6 +117,12 @@ def _quality(name: str, value: Any) -> str:
         if name.endswith("accuracy")
         else (f"a {plain_name(name)} of {said}")
     )
+
+
+def _under_way(content: Content) -> str:
+    if content.winner is not None or not content.under_way:
+        return ""
+    return f"It has come to: {content.under_way}."
 
 
 def _searched(content: Content) -> str:

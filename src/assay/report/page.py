@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ _TRACEBACK = 4000  # characters of a traceback that are shown, from its end
 _FOLDERS = re.compile(r'(?<=File ")[^"\n]*[/\\](?=(?:[^"/\\\n]+[/\\]){2})')
 
 
-def set_page(template: str, **values: Any) -> str:
+def set_page(template: str, *, live: bool, **values: Any) -> str:
     """Return a page as text.
 
     Args:
         template: File beside this one, which extends `base.html.j2`.
+        live: Whether the page says when it was set, and loads itself again to show what is new.
         values: What it and its base name; text is escaped, figures are `Markup`.
     """
     environment = jinja2.Environment(
@@ -41,7 +43,8 @@ def set_page(template: str, **values: Any) -> str:
         keep_together=keep_together,
         plain_name=plain_name,
     )
-    return environment.get_template(template).render(values)
+    set_at = f"{datetime.now():%H:%M:%S}" if live else ""
+    return environment.get_template(template).render(values, set_at=set_at)
 
 
 def write_page(page: str, path: str | os.PathLike[str]) -> Path:

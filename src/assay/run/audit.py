@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from assay.run.audit_plan import AuditPlan
 from assay.run.auditing import BASELINES, Audit, Auditing
 from assay.run.events import Listener, silent
 from assay.run.face import training_device
+from assay.run.live import Live
 from assay.run.plan import versions
 from assay.run.steps import Steps
 from assay.run.truths import check_published
@@ -116,7 +118,9 @@ def audit(
         plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}
     ) as study:
         study.begin_session(versions())
-        auditing = Auditing(plan, study, Steps(study, on_event))
+        page = plan.out / "report.html"
+        live = Live(partial(write_audit, study, page, live=True), on_event)
+        auditing = Auditing(plan, study, Steps(study, live))
         auditing.truths.check()
         # What is asked may grow from call to call; the settings above stay those of the first.
         study.put("asked", {
@@ -125,7 +129,7 @@ def audit(
         })  # fmt: skip
         found = auditing.run()
         study.end_session()
-        write_audit(study, plan.out / "report.html")  # which tells how the session ended
+        write_audit(study, page)  # which tells how the session ended
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from assay.run.arguments import refuse_wrong_types
 from assay.run.ending import finish
 from assay.run.events import Listener, silent
 from assay.run.limits import Aims, Quantity
+from assay.run.live import Live
 from assay.run.plan import Finalists, Plan, versions
 from assay.run.result import Result
 from assay.run.steps import Steps
@@ -126,13 +128,15 @@ def search(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
         study.begin_session(versions())
+        page = plan.out / "report.html"
+        live = Live(partial(write_report, study, page, live=True), on_event)
         try:
-            history = _run(plan, study, on_event)
+            history = _run(plan, study, live)
         except Exception:
             study.withdraw()  # what is refused at its beginning leaves the folder as it was
             raise
         study.end_session()
-        write_report(study, plan.out / "report.html")  # which tells how the session ended
+        write_report(study, page)  # which tells how the session ended
     return Result(plan.out, space, history, plan)
 
 
