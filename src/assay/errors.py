@@ -44,6 +44,7 @@ __all__ = [
     "UnsupportedMix",
     "WorkerDied",
     "nearest",
+    "reason",
 ]
 
 
@@ -111,6 +112,14 @@ class Unsendable(AssayError, TypeError):
 
 class InvalidStudy(AssayError, RuntimeError):
     """A study directory that is junk, newer than this Assay, in use, or of another search."""
+
+
+def reason(error: BaseException) -> str:
+    """Return an error as one says it: by its message, after its class where it is not Assay's."""
+    said = str(error)
+    if isinstance(error, AssayError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def nearest(value: str, known: Iterable[str]) -> str:

@@ -342,7 +342,7 @@ def test_a_report_that_cannot_be_written_says_which_folder(
 
 def test_the_flags_are_frozen() -> None:
     assert list(COMMANDS) == [
-        "search", "audit", "resume", "report", "show", "spaces", "tasks", "doctor",
+        "search", "audit", "resume", "report", "show", "spaces", "tasks", "options", "doctor",
     ]  # fmt: skip
     assert list(inspect.signature(search).parameters) == [
         "task", "space", "model", "data", "size", "estimator", "strategy", "limit", "objective",

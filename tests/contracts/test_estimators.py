@@ -105,15 +105,18 @@ class TestLowFidelityFit(Runs):
 
 
 class TestPredictor(Runs):
+    steps = 24
     estimator = staticmethod(lambda: Predictor(LowFidelity(share=0.3), sample=12, batch=3, pool=40))
 
 
 @pytest.mark.slow
 class TestPredictorOnReadySpaces(OnReadySpaces, TestPredictor):
+    steps = 6
     estimator = staticmethod(lambda: Predictor(LowFidelity(steps=1), sample=6, batch=2, pool=8))
 
 
 class TestPredictorOfTrees(Runs):
+    steps = 56
     estimator = staticmethod(
         lambda: Predictor(Scratch(), model="trees", sample=8, batch=4, pool=20, explore=1.0)
     )
@@ -124,6 +127,7 @@ class TestPredictorOfOneShot(Runs):
 
 
 class TestPredictorWithSignals(Runs):
+    steps = 16
     estimator = staticmethod(
         lambda: Predictor(
             LowFidelity(share=0.3), sample=8, batch=4, pool=8,
@@ -164,6 +168,7 @@ class TestZeroCostOnReadySpaces(OnReadySpaces, TestZeroCost):
 
 
 class TestFused(Runs):
+    steps = 24
     estimator = staticmethod(
         lambda: Fused(ZeroCost(reference=8, batch=8), LowFidelity(share=0.3), sample=12, batch=4)
     )
@@ -171,6 +176,7 @@ class TestFused(Runs):
 
 @pytest.mark.slow
 class TestFusedOnReadySpaces(OnReadySpaces, TestFused):
+    steps = 8
     estimator = staticmethod(
         lambda: Fused(
             ZeroCost(("macs", "synflow"), reference=4, batch=8), LowFidelity(steps=1), sample=8,
@@ -180,6 +186,7 @@ class TestFusedOnReadySpaces(OnReadySpaces, TestFused):
 
 
 class TestFusedWithOneShot(Runs):
+    steps = 48
     estimator = staticmethod(
         lambda: Fused(
             ZeroCost(("macs", "synflow"), reference=8), LowFidelity(steps=3), (OneShot(),), sample=8
@@ -189,6 +196,7 @@ class TestFusedWithOneShot(Runs):
 
 @pytest.mark.slow
 class TestFusedWithTwoThatTrainTheModel(Runs):
+    steps = 72
     estimator = staticmethod(
         lambda: Fused(
             ZeroCost(("macs", "synflow"), reference=8), LowFidelity(steps=3),

@@ -142,3 +142,32 @@ def test_an_architecture_that_cannot_be_built_costs_itself_alone(ctx):
     told = list(each(LowFidelity(share=1.0), ctx, [good[0], wrong, good[1]]))
     kinds = {i: isinstance(said, Estimate) for one in told for i, said in one.items()}
     assert kinds == {0: True, 1: False, 2: True}
+
+
+def test_a_score_that_is_no_number_costs_its_own_architecture_alone(ctx):
+    listed = Listed([(1, Estimate(None)), (0, scored(0.0)), (2, scored(2.0))])
+    told = list(each(listed, ctx, proposals(ctx, 3)))
+    assert "the score None came back, which is no number" in str(told[0][1])
+    assert told[1:] == [{0: scored(0.0)}, {2: scored(2.0)}]
+
+
+def test_what_is_answered_twice_is_told_of_all_that_are_left(ctx):
+    told = list(each(Listed([(1, scored(1.0)), (1, scored(9.0))]), ctx, proposals(ctx, 3)))
+    assert told[0] == {1: scored(1.0)}
+    assert list(told[1]) == [0, 2]
+    assert all("architecture 1 of 3 was answered twice" in str(e) for e in told[1].values())
+
+
+def test_any_iterator_will_do(ctx):
+    class Plain:
+        def estimate_each(self, ctx, given):
+            return iter([(i, scored(float(i))) for i in range(len(given))])
+
+    assert list(each(Plain(), ctx, proposals(ctx, 2))) == [{0: scored(0.0)}, {1: scored(1.0)}]
+
+
+def test_an_error_after_the_last_answer_is_no_architectures(ctx):
+    telling = each(Listed([(0, scored(0.0))], KeyError("clearing up")), ctx, proposals(ctx, 1))
+    assert next(telling) == {0: scored(0.0)}
+    with pytest.raises(KeyError, match="clearing up"):
+        next(telling)

@@ -7,7 +7,7 @@ import torch
 
 from assay.contracts import Context, History, Proposal
 from assay.cost import Budget, derive
-from assay.errors import InvalidSetting, InvalidSpace, InvalidStudy
+from assay.errors import AssayError, InvalidSetting, InvalidSpace, InvalidStudy
 from assay.estimators.hypernet import Hypernet
 from assay.estimators.one_shot import OneShot
 from assay.executors.inline import Inline
@@ -132,7 +132,7 @@ def test_settings_that_cannot_be():
 
 def test_unprepared_it_estimates_nothing():
     ctx = tiny_context()
-    with pytest.raises(RuntimeError, match="prepare the hypernet"):
+    with pytest.raises(AssayError, match="hypernet has no weights yet: call prepare, or load a"):
         Hypernet().estimate(ctx, proposals(ctx))
 
 

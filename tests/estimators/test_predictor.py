@@ -173,6 +173,21 @@ def test_signals_are_part_of_its_price():
     assert Predictor(Counted(worth)).setup_seconds(ctx, 200) == 0.0
 
 
+def test_estimates_of_one_that_is_prepared_are_part_of_its_price():
+    class Priced(FakeEstimator):
+        def estimate_seconds(self, ctx):
+            return 0.25
+
+        def setup_seconds(self, ctx, steps):
+            return 0.01 * steps
+
+    ctx = tiny_context()
+    assert Predictor(Priced(worth)).setup_seconds(ctx, 200) == 2.0 + 64 * 0.25
+    assert Predictor(Priced(worth), sample=12).setup_seconds(ctx, 200) == 2.0 + 12 * 0.25
+    assert Predictor(Priced(worth), sample=5000).setup_seconds(ctx, 200) == 2.0 + 1089 * 0.25
+    assert Predictor(FakeEstimator(worth)).setup_seconds(ctx, 200) == 0.0
+
+
 def test_a_single_signal_is_refused():
     with pytest.raises(InvalidSetting, match=r"estimator\.signals=.*has one signal"):
         Predictor(signals=ZeroCost(("snip",)))

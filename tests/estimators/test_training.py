@@ -186,3 +186,22 @@ def test_it_is_counted_up_to_the_step_that_shows_it():
     assert len(trained.losses) == 5
     assert (trained.cost.samples, trained.cost.macs) == (6 * 16 + 10, (3 * 6 * 16 + 10) * 18)
     assert all(math.isnan(trained.figures[name]) for name in ("loss", "accuracy"))
+
+
+def test_a_step_is_timed_on_those_that_can_be_trained(monkeypatch):
+    ctx, fresh, tried = tiny_context(), Space.fresh, []
+
+    def some(space, architecture, seed):
+        tried.append(architecture)
+        if len(tried) in broken:
+            raise RuntimeError(f"no memory for number {len(tried)}")
+        return fresh(space, architecture, seed)
+
+    monkeypatch.setattr(Space, "fresh", some)
+    broken = {1, 3, 4}
+    assert 0 < Scratch().training_step_seconds(ctx) < math.inf
+    assert len(tried) == 8
+    tried.clear()
+    broken = set(range(1, 9))
+    with pytest.raises(RuntimeError, match=r"no memory for number 1$"):
+        Scratch().training_step_seconds(ctx)

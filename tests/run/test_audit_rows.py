@@ -164,7 +164,11 @@ def test_a_stop_is_no_failure(tmp_path, stop):
 
 @pytest.mark.parametrize(
     ("outcome", "said"),
-    [(KeyError("gone"), "KeyError: 'gone'"), (float("nan"), "score is nan"), (None, "TypeError")],
+    [
+        (KeyError("gone"), "KeyError: 'gone'"),
+        (float("nan"), "score is nan"),
+        (None, "which is no number"),
+    ],
 )
 def test_architectures_that_fail_are_named_and_shown(tmp_path, outcome, said):
     def score(architecture):
@@ -282,15 +286,18 @@ def test_one_that_cannot_be_timed_stops_no_other_and_is_timed_again(tmp_path):
     def raising(ctx):
         raise TypeError("no such layer")
 
-    bad, mad = Priced(), Priced()
+    bad, mad, sad = Priced(), Priced(), Priced(step_s=1.0)
     bad.step_seconds, mad.step_seconds = raising, lambda ctx: float("nan")
-    asked = {"x": bad, "z": mad, "y": Priced()}
+    sad.setup_seconds = lambda ctx, steps: raising(ctx)
+    asked = {"x": bad, "z": mad, "s": sad, "y": Priced()}
     found = run(tmp_path / "a", estimators=asked, budget="900s")
-    assert [row_of(found, name).num_failed for name in asked] == [6, 6, 0]
+    assert [row_of(found, name).num_failed for name in asked] == [6, 6, 6, 0]
     assert kept(tmp_path / "a")["failures"]["x"] == "TypeError: no such layer"
+    assert kept(tmp_path / "a")["failures"]["s"] == "TypeError: no such layer"
     assert "a step of nan s" in kept(tmp_path / "a")["failures"]["z"]
-    cured = run(tmp_path / "a", estimators={name: Priced() for name in asked}, budget="900s")
-    assert [row_of(cured, name).num_failed for name in asked] == [0, 0, 0]
+    well = {name: Priced(step_s=one.step_s) for name, one in asked.items()}
+    cured = run(tmp_path / "a", estimators=well, budget="900s")
+    assert [row_of(cured, name).num_failed for name in asked] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

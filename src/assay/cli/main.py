@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "show": "assay.cli.reading:show",
     "spaces": "assay.cli.listing:spaces",
     "tasks": "assay.cli.listing:tasks",
+    "options": "assay.cli.options:options",
     "doctor": "assay.cli.doctor:doctor",
 }
 """Name -> "module:function", imported on use."""
@@ -64,6 +65,7 @@ _HELP = {
     "show": "Show the winner and the costs of a study, or the table of an audit.",
     "spaces": "List the ready spaces.",
     "tasks": "List the ready tasks.",
+    "options": "List what can be set of an estimator, strategy, space or task.",
     "doctor": "Say whether this machine is ready, and what to install if not.",
 }
 

@@ -6,7 +6,7 @@ What one architecture raises takes no other with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TypeVar
 
 from assay.contracts import Context, Estimate, Estimator, Proposal
@@ -55,8 +55,14 @@ def each(
         return
     left = dict.fromkeys(range(len(proposals)))
     try:
-        with closing(one_by_one(ctx, proposals)) as told:
+        told = one_by_one(ctx, proposals)
+        with closing(told) if hasattr(told, "close") else nullcontext():
             for index, said in told:
+                if index not in left:
+                    raise InvalidSetting(
+                        f"architecture {index} of {len(proposals)} was answered twice, or never "
+                        "asked about; answer each once, by its index among the proposals"
+                    )
                 del left[index]
                 yield {index: _checked(said)}
         if left:
@@ -65,6 +71,8 @@ def each(
                 "estimate or an error for each"
             )
     except Exception as error:  # of all that are left, such as that nothing was prepared
+        if not left:  # all is said; whoever raises while clearing up has a fault of its own
+            raise
         yield dict.fromkeys(left, error)
 
 
@@ -90,7 +98,11 @@ def _checked(said: object) -> Told:
         return said
     if not isinstance(said, Estimate):
         return InvalidSetting(f"{said!r} came back, which is no Estimate; return one")
-    return Diverged(said.failure, said.cost) if said.failure else said
+    try:
+        failure = said.failure
+    except TypeError:
+        return InvalidSetting(f"the score {said.score!r} came back, which is no number; return one")
+    return Diverged(failure, said.cost) if failure else said
 
 
 def trained_each(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
@@ -17,12 +17,13 @@ from scipy.stats import norm
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting, NotFinite
+from assay.errors import InvalidSetting
 from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.opinions import SIGNAL, Opinions, hear, refuse_mute
 from assay.estimators.origin import same_origin
 from assay.estimators.ranks import Ranks
-from assay.estimators.sample import Sample, asked, num_trainings, trainings
+from assay.estimators.sample import Sample, num_trainings, trainings
 from assay.estimators.stack import Stack, stacked
 from assay.estimators.surrogate import Array, GaussianProcess, tamed
 from assay.estimators.training import Stretch
@@ -31,12 +32,8 @@ from assay.train.files import under
 
 __all__ = ["Fused"]
 
-Opinions: TypeAlias = Mapping[str, float]
-"""Who -> what it says of one architecture."""
-
 _FEWEST = 8
-_SIGNAL = "signal "
-_SIZE = _SIGNAL + "macs"
+_SIZE = SIGNAL + "macs"
 
 
 @dataclass
@@ -50,8 +47,8 @@ class Fused:
     signals and the others; of the signals' part two thirds are their unfitted rank sum, and one
     third is size alone. Where one opinion alone surely does better on held-out examples, it is
     taken alone. The first half of the sample is spread over what the signals tell, the second half
-    goes where the posterior puts the best architectures. One whose training diverges is left out
-    and told in `made_from`.
+    goes where the posterior puts the best architectures. One whose training fails is left out and
+    told in `made_from`; so is what the parts that say nothing of an architecture raised.
 
     Source: Assay's own. Its parts name theirs: `zero_cost`, `low_fidelity`, `surrogate`, `stack`.
 
@@ -92,6 +89,7 @@ class Fused:
                 )
         self._signals: Any = self.signals if self.signals is not None else ZeroCost()
         self._opinions: dict[Architecture, Opinions] = {}
+        self._silent: dict[Architecture, Mapping[str, str]] = {}
         self._examples = Sample(_FEWEST)
         self._origin = ""
         self._features: Features | None = None
@@ -130,13 +128,18 @@ class Fused:
         """Prepare the parts, measure the candidates, train the sample; yields between.
 
         Raises:
-            InvalidSetting: the budget does not pay for eight trainings.
+            InvalidSetting: the budget does not pay for eight trainings, or not for `sample`; or the
+                space has fewer than three architectures.
             InvalidStudy: the loaded state is of another space or task.
-            NotFinite: so many diverged that fewer than eight are left to learn from.
+            AssayError: so many failed that fewer than eight are left to learn from, or a part has
+                no opinion on any candidate.
         """
         self._rows(ctx)
         part = Budget(steps=(budget.steps or 0) // (1 + len(self.others)))
-        of, wanted = trainings(ctx, self.of, part.steps or 0, self.sample, fewest=_FEWEST)
+        of, wanted = trainings(
+            ctx, self.of, part.steps or 0, self.sample, fewest=_FEWEST,
+            done=self._examples.num_ended,
+        )  # fmt: skip
         wanted = min(wanted, ctx.space.size)
         whole = getattr(of, "trains_whole", None)
         self._whole = whole is None or whole(ctx)
@@ -152,6 +155,12 @@ class Fused:
             yield from self._examples.learn(ctx, of, of.steps_each(ctx))
         self._examples.check()
 
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """Whose opinions are weighed, by name."""
+        others = {f"{type(part).__name__} {j}": part for j, part in enumerate(self.others)}
+        return {"signals": self._signals, **others}
+
     def _pool(self, ctx: Context, num: int) -> list[Architecture]:
         rng = derive(ctx.seed, "fused", "candidates")
         drawn = (ctx.space.canonical(ctx.space.sample(rng)) for _ in range(num))
@@ -160,26 +169,13 @@ class Fused:
     def _measure(self, ctx: Context, pool: Sequence[Architecture]) -> Iterator[Cost]:
         left = [a for a in pool if a not in self._opinions]
         for start in range(0, len(left), self.batch):
-            told = self._ask(ctx, left[start : start + self.batch])
-            self._opinions |= {a: opinions for a, (opinions, _) in told.items()}
-            yield sum((cost for _, cost in told.values()), Stretch(device=ctx.device))
-
-    def _ask(
-        self, ctx: Context, points: Sequence[Architecture]
-    ) -> dict[Architecture, tuple[Opinions, Cost]]:
-        """Ask the signals and the other estimators; who says nothing finite has no opinion."""
-        told: dict[Architecture, tuple[Opinions, Cost]] = {a: ({}, Cost()) for a in points}
-        names = ["signals", *(f"{type(part).__name__} {j}" for j, part in enumerate(self.others))]
-        for name, part in zip(names, (self._signals, *self.others)):
-            for point, said in zip(points, asked(ctx, part, points)):
-                opinions, cost = told[point]
-                if isinstance(said, NotFinite):
-                    told[point] = (opinions, cost + said.cost)
-                    continue
-                metrics = said.metrics if name == "signals" else {}
-                singly = {_SIGNAL + key: value for key, value in metrics.items()}
-                told[point] = ({**opinions, name: said.score, **singly}, cost + said.cost)
-        return told
+            heard = hear(ctx, self._parts, left[start : start + self.batch])
+            opinions = {**self._opinions, **{a: of.opinions for a, of in heard.items()}}
+            if len(opinions) >= min(_FEWEST, len(pool)):
+                refuse_mute(opinions, heard)
+            self._opinions = opinions
+            self._silent |= {a: of.reasons for a, of in heard.items() if of.errors}
+            yield sum((of.cost for of in heard.values()), Stretch(device=ctx.device))
 
     def _next(self, ctx: Context, pool: Sequence[Architecture], wanted: int) -> list[Architecture]:
         """Return the next to train: first spread by the signals, then where the best may be."""
@@ -195,9 +191,7 @@ class Fused:
             if chosen:
                 return chosen
         left = [a for a in pool if a not in tried]
-        if len(scores := self._examples.scores) < _FEWEST:  # so many diverged; others may do better
-            if not scores:
-                self._examples.check()
+        if len(self._examples.scores) < _FEWEST:  # so many failed; others may do better
             return left[:count]
         mean, deviation = self._posterior(ctx)(left, self._opinions)
         best = np.argsort(-(mean + deviation), kind="stable")[:count]
@@ -231,22 +225,25 @@ class Fused:
         started = time.perf_counter()
         self._rows(ctx)  # a state of another space or task is refused before anything is measured
         points = [ctx.space.canonical(p.architecture) for p in proposals]
-        told = self._ask(ctx, [a for a in dict.fromkeys(points) if a not in self._opinions])
-        known = {**self._opinions, **{a: opinions for a, (opinions, _) in told.items()}}
+        new = [a for a in dict.fromkeys(points) if a not in self._opinions]
+        heard = hear(ctx, self._parts, new)
+        known = {**self._opinions, **{a: of.opinions for a, of in heard.items()}}
+        silent = {**self._silent, **{a: of.reasons for a, of in heard.items()}}
         posterior = self._posterior(ctx)
         mean, deviation = posterior(points, known)
         wall_s = (time.perf_counter() - started) / len(points)
-        costs = [told[a][1] if a in told else Cost() for a in points]
+        costs = [heard[a].cost if a in heard else Cost() for a in points]
         made_from = {
             "estimator": "fused", "sample": len(self._examples.scores), **posterior.describe(),
-            "diverged": [a.to_json() for a in self._examples.diverged],
+            "failed": [a.to_json() for a in self._examples.failed],
         }  # fmt: skip
         return [
             Estimate(
                 float(m), {"fused_score": float(m), "deviation": float(d)},
-                Cost(wall_s, cost.samples, cost.macs, ctx.device), made_from,
+                Cost(wall_s, cost.samples, cost.macs, ctx.device),
+                {**made_from, "silent": dict(silent.get(a, {}))},
             )
-            for m, d, cost in zip(mean, deviation, costs)
+            for a, m, d, cost in zip(points, mean, deviation, costs)
         ]  # fmt: skip
 
     # --- state --------------------------------------------------------------------------------
@@ -255,6 +252,7 @@ class Fused:
         """Return what has been measured and trained, and the states of the parts."""
         state: dict[str, Any] = {
             "opinions": [[a.to_json(), told] for a, told in self._opinions.items()],
+            "silent": [[a.to_json(), why] for a, why in self._silent.items()],
             "sample": self._examples.state(),
             "origin": self._origin,
             "whole": self._whole,
@@ -267,6 +265,7 @@ class Fused:
         """Take up what `state_dict` returned; `prepare` goes on from it."""
         read = Architecture.from_json
         self._opinions = {read(text): dict(told) for text, told in state["opinions"]}
+        self._silent = {read(text): dict(why) for text, why in state.get("silent", [])}
         self._examples.load(state["sample"])
         self._origin, self._features = state.get("origin", ""), None
         self._fitted, self._whole = None, bool(state["whole"])
@@ -282,7 +281,7 @@ def _expected(names: Sequence[str]) -> dict[str, float]:
     What is known at initialisation is one part. Size has a share of its own in it: where other
     signals say little, it rarely does.
     """
-    parts = {name: 1.0 for name in names if not name.startswith(_SIGNAL)}
+    parts = {name: 1.0 for name in names if not name.startswith(SIGNAL)}
     if _SIZE in names:
         parts["signals"], parts[_SIZE] = 2 / 3, 1 / 3
     total = sum(parts.values())

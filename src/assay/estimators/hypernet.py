@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
-from assay.errors import InvalidSetting, InvalidStudy, nearest
+from assay.errors import AssayError, InvalidSetting, InvalidStudy, nearest
 from assay.estimators.origin import same_origin
 from assay.estimators.training import in_chunks
 from assay.hardware.device import Device
@@ -169,11 +169,15 @@ class Hypernet:
         return self._begin(ctx, 10**9).step_seconds(rounds=8, steps=6)
 
     def estimate(self, ctx: Context, proposals: Sequence[Proposal]) -> list[Estimate]:
-        """Score architectures one by one: no two of them share a weight."""
+        """Score architectures one by one: no two of them share a weight.
+
+        Raises:
+            AssayError: nothing was prepared.
+        """
         if self._trainer is None and self._loaded is not None:
             self._begin(ctx, max(1, int(self._loaded["step"])))
         if self._generated is None:
-            raise RuntimeError("prepare the hypernet, or load its state, before it estimates")
+            raise AssayError("hypernet has no weights yet: call prepare, or load a state")
         ctx.space.model.load_state_dict(self._shared)
         return [self._estimate(ctx, self._generated, p.architecture) for p in proposals]
 

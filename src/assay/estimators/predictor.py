@@ -39,8 +39,8 @@ class Predictor:
     """Learns a score from few estimates of another estimator, and tells it for all architectures.
 
     The first of the sample are spread over the space; the others are chosen, a few at a time, by
-    expected improvement over the best so far. One that diverges has no score: it is left out and
-    told in `made_from`.
+    expected improvement over the best so far. One whose estimate fails has no score: it is left out
+    and told in `made_from`.
 
     Source: White et al. 2021, "BANANAS: Bayesian Optimization with Neural Architectures for Neural
     Architecture Search", arXiv:1910.11858, and Jones et al. 1998, "Efficient Global Optimization",
@@ -106,12 +106,28 @@ class Predictor:
         return self.of is None or hasattr(self.of, "steps_each")
 
     def setup_seconds(self, ctx: Context, steps: int) -> float:
-        """Return the seconds that `prepare` takes beside so many steps: measuring signals."""
-        if self.signals is None:
-            return 0.0
+        """Return the seconds that `prepare` takes beside so many steps.
+
+        The estimates of one that is prepared, where it tells what these take, and the signals.
+        """
         wanted = self.sample or _USUAL
         if self._trains:
             wanted = num_trainings(ctx, self.of, steps, self.sample, fewest=_FEWEST)
+        wanted = min(wanted, ctx.space.size)
+        return self._estimates_seconds(ctx, steps, wanted) + self._signals_seconds(ctx, wanted)
+
+    def _estimates_seconds(self, ctx: Context, steps: int, wanted: int) -> float:
+        """Return what the estimator behind it takes beside its steps, where these are its own."""
+        if self._trains:
+            return 0.0
+        setup = getattr(self.of, "setup_seconds", None)
+        told = getattr(self.of, "estimate_seconds", None)
+        before_s = 0.0 if setup is None else float(setup(ctx, steps))
+        return before_s + (0.0 if told is None else wanted * float(told(ctx)))
+
+    def _signals_seconds(self, ctx: Context, wanted: int) -> float:
+        if self.signals is None:
+            return 0.0
         fits = math.ceil(wanted * (1 - self.explore) / self.batch)
         measured = wanted + fits * self.pool
         each_s = self.signals.estimate_seconds(ctx)
@@ -121,13 +137,17 @@ class Predictor:
         """Estimate the sample, choosing a batch at a time; yields after each estimate.
 
         Raises:
-            InvalidSetting: the budget does not pay for four estimates.
+            InvalidSetting: the budget does not pay for four estimates, or not for `sample`; or the
+                space has fewer than three.
             InvalidStudy: the loaded state is of another space or task.
-            NotFinite: so many diverged that fewer than four are left to learn from.
+            AssayError: so many failed that fewer than four are left to learn from.
         """
         self._rows(ctx)
         if self._trains:
-            of, wanted = trainings(ctx, self.of, budget.steps or 0, self.sample, fewest=_FEWEST)
+            of, wanted = trainings(
+                ctx, self.of, budget.steps or 0, self.sample, fewest=_FEWEST,
+                done=self._examples.num_ended,
+            )  # fmt: skip
         else:
             of, wanted = self.of, self.sample or _USUAL
             yield from of.prepare(ctx, budget)
@@ -140,7 +160,7 @@ class Predictor:
             if not self._examples.waiting:
                 yield self._choose(ctx, first, wanted)
             if not self._examples.waiting:
-                return
+                break
             yield from self._examples.learn(ctx, of, steps_each)
         self._examples.check()
 
@@ -169,8 +189,6 @@ class Predictor:
         known = len(self._examples.scores)
         if done >= first and known >= min(_FEWEST, done):
             return []
-        if done >= first and not known:
-            self._examples.check()
         until = first if done < first else done + self.batch
         return spread(self._pool(ctx, "first"), until, self._rows(ctx))[done:]
 
@@ -178,8 +196,8 @@ class Predictor:
         """Return the architectures of a new pool with the largest expected improvement."""
         tried = set(self._examples.chosen)
         pool = [a for a in self._pool(ctx, "next", len(tried)) if a not in tried]
-        if not pool:
-            return [], Cost()
+        if not pool or len(self._examples.scores) < _FEWEST:  # of few there is no best to exceed
+            return pool[:num], Cost()
         measured, spent = self._signals_of(ctx, pool)
         self._measured |= measured
         mean, deviation, _ = self._told(ctx, pool)
@@ -246,7 +264,7 @@ class Predictor:
         made_from = {
             "estimator": "predictor", "model": self.model, "sample": len(self._examples.scores),
             "of": type(self.of or LowFidelity()).__name__,
-            "diverged": [a.to_json() for a in self._examples.diverged],
+            "failed": [a.to_json() for a in self._examples.failed],
         }  # fmt: skip
         return [
             Estimate(

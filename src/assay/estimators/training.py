@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 from torch import Tensor, nn
 
+from assay.architecture import Architecture
 from assay.contracts import Context, Job
 from assay.cost import Cost, derive
 from assay.errors import NotFinite
@@ -225,21 +226,26 @@ def step_seconds(ctx: Context, space: Space, task: Task, recipe: Recipe) -> floa
     """Return the wall seconds of one training step, as many trainings at once as there will be.
 
     The mean over the slower half of some random networks: what is chosen to be trained is mostly
-    larger than what is drawn.
+    larger than what is drawn. One that cannot be trained, for want of memory perhaps, is left out.
 
     Args:
         ctx: Names the executor, the device and the seed.
         space: Whose networks are trained.
         task: On what.
         recipe: How.
+    Raises:
+        Exception: what training the first of them raised, where none can be trained.
     """
     rng = derive(ctx.seed, "timed")
-    drawn = (space.canonical(space.sample(rng)) for _ in range(_TIMED_NETWORKS))
-    jobs = [
-        ctx.executor.submit(partial(_timed, space.fresh(a, 0), task, recipe, ctx.device))
-        for a in drawn
-    ]
-    times = sorted(job.result() for job in ctx.executor.gather(jobs))
+    drawn = [space.canonical(space.sample(rng)) for _ in range(_TIMED_NETWORKS)]
+
+    def timing(architecture: Architecture) -> Callable[[], float]:
+        return partial(_timed, space.fresh(architecture, 0), task, recipe, ctx.device)
+
+    ended = dict(run_each(ctx, drawn, timing))
+    times = sorted(job.result() for job in ended.values() if job.error is None)
+    if not times:
+        ended[0].result()
     slower = times[len(times) // 2 :]
     return float(sum(slower) / len(slower))
 

@@ -14,11 +14,11 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Estimator, Proposal
 from assay.cost import Cost
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, reason
 from assay.estimators.each import Diverged, Told, each
 from assay.run import names
 from assay.run.audit_plan import AuditPlan, key_of
-from assay.run.failing import may_pass, reason
+from assay.run.failing import may_pass
 from assay.run.parts import Needs, equal_parts
 from assay.run.preparing import prepare
 from assay.run.rows import Rows
@@ -164,7 +164,11 @@ class Asking:
             }
         setup = getattr(self._estimators[row], "setup_seconds", None)
         if setup is not None and need.step_s > 0:
-            part_s -= setup(self.ctx, int(part_s / need.step_s))
+            try:
+                part_s -= setup(self.ctx, int(part_s / need.step_s))
+            except Exception as error:  # raised again where it is asked, as of a step
+                self._untimed[row] = error
+                return {}
         steps = int(max(0.0, part_s) / need.step_s) if need.step_s > 0 else 0
         if need.step_s > 0 and steps < 1:
             return {

@@ -1,12 +1,12 @@
-"""What is kept of a failure, and which failures may pass by themselves."""
+"""Which failures may pass by themselves."""
 
 from __future__ import annotations
 
 import torch
 
-from assay.errors import AssayError, WorkerDied
+from assay.errors import WorkerDied
 
-__all__ = ["may_pass", "reason"]
+__all__ = ["may_pass"]
 
 _PASSING = (MemoryError, torch.OutOfMemoryError, WorkerDied)
 
@@ -17,11 +17,3 @@ def may_pass(error: BaseException) -> bool:
     What may pass is not kept as a result; the next call on the same folder tries again.
     """
     return isinstance(error, _PASSING)
-
-
-def reason(error: BaseException) -> str:
-    """Return an error as one says it: by its message, after its class where it is not Assay's."""
-    said = str(error)
-    if isinstance(error, AssayError):
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -14,12 +14,12 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Job, Trial
 from assay.cost import Cost, derive
-from assay.errors import InvalidStudy, NotFinite
+from assay.errors import InvalidStudy, NotFinite, reason
 from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
 from assay.run.auditing import BASELINES, Audit, baselines
-from assay.run.failing import may_pass, reason
+from assay.run.failing import may_pass
 from assay.run.names import ESTIMATORS, name_of
 from assay.run.plan import Plan, versions
 from assay.study.store import Study

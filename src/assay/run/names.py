@@ -78,8 +78,10 @@ def resolve(
     Args:
         kind: "strategy", "estimator" or "executor".
         known: Short name -> "module:attr".
-        given: A short name, one with a variant such as "optuna:tpe", "module:attr", or an object
-            that is returned as it is.
+        given: A short name, one with a variant such as "optuna:tpe", "module:attr", or an object.
+            Of an estimator or strategy of Assay's, and of its parts, a new one of the same settings
+            is returned: what the given one learned in another search is not of this one. An object
+            of a class of your own is returned as it is.
         settings: Fields of the class to set; strings are read as the field's type. Where a named
             estimator takes another one or a task, they are short names.
     Raises:
@@ -92,7 +94,7 @@ def resolve(
                 f"settings {sorted(settings)} go with a {kind} given by name, not with {given!r}"
             )
         _refuse_alien(kind, given, known)
-        return given
+        return given if kind == "executor" else _afresh(given)
     name = given.partition(":")[0]
     if name in known and is_variant(given):
         given, settings = name, _with_variant(kind, given, _VARIANTS[name], dict(settings or {}))
@@ -142,7 +144,7 @@ def _with_parts(kind: str, given: str, settings: Mapping[str, Any]) -> dict[str,
     return {
         option: _part(f"{kind}.{option}", parts[option], value)
         if option in parts and isinstance(value, str)
-        else value
+        else _afresh(value)
         for option, value in settings.items()
     }
 
@@ -160,6 +162,17 @@ def _part(option: str, what: str, text: str) -> Any:
     if text not in ESTIMATORS:
         raise InvalidSetting(f"{option}={text!r} is no estimator; {nearest(text, ESTIMATORS)}")
     return resolve("estimator", ESTIMATORS, text)
+
+
+def _afresh(thing: Any) -> Any:
+    """Return an object of the same settings that has learned nothing; see `resolve`."""
+    if type(thing) in (tuple, list):
+        return type(thing)(map(_afresh, thing))
+    learns = any(hasattr(thing, method) for method in ("estimate", "ask"))
+    ours = type(thing).__module__.split(".")[0] == __name__.split(".")[0]
+    if not (learns and ours and dataclasses.is_dataclass(thing)):
+        return thing
+    return dataclasses.replace(thing, **{k: _afresh(v) for k, v in options_of(thing).items()})  # type: ignore[type-var]
 
 
 def _refuse_alien(kind: str, thing: Any, known: Iterable[str]) -> None:

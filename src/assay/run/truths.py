@@ -14,12 +14,12 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, Job
 from assay.cost import Cost, derive
-from assay.errors import InvalidArchitecture, InvalidSetting, InvalidStudy, NotFinite
+from assay.errors import InvalidArchitecture, InvalidSetting, InvalidStudy, NotFinite, reason
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.run.audit_plan import AuditPlan, key_of
-from assay.run.failing import may_pass, reason
+from assay.run.failing import may_pass
 from assay.run.steps import Step, Steps
 from assay.space.space import Space
 from assay.study.store import Study
