@@ -127,7 +127,7 @@ def inherited(
     for i, ((old, new), source) in enumerate(zip(pairs, sources)):
         heir = inherit(
             space, old, source.network, new, rng=derive(seed, "heir", i),
-            example=task.example(2), noise=own.noise,
+            example=task.example(32), noise=own.noise,
         )  # fmt: skip
         works.append(partial(follow, heir.network, task, tuning, seed))
     return together(works)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from cyclopts import App
 from PIL import Image
 
@@ -125,6 +126,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--budget", "soon"], "neither a time nor counts"),
         (["search", "--budget", "steps=0"], "at least 1"),
         (["search", "--train-on", "cdua"], "did you mean 'cuda'"),
+        (["search", "--train-on", "cuda:x"], "train_on='cuda:x'; did you mean 'cuda'"),
+        (["search", "--train-on", "cpu:foo"], "train_on='cpu:foo'; did you mean 'cpu'"),
+        (["search", "--train-on", ""], "train_on=''; There are: auto, cpu, cuda"),
+        (["search", "--train-on", "meta"], "train_on='meta'; There are: auto, cpu, cuda"),
         (["search", "--task", "digits", "--data", "x"], "not both"),
         (["search", "--data", "nowhere"], "nowhere"),
         (["search", "--model", "mynet"], "package.module:Class"),
@@ -326,6 +331,34 @@ def test_a_folder_that_cannot_be_written_is_no_traceback(
     monkeypatch.setattr("assay.cli.audited.is_audit", denied)
     assert run("report", "runs/x") == 2
     assert "Permission denied: 'runs/x/report.html'" in capsys.readouterr().err
+
+
+def test_a_full_gpu_is_one_line_with_what_to_change(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 1.0 GiB. "
+        "See documentation for Memory Management."
+    )
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError(said)
+
+    monkeypatch.setattr("assay.cli.audited.is_audit", full)
+    assert run("report", "runs/x") == 2
+    assert capsys.readouterr().err == (
+        "assay: CUDA out of memory. Tried to allocate 2.00 GiB; lower recipe.batch_size or "
+        "estimator.batch by --set, in a new folder\n"
+    )
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("of the user's code")
+
+    monkeypatch.setattr("assay.cli.audited.is_audit", broken)
+    with pytest.raises(RuntimeError, match="of the user's code"):
+        run("report", "runs/x")
 
 
 def test_a_report_that_cannot_be_written_says_which_folder(

@@ -188,6 +188,19 @@ def test_it_is_counted_up_to_the_step_that_shows_it():
     assert all(math.isnan(trained.figures[name]) for name in ("loss", "accuracy"))
 
 
+def test_a_network_is_judged_in_batches_that_fit_where_its_steps_do():
+    ctx, seen = tiny_context(), []
+
+    def noted(output, targets):
+        seen.append(len(targets))
+        return output.mean()
+
+    ctx.task.metrics["noted"] = noted
+    Training(nn.Linear(6, 3), ctx.task, Recipe(batch_size=2), 1, 1)()
+    assert sum(seen) == len(ctx.task.valid) > 8
+    assert max(seen) <= 8
+
+
 def test_a_step_is_timed_on_those_that_can_be_trained(monkeypatch):
     ctx, fresh, tried = tiny_context(), Space.fresh, []
 

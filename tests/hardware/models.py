@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Kernel, Width
@@ -85,6 +86,30 @@ class Slim(nn.Module):
         for block in self.blocks:
             x = block["norm"](block["conv"](x)).relu()
         return self.head(x.mean((2, 3)))
+
+
+class Padded(nn.Module):
+    """Reads sequences up to their lengths, and other integers of the lengths' shape as places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.kinds = nn.Embedding(9, 4), nn.Embedding(2, 4)
+        self.read = OneOf(small=Recurrent(3), large=Recurrent(5))
+        self.last = OneOf(linear=nn.Linear(4, 4), tanh=nn.Tanh())
+
+    def forward(self, ids: Tensor, lengths: Tensor, kinds: Tensor) -> Tensor:
+        return self.last(self.read(self.words(ids) + self.kinds(kinds)[:, None], lengths - 1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, width, batch_first=True)
+        self.out = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.out(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
 
 
 class Cell(nn.Module):

@@ -20,7 +20,7 @@ from assay.space.choices import Depth, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.train.task import call_model
-from tests.hardware.models import Attentive, Cells, Looped, Reads, Slim
+from tests.hardware.models import Attentive, Cells, Looped, Padded, Reads, Slim
 from tests.space.spaces import Chain, Keeps, Tangle, models
 
 MODELS = {
@@ -31,6 +31,10 @@ MODELS = {
     "looped-small": (Looped, torch.zeros(2, 3, 4, 4)),
     "slim": (Slim, torch.zeros(1, 3, 5, 5)),
     "cells": (Cells, (torch.zeros(1, 4, 8, 6), torch.zeros(6, 3))),
+    "padded": (
+        Padded,
+        (torch.tensor([[8, 1, 2], [3, 0, 0]]), torch.tensor([3, 2]), torch.tensor([1, 0])),
+    ),
     "attentive": (Attentive, {"tokens": torch.zeros(2, 5, dtype=torch.int64)}),
 }
 
@@ -174,6 +178,38 @@ def test_layers_of_one_class_with_other_settings_are_other_units() -> None:
     calls = PathCalls(Space(nn.Sequential(OneOf(a=Times(1), b=Times(9)))), torch.zeros(1, 3))
     a, b = (calls.of(Architecture({"0": o}))[0].key for o in "ab")
     assert a != b
+
+
+def test_integers_that_code_writes_into_are_given_anew_each_time() -> None:
+    class Blanks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.Linear(4, 4), b=nn.Linear(4, 4, bias=False), c=nn.Tanh())
+
+        def forward(self, lengths: Tensor) -> Tensor:
+            lengths -= 1
+            return self.op(torch.ones(int(lengths.max()), 4))
+
+    space, example = Space(Blanks), torch.tensor([3, 2])
+    calls = PathCalls(space, example)
+    assert [calls.counts(a).macs for a in space.all()] == [2 * 16, 2 * 16, 0]
+    assert example.tolist() == [3, 2]
+
+
+def test_integers_that_lie_in_expanded_or_empty_tensors() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(8, 2)
+            self.op = OneOf(a=nn.Linear(2, 2), b=nn.Tanh())
+
+        def forward(self, ids: Tensor, none: Tensor) -> Tensor:
+            return self.op(self.table(torch.cat([ids.flatten() - 6, none])))
+
+    space = Space(Sums)
+    ids, none = torch.tensor([[6], [13]]).expand(2, 3), torch.zeros(0, dtype=torch.int64)
+    calls = PathCalls(space, (ids[1:], none))
+    assert calls.counts(Architecture({"op": "a"})).macs == 3 * 4
 
 
 def test_a_module_in_two_places_is_remembered_with_the_decisions_of_both() -> None:

@@ -55,15 +55,59 @@ def test_side_by_side_a_slow_round_is_passed_over():
     assert rounds == [(i, 9) for i in range(1, 10)]
 
 
-def test_side_by_side_each_gets_at_least_fifty_runs():
-    class Counting(Scripted):
-        def times_ms(self, runner: Any, runs: int, warmup: int | None = None) -> list[float]:
-            counted.append(runs if warmup == 0 else 0)
-            return [1000.0] * runs
+class Ticking:
+    """A runner that takes so many milliseconds, and counts its runs."""
 
-    counted: list[int] = []
-    Counting().medians_ms([None])
-    assert sum(counted) >= 50
+    def __init__(self, *ms: float) -> None:
+        self.ms, self.runs = ms, 0
+
+    def __call__(self) -> float:
+        self.runs += 1
+        return self.ms[min(self.runs, len(self.ms)) - 1]
+
+
+@pytest.fixture
+def told_by_runners(monkeypatch):
+    monkeypatch.setattr(device_module, "_timed", lambda runner: runner())
+
+
+@pytest.mark.usefixtures("told_by_runners")
+@pytest.mark.parametrize(
+    ("ms", "runs"),
+    [(0.1, 9 * (3 + 50)), (2.0, 9 * (3 + 6)), (30.0, 9 * (3 + 6)), (100.0, 5 * (3 + 6)),
+     (400.0, 3 * (3 + 2)), (1000.0, 3 * (2 + 1)), (5000.0, 3 * (1 + 1))],
+)  # fmt: skip
+def test_side_by_side_slow_networks_run_less_often(ms, runs):
+    runner = Ticking(ms)
+    assert Device().medians_ms([runner]) == [ms]
+    assert runner.runs == runs
+
+
+@pytest.mark.usefixtures("told_by_runners")
+def test_side_by_side_all_have_as_many_rounds_as_the_slowest():
+    fast, slow, rounds = Ticking(2.0), Ticking(1000.0), list[tuple[int, int]]()
+    medians = Device().medians_ms([fast, slow], lambda *at: rounds.append(at))
+    assert medians == [2.0, 1000.0]
+    assert fast.runs == 3 * (3 + 6)
+    assert rounds == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.usefixtures("told_by_runners")
+@pytest.mark.parametrize(
+    ("ms", "warmup", "runs"),
+    [(0.1, 10, 100), (30.0, 10, 100), (100.0, 10, 30), (400.0, 3, 8), (5000.0, 1, 3)],
+)
+def test_a_slow_network_runs_for_some_seconds(ms, warmup, runs):
+    runner = Ticking(ms)
+    assert Device().times_ms(runner, 100) == [ms] * runs
+    assert runner.runs == warmup + runs
+
+
+@pytest.mark.usefixtures("told_by_runners")
+def test_a_slow_first_run_takes_no_counted_runs_away():
+    runner = Ticking(900.0, 0.5)  # as on a GPU that loads its kernels
+    assert Device().times_ms(runner, 100) == [0.5] * 100
+    assert runner.runs == 10 + 100
 
 
 def test_the_thread_count_is_put_back_after_an_error():

@@ -120,6 +120,26 @@ def test_a_users_function_gets_the_plain_network() -> None:
     assert space.model[0].mix is None
 
 
+def test_a_users_function_gets_the_network_as_it_is_measured() -> None:
+    moved: list[nn.Module] = []
+
+    class Net(nn.Sequential):
+        def cpu(self) -> Any:
+            moved.append(self)
+            return super().cpu()
+
+    def modes(module: nn.Module) -> float:
+        assert moved == [module]
+        return sum(m.training for m in module.modules())
+
+    space = Space(Net(OneOf(a=nn.Linear(2, 2), b=nn.Identity())))
+    measures = Measures(space, Device(), torch.zeros(1, 2))
+    space.model.train()  # as a supernet leaves it, and perhaps on a GPU
+    moved.clear()
+    assert measures(modes, Architecture({"0": "a"})) == 0.0
+    assert space.model.training
+
+
 def raises(module: nn.Module) -> float:
     raise RuntimeError("of the user's\nand more")
 

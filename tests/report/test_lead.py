@@ -12,7 +12,7 @@ def test_lead_says_what_was_searched_measured_and_saved() -> None:
         "400 architectures out of 17.3 M were proposed by evolution: 204 scored by one-shot, "
         "195 over a limit and never scored, 1 failed, 3 trained from scratch.",
         "Latency was measured on the machine that ran this (onnxruntime, 1 thread, batch 1, "
-        "median of 50 runs). A score ranks architectures within this search and is not the "
+        "median of up to 50 runs). A score ranks architectures within this search and is not the "
         "accuracy of a trained network.",
         "Finding the winner took 1 min 53 s; training every scored architecture instead would "
         "have taken 56 min 52 s, 30.3 times as long.",

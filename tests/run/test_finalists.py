@@ -91,8 +91,12 @@ def test_several_at_once_are_trained_for_longer() -> None:
 
 
 def test_where_no_time_is_left_the_best_is_trained_for_an_epoch() -> None:
-    for left_s in (1.0, 0.0, -100.0):
-        assert counted(Budget(seconds=99.0), left_s)[0] == {"steps": EPOCH, "networks": 1}
+    for left_s, over in ((1.0, "1.1 s"), (0.0, "2.0 s"), (-100.0, "1 min 42 s")):
+        counts, notes, _ = counted(Budget(seconds=99.0), left_s)
+        assert counts == {"steps": EPOCH, "networks": 1}
+        (note,) = notes  # an epoch takes 2 s
+        assert "there is no time for an epoch of a finalist" in note
+        assert f"exceeds what the budget has left for it by about {over};" in note
 
 
 @pytest.mark.parametrize(

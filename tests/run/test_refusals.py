@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,17 +13,21 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from assay.architecture import Architecture
-from assay.errors import InvalidSetting, SpaceExhausted
+from assay.cost import Budget
+from assay.errors import InvalidSetting, SpaceExhausted, UnsupportedMix
 from assay.hardware.device import Device
+from assay.run.plan import Finalists, Plan
 from assay.run.refusals import (
     refuse_broken_model,
     refuse_hopeless_latency,
     refuse_hopeless_limits,
 )
-from assay.space.choices import OneOf
+from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.darts import DARTS
+from assay.strategies.learned.proxyless import Proxyless
 from assay.train.task import Task
+from tests.strategies.learned import toys
 
 SPACE = Space(nn.Sequential(*[OneOf(a=nn.Linear(2, 2), b=nn.Tanh()) for _ in range(5)]))
 
@@ -126,3 +132,51 @@ def test_samples_that_cannot_be_halved_are_refused_with_the_model() -> None:
     )  # fmt: skip
     with pytest.raises(InvalidSetting, match=r"is a Loaded; .* strategy\.halves=False"):
         refuse_broken_model(given)
+
+
+def of_many(first: nn.Module) -> nn.Module:
+    """Return a model with two optional choices among a module and five that leave their input."""
+
+    def operation() -> OneOf:
+        plain = {f"tanh{i}": nn.Tanh() for i in range(5)}
+        return OneOf(plain, last=nn.Sequential(first, nn.Linear(8, 8), nn.BatchNorm1d(8)))
+
+    deep = Depth(operation(), operation(), min=0, label="deep")
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 8), deep, nn.Linear(8, 2))
+
+
+def learns(model: nn.Module, strategy: Any, seed: int) -> Plan:
+    ctx = toys.context(model)
+    estimator: Any = None
+    return Plan(
+        ctx.space, ctx.task, estimator, strategy, ctx.executor, {}, ["score"], Budget(),
+        Device("torch"), "cpu", ctx.recipe, Finalists(), Path(), seed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1, 11, 14])  # with the last two the depth drawn is 0
+def test_an_option_that_writes_into_its_input_is_refused_whatever_is_drawn(seed: int) -> None:
+    given = learns(of_many(nn.ReLU(inplace=True)), Proxyless(), seed)
+    with pytest.raises(UnsupportedMix, match=r"^2\.\d: the option 'last' writes into its input"):
+        refuse_broken_model(given)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_is_tried_changes_nothing(refused: bool) -> None:
+    model = of_many(nn.ReLU(inplace=refused))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    drawn = torch.get_rng_state()
+    with pytest.raises(UnsupportedMix) if refused else nullcontext():
+        refuse_broken_model(learns(model, Proxyless(), 0))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert model.training
+    assert all(module.__dict__.get("mix") is None for module in model.modules())
+
+
+def test_options_that_run_one_at_a_time_may_write_into_their_input() -> None:
+    for strategy in (Proxyless(rule="reinforce"), DARTS(relax="gumbel")):
+        model = toys.of_operations()
+        model[2].add_module("see", nn.ReLU(inplace=True))
+        refuse_broken_model(learns(model, strategy, 0))

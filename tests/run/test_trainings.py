@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,17 +16,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from assay.contracts import Executor, Job
-from assay.errors import WorkerDied
+from assay.cost import derive
+from assay.errors import NotFinite, WorkerDied
 from assay.executors.inline import Inline
 from assay.executors.processes import Processes
-from assay.run import trainings
+from assay.run import ending, trainings
 from assay.run.events import Event
 from assay.run.face import search
 from assay.run.plan import Finalists
 from assay.space.space import Space
 from assay.study.store import Study
 from assay.train.files import load_tensors
-from assay.train.task import Task
+from assay.train.task import Task, evaluate
 from tests.e2e import tiny
 
 COUNTS = "steps=5,trials=12,epochs=2"
@@ -133,6 +136,53 @@ def test_turns_grow_as_long_as_sending_is_dear(
     with Study.read(result.out) as study:
         assert [f["steps"] for f in study.finalists()] == [24, 24]
     assert list(executor.turns.values()) == [turns, turns]
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(4, 16), (32, 128)])
+def test_finalists_are_judged_in_batches_that_fit_and_refused_for_loss_or_score_alone(
+    batch_size: int, most: int, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = {"validated": [0], "tested": [0]}
+
+    def noting(name: str) -> Any:
+        def evaluated(module: Any, batches: Any, task: Task) -> dict[str, float]:
+            whole = list(batches)
+            judged[name] = [len(targets) for _, targets in whole]
+            return evaluate(module, whole, task)
+
+        return evaluated
+
+    monkeypatch.setattr(trainings, "evaluate", noting("validated"))
+    monkeypatch.setattr(ending, "evaluate", noting("tested"))
+    task = tiny.task()
+    task.metrics["undefined"] = lambda output, targets: torch.tensor(torch.nan)
+    result = search(
+        Space(tiny.Net), task, limits={"macs": 150_000}, budget="steps=2,trials=4,epochs=1",
+        recipe=tiny.RECIPE.with_(batch_size=batch_size), table=table, out=tmp_path / "out",
+        finalists=Finalists(k=1, compare=False),
+    )  # fmt: skip
+    sizes = {"validated": len(task.valid), "tested": len(task.open_test())}
+    for name, found in judged.items():
+        assert sum(found) == sizes[name]
+        assert len(found) == math.ceil(sizes[name] / most)
+    assert math.isnan(result.best().metrics["valid_undefined"])
+    with Study.read(result.out) as study:
+        assert [f["state"] for f in study.finalists()] == ["done"]
+
+
+@pytest.mark.parametrize("score", ["-loss", "undefined", "-undefined"])
+def test_a_finalist_whose_loss_or_score_is_not_finite_is_refused(score: str) -> None:
+    task = tiny.task()
+    task.score = score
+    if score == "-loss":
+        task.loss = lambda output, targets: output.sum() * torch.inf
+    task.metrics["undefined"] = lambda output, targets: torch.tensor(torch.nan)
+    plan = SimpleNamespace(task=task, train_on="cpu")
+    flow: Any = SimpleNamespace(plan=plan, study=None, steps=None, measures=None)
+    space = Space(tiny.Net)
+    network = space.fresh(space.sample(derive(0, "point")), 0)
+    with pytest.raises(NotFinite, match="the trained network's validation figures are"):
+        trainings.Trainings(flow, tiny.RECIPE)._validated(network)
 
 
 class Deadly(Processes):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from assay.cost import derive
+from assay.errors import InvalidSpace
 from assay.space.choices import OneOf
 from assay.space.fresh import reset
+from assay.space.sizes import Width
 from assay.space.space import Space
 from tests.space.spaces import Tangle
 
@@ -52,6 +57,41 @@ def test_a_network_of_an_instance_begins_as_given_and_not_as_trained() -> None:
     assert space.model.scale.tolist() == [3.0] * 3
 
 
+class Backbone(nn.Module):
+    """Frozen all through, as if read from a file; resets what it is made of, as users' parts do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Linear(3, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.plain = nn.BatchNorm1d(3, affine=False)
+        train(self)
+        self.requires_grad_(False)
+
+    def reset_parameters(self) -> None:
+        self.conv.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.plain(self.norm(self.conv(x)))
+
+
+def test_what_is_frozen_in_an_instance_keeps_its_weights_and_statistics() -> None:
+    tuned = nn.Linear(3, 3)
+    tuned.weight.requires_grad_(False)  # only its bias is trained
+    net = nn.Sequential(Backbone(), tuned, Scaled())
+    given = {k: v.clone() for k, v in net.state_dict().items()}
+    space = Space(net)
+    train(space.model[2])
+    built = space.fresh(space.check({"2.op": "a"}), 0)
+    state, frozen = built.state_dict(), ("0.", "1.weight")
+    assert all(torch.equal(v, given[k]) for k, v in state.items() if k.startswith(frozen))
+    drawn = [k for k, v in state.items() if k in given and not torch.equal(v, given[k])]
+    assert "1.bias" in drawn
+    assert {n for n, p in built.named_parameters() if not p.requires_grad} == {
+        "0.conv.weight", "0.conv.bias", "0.norm.weight", "0.norm.bias", "1.weight",
+    }  # fmt: skip
+
+
 def test_the_path_selected_goes_on_with_its_own_weights() -> None:
     space, rng = Space(Tangle()), derive(0, "fresh")
     space.model.eval()
@@ -64,3 +104,54 @@ def test_the_path_selected_goes_on_with_its_own_weights() -> None:
         out = space.model(x)
         space.fresh(point, 0)
         assert torch.equal(space.model(x), out)
+
+
+class Headed(nn.Module):
+    """A backbone that exists already, and a choice."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = OneOf(a=nn.Linear(3, 3), b=nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))
+
+
+def test_a_factory_that_returns_what_was_there_before_is_refused() -> None:
+    backbone = nn.Linear(3, 3)
+    space = Space(lambda: Headed(backbone))
+    for made_anew in (lambda: space.fresh(space.check({"head": "a"}), 0), lambda: reset(space, 0)):
+        with pytest.raises(
+            InvalidSpace, match=r"backbone\.weight: .* give copy\.deepcopy\(\.\.\.\)"
+        ):
+            made_anew()
+    copied = Space(lambda: Headed(copy.deepcopy(backbone)))
+    built = copied.fresh(copied.check({"head": "a"}), 0)
+    assert torch.equal(built.backbone.weight, backbone.weight)
+    assert built.backbone.weight is not backbone.weight
+
+
+def test_what_is_frozen_may_be_shared() -> None:
+    backbone = nn.Linear(3, 3).requires_grad_(False)
+    space = Space(lambda: Headed(backbone))
+    reset(space, 0)
+    built = space.fresh(space.check({"head": "a"}), 0)
+    assert torch.equal(built.backbone.weight, backbone.weight)
+
+
+def test_a_frozen_layer_that_shrank_keeps_its_part_of_the_weights() -> None:
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            width = Width(2, 4)
+            self.first, self.last = nn.Linear(3, width), nn.Linear(width, 1)
+            nn.init.ones_(self.first.weight)
+            self.first.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x))
+
+    space = Space(Narrow)
+    built = space.fresh(space.smallest(torch.zeros(1, 3)), 0)
+    assert built.first.weight.tolist() == [[1.0] * 3] * 2

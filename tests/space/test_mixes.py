@@ -59,3 +59,51 @@ def test_so_does_a_mix_of_depths_and_of_inputs() -> None:
     pick.mix = {(0,): 0.5, (1,): 0.5}
     with pytest.raises(UnsupportedMix, match=r"^Inputs: what is mixed"):
         pick([Twice()(torch.ones(2)), Twice()(torch.ones(2))])
+
+
+class Rectified(nn.Module):
+    """Writes into what it is given: a tensor, or a list of one."""
+
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor:
+        return torch.relu_(x if isinstance(x, Tensor) else x[0])
+
+
+class First(nn.Module):
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor:
+        return x if isinstance(x, Tensor) else x[0]
+
+
+@pytest.mark.parametrize("given", [lambda x: x, lambda x: [x]])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        lambda: {"write": 0.5, "skip": 0.5},
+        lambda: {"skip": half(), "write": half()},
+        lambda: {"write": half().requires_grad_(), "skip": Held(half())},
+        lambda: {"skip": half().requires_grad_(), "write": Held(half())},
+    ],
+)
+def test_an_option_that_writes_into_its_input_is_not_mixed(
+    weights: Callable[[], dict], given: Callable[[Tensor], Tensor | list[Tensor]]
+) -> None:
+    choice = OneOf(skip=First(), write=Rectified(), label="op")
+    choice.mix = weights()
+    said = r"^op: the option 'write' writes into its input, .*; use inplace=False in it, or"
+    with pytest.raises(UnsupportedMix, match=said):
+        choice(given(torch.tensor([-1.0, 2.0])))
+    with pytest.raises(UnsupportedMix, match=said):
+        choice(x=given(torch.tensor([-1.0, 2.0])))
+
+
+def test_alone_it_may_be_selected_and_weighed() -> None:
+    choice = OneOf(skip=First(), write=Rectified())
+    for weight, expected in ((1.0, [0.0, 2.0]), (half(), [0.0, 1.0])):
+        choice.mix = {"write": weight}
+        assert choice(torch.tensor([-1.0, 2.0])).tolist() == expected
+
+
+def test_what_is_mixed_may_run_where_torch_counts_no_writes() -> None:
+    choice = OneOf(same=First(), tanh=nn.Tanh())
+    choice.mix = {"same": 0.5, "tanh": 0.5}
+    with torch.inference_mode():
+        assert choice(torch.zeros(2)).tolist() == [0.0, 0.0]

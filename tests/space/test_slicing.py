@@ -11,8 +11,9 @@ from assay.errors import InvalidSpace, LostLink, UnsupportedLayer
 from assay.space.check import check_paths
 from assay.space.choices import Inputs, OneOf
 from assay.space.sizes import Kernel, Size, Width
-from assay.space.slicing import take
+from assay.space.slicing import OpenLayer, remember, take
 from assay.space.space import Space
+from tests.space.spaces import Joined
 
 
 def test_a_layer_without_a_rule_is_refused_by_path() -> None:
@@ -241,3 +242,145 @@ def test_take_gives_views_where_it_can() -> None:
     assert torch.equal(part, whole[:2, 1:4])
     gaps = take(whole, ((slice(0, 4),), (slice(0, 1), slice(4, 6))))
     assert torch.equal(gaps, whole[:, [0, 4, 5]])
+
+
+STATISTICS = ["running_mean", "running_var", "num_batches_tracked"]
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (3, 4), (5, 1), (5, 4)])
+def test_a_norm_over_parts_gathers_the_statistics_of_the_channels_that_ran(
+    sizes: tuple[int, int],
+) -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3) + 3
+    point = space.check(dict(zip(["a", "b"], sizes)))
+    alone = space.build(point)
+    before = {k: t.clone() for k, t in space.model.state_dict().items()}
+    space.select(point)
+    for _ in range(2):
+        assert torch.equal(space.model.eval()(x), alone.eval()(x))
+        assert torch.equal(space.model.train()(x), alone.train()(x))
+    after = {k: t.clone() for k, t in space.model.state_dict().items()}  # with the path selected
+    built = space.build(point)
+    for name in STATISTICS:
+        assert torch.equal(getattr(built.norm, name), getattr(alone.norm, name)), name
+    idle = [*range(sizes[0], 5), *range(5 + sizes[1], 9)]
+    for name in STATISTICS[:2]:
+        kept, was = after[f"norm.{name}"], before[f"norm.{name}"]
+        assert torch.equal(kept[idle], was[idle])
+        assert int((kept != was).sum()) == sum(sizes)
+    space.select(None)
+    assert all(torch.equal(t, after[k]) for k, t in space.model.state_dict().items())
+    assert not space.model.norm._forward_hooks
+
+
+def test_statistics_loaded_with_a_path_selected_stay() -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3) + 3
+    saved = {k: t.clone() for k, t in space.model.state_dict().items()}
+    space.select(space.check({"a": 2, "b": 1}))
+    space.model.train()(x)
+    space.model.load_state_dict(saved)
+    space.select(None)
+    assert all(torch.equal(t, saved[k]) for k, t in space.model.state_dict().items())
+
+
+def test_losses_of_two_paths_may_be_differentiated_together() -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3)
+    losses = []
+    for sizes in ((5, 4), (2, 1)):
+        space.select(space.check(dict(zip(["a", "b"], sizes))))
+        losses.append(space.model(x).square().mean())
+    sum(losses).backward()
+    assert all(p.grad is not None for p in space.model.parameters())
+
+
+def test_what_is_remembered_of_a_layer_does_not_grow() -> None:
+    widths = [Width(1, 2, 3, 4) for _ in range(5)]
+    layer = OpenLayer("", nn.Linear(sum(widths), 2))
+    whole = layer.layer.weight
+    every = list(itertools.product(range(1, 5), repeat=5))[::3]
+    for _ in range(2):
+        for each in every:
+            values = dict(zip(widths, each))
+            layer.shadow(values)
+            assert torch.equal(layer.layer.weight, take(whole, layer.regions(values)["weight"]))
+            assert layer.layer.in_features == sum(each)
+            layer.unshadow()
+    assert len(layer._plans) == 256 < len(every)
+
+
+def test_the_oldest_is_forgotten_first() -> None:
+    known: dict[int, str] = {}
+    assert [remember(known, i, str(i)) for i in range(300)] == [str(i) for i in range(300)]
+    assert known == {i: str(i) for i in range(44, 300)}
+
+
+STATISTICS = ["running_mean", "running_var", "num_batches_tracked"]
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (3, 4), (5, 1), (5, 4)])
+def test_a_norm_over_parts_gathers_the_statistics_of_the_channels_that_ran(
+    sizes: tuple[int, int],
+) -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3) + 3
+    point = space.check(dict(zip(["a", "b"], sizes)))
+    alone = space.build(point)
+    before = {k: t.clone() for k, t in space.model.state_dict().items()}
+    space.select(point)
+    for _ in range(2):
+        assert torch.equal(space.model.eval()(x), alone.eval()(x))
+        assert torch.equal(space.model.train()(x), alone.train()(x))
+    after = {k: t.clone() for k, t in space.model.state_dict().items()}  # with the path selected
+    built = space.build(point)
+    for name in STATISTICS:
+        assert torch.equal(getattr(built.norm, name), getattr(alone.norm, name)), name
+    idle = [*range(sizes[0], 5), *range(5 + sizes[1], 9)]
+    for name in STATISTICS[:2]:
+        kept, was = after[f"norm.{name}"], before[f"norm.{name}"]
+        assert torch.equal(kept[idle], was[idle])
+        assert int((kept != was).sum()) == sum(sizes)
+    assert torch.equal(space.model.norm.running_mean, after["norm.running_mean"][:5 + sizes[1]]
+                       if sizes[0] == 5 else alone.norm.running_mean)  # fmt: skip
+    space.select(None)
+    assert all(torch.equal(t, after[k]) for k, t in space.model.state_dict().items())
+    assert not space.model.norm._forward_hooks
+
+
+def test_statistics_loaded_with_a_path_selected_stay() -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3) + 3
+    saved = {k: t.clone() for k, t in space.model.state_dict().items()}
+    space.select(space.check({"a": 2, "b": 1}))
+    space.model.train()(x)
+    space.model.load_state_dict(saved)
+    space.select(None)
+    assert all(torch.equal(t, saved[k]) for k, t in space.model.state_dict().items())
+
+
+def test_losses_of_two_paths_may_be_differentiated_together() -> None:
+    space, x = Space(Joined(1, 2)), torch.randn(4, 1, 3, 3)
+    losses = []
+    for sizes in ((5, 4), (2, 1)):
+        space.select(space.check(dict(zip(["a", "b"], sizes))))
+        losses.append(space.model(x).square().mean())
+    sum(losses).backward()
+    assert all(p.grad is not None for p in space.model.parameters())
+
+
+def test_what_is_remembered_of_a_layer_does_not_grow() -> None:
+    widths = [Width(1, 2, 3, 4) for _ in range(5)]
+    layer = OpenLayer("", nn.Linear(sum(widths), 2))
+    whole = layer.layer.weight
+    every = list(itertools.product(range(1, 5), repeat=5))[::3]
+    for _ in range(2):
+        for each in every:
+            values = dict(zip(widths, each))
+            layer.shadow(values)
+            assert torch.equal(layer.layer.weight, take(whole, layer.regions(values)["weight"]))
+            assert layer.layer.in_features == sum(each)
+            layer.unshadow()
+    assert len(layer._plans) == 256 < len(every)
+
+
+def test_the_oldest_is_forgotten_first() -> None:
+    known: dict[int, str] = {}
+    assert [remember(known, i, str(i)) for i in range(300)] == [str(i) for i in range(300)]
+    assert known == {i: str(i) for i in range(44, 300)}

@@ -61,6 +61,22 @@ def test_a_data_set_that_draws_has_one_digest():
     assert digest_of(split) == digest_of(split)
 
 
+@pytest.mark.parametrize("collate", ["pairs", "dicts"])
+def test_a_loader_goes_by_what_it_makes_of_its_first_and_last_items(collate):
+    def coded(items):
+        codes = [[ord(letter) for letter in item["text"].ljust(8)] for item in items]
+        labels = torch.tensor([item["label"] for item in items])
+        return ({"codes": torch.tensor(codes)} if collate == "dicts" else codes), labels
+
+    def digest(texts):
+        items = [{"text": text, "label": len(text)} for text in texts]
+        return digest_of(Loaded(DataLoader(items, batch_size=2, collate_fn=coded)))
+
+    told = [digest(t) for t in (["a", "bc", "d"], ["a", "bc", "e"], ["f", "bc", "d"], ["a", "d"])]
+    assert len(set(told)) == 4
+    assert digest(["a", "bc", "d"]) == told[0]
+
+
 def test_the_digest_is_the_same_in_another_process():
     code = (
         "import torch; from assay.train.splits import InMemory; "

@@ -64,6 +64,23 @@ def test_items_that_are_no_pairs_of_tensors_are_refused():
 
 
 @pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"ids": 1, "mask": 1, "label": 0}, "too many values to unpack"),
+        ({"ids": 1, "label": 0}, "invalid data type 'str'"),
+        (("some text", 0), "invalid data type 'str'"),
+        ((1, 2, 3), "too many values to unpack"),
+    ],
+)
+def test_a_loader_whose_batches_are_no_pairs_of_tensors_is_refused(item, said):
+    message = f"a batch of the valid DataLoader cannot be read as a pair of tensors: .*{said}"
+    with pytest.raises(InvalidTask, match=f"{message}.*; let its collate_fn give"):
+        as_split(DataLoader([item] * 4, batch_size=2), "valid")
+    pairs = DataLoader([item] * 4, batch_size=2, collate_fn=lambda items: (X[:2], Y[:2]))
+    assert isinstance(as_split(pairs, "valid"), Loaded)
+
+
+@pytest.mark.parametrize(
     "array",
     [
         np.arange(6, dtype=">i4").reshape(3, 2),

@@ -387,6 +387,29 @@ def trained(module, **changes):
     return trainer
 
 
+def test_the_loss_is_computed_in_full_on_what_is_computed_in_16_bits():
+    seen = []
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 1)
+
+        def forward(self, x):
+            seen.append((out := self.head(x)).dtype)
+            return {"a": out, "b": torch.sigmoid(out)}
+
+    def loss(output, targets):
+        product = output["a"].T @ output["a"]
+        seen.append((output["a"].dtype, output["b"].dtype, product.dtype))
+        return nn.functional.binary_cross_entropy(output["b"], targets)
+
+    x, y = torch.arange(32.0).reshape(8, 4) / 32, torch.ones(8, 1)
+    recipe = Recipe(batch_size=8, precision="bf16")
+    Trainer(Twice(), Task((x, y), (x, y), loss=loss), recipe, steps=1).run(1)
+    assert seen == [torch.bfloat16, (torch.float32,) * 3]
+
+
 def test_images_have_their_channels_last_where_there_are_convolutions():
     seen = []
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import namedtuple
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assay.errors import InvalidSetting
-from assay.train.precision import LossScale, autocast, working_dtype
+from assay.train.precision import LossScale, autocast, in_full, working_dtype
 from assay.train.recipe import Recipe
 
 AUTO = Recipe()
+Pair = namedtuple("Pair", "one other")
 WIDE = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3), nn.Linear(128, 10))
 NARROW = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Linear(32, 10))
 DEPTHWISE = nn.Conv2d(256, 256, 7, groups=256)
@@ -61,6 +64,20 @@ def test_products_have_the_type_and_the_context_can_be_entered_again():
         for _ in range(2):
             with context:
                 assert layer(x).dtype is found
+
+
+def test_what_a_network_gives_in_16_bits_is_made_float32_in_any_structure():
+    half, double = torch.ones(2, dtype=torch.float16), torch.ones(2, dtype=torch.float64)
+    whole, number = torch.ones(2), torch.ones(2, dtype=torch.int32)
+    given = Pair({"a": half, "b": [half.bfloat16(), double]}, (whole, number, None, "text"))
+    found = in_full(given)
+    assert type(found) is Pair
+    assert [t.dtype for t in (found.one["a"], *found.one["b"])] == [
+        torch.float32, torch.float32, torch.float64,
+    ]  # fmt: skip
+    assert found.other[0] is whole
+    assert found.other[1] is number
+    assert found.other[2:] == (None, "text")
 
 
 @given(st.lists(st.booleans(), max_size=30))

@@ -75,3 +75,8 @@ def test_with_changes_a_copy():
     recipe = Recipe(lr=0.1)
     assert recipe.with_(lr=0.2) == Recipe(lr=0.2)
     assert recipe == Recipe(lr=0.1)
+
+
+@pytest.mark.parametrize(("batch_size", "judged"), [(1, 4), (4, 16), (64, 256), (512, 256)])
+def test_what_is_judged_at_once_fits_where_a_step_does(batch_size, judged):
+    assert Recipe(batch_size=batch_size).evaluation_batch == judged

@@ -112,8 +112,34 @@ def test_an_epoch_has_every_sample_at_most_once_and_only_an_unfilled_batch_is_le
 @pytest.mark.parametrize(("limit", "expected"), [(None, 10), (7, 7), (3, 3), (100, 10)])
 def test_one_pass_yields_each_sample_once_up_to_a_limit(kind, limit, expected):
     split = {**all_kinds(), "loaded": Loaded(DataLoader(Pairs(NUMBERS, NUMBERS), 4))}[kind]
-    seen = torch.cat([targets for _, targets in split.batches(4, limit=limit)])
-    assert seen.tolist() == list(range(expected))
+    seen, whole = (
+        torch.cat([targets for _, targets in split.batches(4, limit=most)]).tolist()
+        for most in (limit, None)
+    )
+    assert seen == whole[:expected]
+    assert sorted(whole) == list(range(10))
+    assert (whole == list(range(10))) is (kind == "loaded")  # whose order is its own
+
+
+@pytest.mark.parametrize("kind", [InMemory, lambda x, y: Streamed(Pairs(x, y))])
+def test_any_part_of_a_pass_over_sorted_classes_has_its_share_of_each(kind):
+    labels = torch.arange(1200) // 400
+    batches = list(kind(labels.float(), labels).batches(256, limit=512))
+    assert len(batches) == 2
+    for inputs, targets in batches:
+        assert torch.equal(inputs.long(), targets)
+        assert torch.bincount(targets).tolist() == pytest.approx([256 / 3] * 3, abs=20)
+
+
+@given(st.integers(1, 40), st.integers(3, 45))
+@settings(max_examples=25)
+def test_batches_of_a_pass_are_even_and_none_is_left_with_one_sample(num, size):
+    split = InMemory(torch.arange(num), torch.arange(num))
+    found = [len(targets) for _, targets in split.batches(size)]
+    assert sum(found) == num
+    assert max(found) - min(found) <= 1
+    assert max(found) <= size
+    assert min(found) >= min(2, num)
 
 
 def test_a_pass_over_a_shuffling_loader_is_always_the_same():
@@ -187,6 +213,18 @@ IN_THREES = BatchSampler(SubsetRandomSampler(range(8)), 3, drop_last=True)
 )
 def test_a_loader_has_as_many_samples_as_its_sampler_names(loader, expected):
     assert len(Loaded(loader)) == expected
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_sample_of_a_loader_is_collated_as_its_batches_are(grouped):
+    def collate(given):
+        inputs, targets = zip(*given) if grouped else given
+        return {"x": torch.as_tensor(inputs) + 100}, torch.as_tensor(targets)
+
+    split = Loaded(DataLoader(PAIRS, batch_size=2 if grouped else None, collate_fn=collate))
+    inputs, targets = split.sample(3)
+    assert inputs["x"].tolist() == ([103.0] if grouped else 103.0)
+    assert targets.tolist() == ([3] if grouped else 3)
 
 
 def test_a_pass_without_a_limit_yields_all_that_a_loader_does():

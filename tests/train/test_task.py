@@ -115,6 +115,28 @@ def test_an_example_is_as_a_network_sees_it():
     assert picture_task(normalise=False).example(2).max() <= 1.0
 
 
+def test_an_example_has_as_many_samples_as_are_asked_for():
+    task = picture_task()
+    few, many = task.example(8), task.example(19)
+    assert torch.equal(many, torch.cat([few, few, few[:3]]))
+    loader = DataLoader(Pairs(X, Y), batch_size=2)
+    assert torch.equal(Task((X, Y), loader, num_classes=2).example(5), X[:5])
+    pair = Task(({"a": X, "b": X + 1}, Y), ({"a": X, "b": X + 1}, Y)).example(14)
+    assert pair["a"].shape == (14, 2)
+    assert torch.equal(pair["b"], pair["a"] + 1)
+
+
+def test_batches_that_differ_in_shape_give_an_example_of_the_first():
+    def padded(items):
+        longest = max(len(x) for x, _ in items)
+        inputs = torch.stack([F.pad(x, (0, longest - len(x))) for x, _ in items])
+        return inputs, torch.tensor([y for _, y in items])
+
+    texts = Pairs([torch.arange(1, n + 1) for n in (2, 1, 4, 3)], [0, 1, 0, 1])
+    task = Task((X, Y), DataLoader(texts, 2, collate_fn=padded), num_classes=2)
+    assert task.example(3).tolist() == [[1, 2], [1, 0], [1, 2]]
+
+
 # --- fingerprint and description ------------------------------------------------------------------
 
 
@@ -197,6 +219,20 @@ def test_judging_leaves_every_module_in_its_mode():
     assert [m.training for m in network] == [True, False, True]
 
 
+def test_a_loss_or_metric_with_tensors_of_its_own_is_computed_where_the_targets_are():
+    def weighted():
+        return nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]))
+
+    task = Task((X, Y), (X, Y), loss=weighted(), metrics={"weighted": weighted()})
+    output, targets = torch.zeros(6, 2, device="meta"), Y.to("meta")
+    assert task.training_loss(output, targets, 0.0).device.type == "meta"
+    assert task.loss.weight.device.type == "meta"
+    task = Task((X, Y), (X, Y), loss=weighted(), metrics={"weighted": weighted()})
+    Tally(task).add(output, targets)
+    measures = (task.loss, task.metrics["weighted"])
+    assert [m.weight.device.type for m in measures] == ["meta", "meta"]
+
+
 # --- outputs that do not fit ----------------------------------------------------------------------
 
 
@@ -253,9 +289,8 @@ def test_on_one_batch_it_keeps_loss_and_metrics_and_no_other_data():
     task = tiny_task()
     batch = next(task.train.train_batches(8, seed=0))
     light = task.on(batch)
-    (inputs, targets), (again, labels) = batch, next(light.valid.batches(8))
-    assert torch.equal(inputs, again)
-    assert torch.equal(targets, labels)
+    assert torch.equal(light.valid.inputs, batch[0])
+    assert torch.equal(light.valid.targets, batch[1])
     assert len(light.train) == len(light.valid) == 8
     assert not light.has_test
     assert (light.loss, light.score, light.num_classes) == (task.loss, task.score, 3)

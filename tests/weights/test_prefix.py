@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -203,3 +206,52 @@ def test_a_module_called_twice_keeps_its_calls_apart() -> None:
     shared = outputs(space, points, x, shared=True)
     for point, one in zip(points, shared):
         assert torch.equal(one, space.build(point)(x))
+
+
+class ReadAside(nn.Module):
+    """Reads the weights of a layer that it never calls."""
+
+    def __init__(self, width: Width) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(8, width), nn.Linear(width, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = nn.functional.linear(x, self.inner.weight, self.inner.bias)
+        return x + nn.functional.linear(hidden.tanh(), self.outer.weight, self.outer.bias)
+
+
+def encoder(width: Width) -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 2, dim_feedforward=width, batch_first=True)  # type: ignore[arg-type]
+
+
+class Blocks(nn.Module):
+    """Blocks with widths of their own between choices."""
+
+    def __init__(self, block: Callable[[Width], nn.Module]) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            OneOf(conv=nn.Linear(8, 8), skip=nn.Identity()), block(Width(4, 16)),
+            OneOf(conv=nn.Linear(8, 8), skip=nn.Identity()), block(Width(4, 8, 16)),
+            OneOf(conv=nn.Linear(8, 8), skip=nn.Identity()),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize("block", [ReadAside, encoder])
+def test_sizes_of_layers_that_are_read_and_not_called_are_part_of_every_prefix(
+    block: Callable[[Width], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    space = Space(partial(Blocks, block))
+    space.model.eval()
+    rng = np.random.default_rng(0)
+    points = [space.sample(rng) for _ in range(40)]
+    x = torch.randn(2, 3, 8)
+    walk, found = PrefixWalk(space), {}
+    with torch.no_grad(), walk.installed():
+        for _ in range(2):  # a later batch follows the first one's order
+            walk.population(points, x, found.__setitem__)
+            for i, alone in enumerate(outputs(space, points, x, shared=False)):
+                assert torch.equal(found[i], alone), points[i]

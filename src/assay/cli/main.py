@@ -52,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # a folder that cannot be read or written, a full disk
         print(f"assay: {_one_line(error)}; mend it, or give another folder", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        said = ". ".join(_one_line(error).split(". ")[:2]).rstrip(".")  # of torch's ten sentences
+        fix = "lower recipe.batch_size or estimator.batch by --set, in a new folder"
+        print(f"assay: {said}; {fix}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"\nassay: stopped. {stop or ''}".rstrip(), file=sys.stderr)
         sys.exit(130)
@@ -75,6 +82,11 @@ def _version() -> None:
     from importlib.metadata import version
 
     print(version("assay"))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    torch = sys.modules.get("torch")  # whoever has not loaded it cannot have raised this
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _one_line(error: BaseException) -> str:

@@ -40,6 +40,7 @@ __all__ = ["Inherit"]
 _DRAWN_PER_ANCESTOR = 16
 _AVERAGED = 0.99
 _NETWORKS_KEPT = 64
+_SEEN = 32  # samples on which functions are compared and new batch norms set
 
 
 @dataclass
@@ -227,7 +228,7 @@ class Inherit:
         names = ("inherit", point.to_json(), *lineage)
         heir = inherit(
             ctx.space, parent, source, point,
-            rng=derive(ctx.seed, *names), example=ctx.task.example(2, ctx.device),
+            rng=derive(ctx.seed, *names), example=ctx.task.example(_SEEN, ctx.device),
             noise=self.noise,
         )  # fmt: skip
         tuning = Training(

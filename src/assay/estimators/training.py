@@ -35,7 +35,6 @@ __all__ = [
 S = TypeVar("S")
 T = TypeVar("T")
 
-_EVALUATION_BATCH = 256
 _TIMED_NETWORKS = 8
 
 
@@ -167,7 +166,7 @@ class Training:
     def _judge(self, trainer: Trainer) -> dict[str, float]:
         with trainer.averaged() as network:
             batches = self.task.valid.batches(
-                _EVALUATION_BATCH, device=self.device, limit=self.samples
+                self.recipe.evaluation_batch, device=self.device, limit=self.samples
             )
             return evaluate(network, batches, self.task)
 

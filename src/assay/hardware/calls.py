@@ -3,10 +3,11 @@
 A module that was seen with the same input shapes and the same options inside answers from memory.
 The choices and torch's Sequential are followed by what they are known to do; other code with more
 decisions inside than can be remembered is followed along its trail (see `assay.hardware.trails`).
-What is new runs once, on zeros.
+What is new runs once, on zeros in the place of floats.
 
-It rests on this: what a module calls depends on the shapes of its inputs and on the decisions
-inside it; not on values, chance, or what ran before.
+It rests on this: what a module calls depends on the shapes of its inputs, on the values of those
+that are integers or booleans, and on the decisions inside it; not on other values, chance, or what
+ran before.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class PathCalls:
 
     Args:
         space: The space; a path selected in its model stays selected.
-        example: Inputs `[N, ...]`, or a tuple or dict of tensors; only their shapes matter.
+        example: Inputs `[N, ...]`, or a tuple or dict of tensors; of floats only shapes matter.
     Attributes:
         modules: Key of each unit met in `of` -> (its plain module, on the CPU in eval mode, and
             inputs for it: a tensor, or a tuple or dict of tensors).

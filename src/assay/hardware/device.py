@@ -25,6 +25,11 @@ __all__ = ["Device", "Latency", "cuda_name"]
 _ROUNDS = 9
 _ROUND_MS = 10.0  # of one runner in one round, where its runs are short
 _ROUND_RUNS = (6, 50)
+# Runs of a slow network differ little, by share, and there is a budget to keep to: from some 30 ms
+# a run on there are fewer of them.
+_MOST_MS = 3000.0  # of the counted runs of one runner
+_MOST_WARMUP_MS = 1000.0
+_FEWEST = 3  # counted runs, or rounds
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Device:
         threads: Threads of one run.
         batch: Samples of one run.
         accelerator: "cpu" or "cuda".
-        runs: Counted runs of a measurement, at least 50.
-        warmup: Runs before them that are not counted.
+        runs: Counted runs of a measurement, at least 50; those of a slow network end after 3 s,
+            of which there are 3 at least.
+        warmup: Runs before them that are not counted; they end after 1 s.
     Raises:
         InvalidSetting: a value out of range.
     """
@@ -113,11 +119,11 @@ class Device:
         return onnx_runner(graph, example, threads=self.threads, accelerator=self.accelerator)
 
     def times_ms(self, runner: Runner, runs: int, warmup: int | None = None) -> list[float]:
-        """Return the milliseconds of each of some runs, after the warm-up."""
-        for _ in range(self.warmup if warmup is None else warmup):
-            runner()
+        """Return the milliseconds of each of some runs, after the warm-up; slow ones end early."""
         clock = self._timed_on_cuda if self._on_torch_cuda() else _timed
-        return [clock(runner) for _ in range(runs)]
+        warmup = self.warmup if warmup is None else warmup
+        _times_ms(lambda: clock(runner), warmup, least=1, most_ms=_MOST_WARMUP_MS)
+        return _times_ms(lambda: clock(runner), runs, least=_FEWEST, most_ms=_MOST_MS)
 
     def medians_ms(
         self, runners: Sequence[Runner], on_round: Callable[[int, int], None] | None = None
@@ -127,20 +133,32 @@ class Device:
         All of them take turns for several rounds, and each gets the median of its rounds' medians:
         a slow moment of the machine falls on a round of every runner it meets, not on all runs of
         a few, and the median passes it over. A minimum would not do: it grows smaller with luck.
+        All have as many rounds, 9, or down to 3 where the slowest would run for more than 3 s.
 
         Args:
             runners: What `runner` returned, within `ready`.
             on_round: Called with (rounds done, rounds in all).
         """
-        medians = np.empty((_ROUNDS, len(runners)))
-        for done, row in enumerate(medians, start=1):
-            for i, runner in enumerate(runners):
-                (once_ms,) = self.times_ms(runner, 1, warmup=2)
-                runs = int(np.clip(_ROUND_MS / max(once_ms, 1e-6), *_ROUND_RUNS))
-                row[i] = np.median(self.times_ms(runner, runs, warmup=0))
+        medians: list[list[float]] = []
+        rounds = _ROUNDS
+        while len(medians) < rounds:
+            taken = [self._turn_ms(runner) for runner in runners]
+            medians.append([float(np.median(times)) for times in taken])
+            if len(medians) == 1 and runners:
+                slowest_ms = max(len(t) * m for t, m in zip(taken, medians[0]))
+                rounds = int(np.clip(_MOST_MS / max(slowest_ms, 1e-6), _FEWEST, _ROUNDS))
             if on_round is not None:
-                on_round(done, _ROUNDS)
+                on_round(len(medians), rounds)
         return [float(v) for v in np.median(medians, axis=0)]
+
+    def _turn_ms(self, runner: Runner) -> list[float]:
+        """Return the milliseconds of each counted run of a runner in one round."""
+        (once_ms,) = self.times_ms(runner, 1, warmup=2)
+        once_ms = max(once_ms, 1e-6)
+        wanted = float(np.clip(_ROUND_MS / once_ms, *_ROUND_RUNS))
+        runs = int(min(wanted, _MOST_MS / _FEWEST / once_ms))
+        # The first counts where it is so long that there is no time for another.
+        return self.times_ms(runner, runs, warmup=0) or [once_ms]
 
     def _on_torch_cuda(self) -> bool:
         return self.runtime == "torch" and self.accelerator == "cuda"
@@ -186,6 +204,14 @@ class Device:
         counted = ("runs", "warmup")
         told = {k: v for k, v in self.describe().items() if k not in counted}
         return json.dumps(told, sort_keys=True)
+
+
+def _times_ms(run_ms: Callable[[], float], most: int, *, least: int, most_ms: float) -> list[float]:
+    """Return the milliseconds of each run: as many as asked for, or as fit in a time."""
+    times: list[float] = []
+    while len(times) < most and (len(times) < least or sum(times) < most_ms):
+        times.append(run_ms())
+    return times
 
 
 def _timed(runner: Callable[[], object]) -> float:

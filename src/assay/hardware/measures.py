@@ -17,7 +17,7 @@ from assay.space.space import Space
 __all__ = ["COSTS", "Measures", "Quantity", "quantity_name"]
 
 Quantity: TypeAlias = str | Callable[..., float]
-"""A measured name such as "latency_ms", or a user's f(module) -> float."""
+"""A measured name such as "latency_ms", or a user's f(module) -> float; see `Measures`."""
 COSTS = ("params", "model_bytes", "macs", "memory_bytes", "latency_ms")
 """The names there are, cheapest first."""
 
@@ -61,6 +61,7 @@ class Measures:
       frees each activation after its only reader. What longer skip connections and the code
       between layers hold, and the runtime's own scratch space, is not in it.
     - `latency_ms`: by the latency table; without one, the built network is measured whole.
+    - A user's function gets the built network on the CPU, in eval mode.
 
     Args:
         space: The space.
@@ -103,7 +104,7 @@ class Measures:
         return self._device.latency(network, self._example).median_ms
 
     def _by_user(self, function: Callable[..., float], architecture: Architecture) -> float:
-        network = self._space.build(architecture)
+        network = self._space.build(architecture).cpu().eval()  # as it is measured and handed out
         try:
             value = float(function(network))
             if not math.isfinite(value):

@@ -118,7 +118,7 @@ class _Log:
 
 
 class Tracer:
-    """Runs the code of a model's modules on zeros, and takes down its events.
+    """Runs the code of a model's modules, and takes down its events.
 
     Args:
         space: A space of its own: its modules are altered for good.

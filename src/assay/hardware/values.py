@@ -1,4 +1,8 @@
-"""What of a call's arguments and results matters to shapes, as objects compared by identity."""
+"""What of a call's arguments and results matters to shapes, as objects compared by identity.
+
+Of a tensor of floats that is its shape. Integers and booleans are kept as they are: they may be
+lengths, counts or places in a table, so code that is run on others in their place may fail.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ __all__ = ["Given", "Values", "mapped"]
 
 
 class Given:
-    """Arguments or a result: shapes, types and strides of tensors, other values as they are.
+    """Arguments or a result: shapes, types and strides of floating tensors, all else as it is.
 
     Made by `Values`, which makes only one of a kind: equal ones are the same object, so they are
     quick keys.
 
     Attributes:
-        value: A tensor, or nested tuples, lists and dicts; its tensors hold zeros.
+        value: A tensor, or nested tuples, lists and dicts; its floating tensors hold zeros.
     """
 
     __slots__ = ("value",)
@@ -27,8 +31,9 @@ class Given:
         self.value = value
 
     def fresh(self) -> Any:
-        """Return the value with new tensor objects; all of a kind share their memory."""
-        return mapped(self.value, Tensor.detach)
+        """Return the value with new tensor objects; floating ones of a kind share their memory."""
+        # What code writes in place into floats does not matter; other values must stay.
+        return mapped(self.value, lambda t: _copy(t) if _by_value(t) else t.detach())
 
 
 class Values:
@@ -36,7 +41,7 @@ class Values:
 
     def __init__(self) -> None:
         self._known: dict[Any, Given] = {}
-        self._zeros: dict[Any, Tensor] = {}
+        self._tensors: dict[Any, Tensor] = {}
         self._arguments: dict[Given, Given] = {}
 
     def argument(self, result: Given) -> Given:
@@ -61,21 +66,20 @@ class Values:
         key = _key(value)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Given(mapped(value, self._zero))
+            known = self._known[key] = Given(mapped(value, self._kept))
         return known
 
-    def _zero(self, tensor: Tensor) -> Tensor:
+    def _kept(self, tensor: Tensor) -> Tensor:
         key = _key(tensor)
-        if key not in self._zeros:
-            last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()) if n)
-            memory = torch.zeros(last + 1, dtype=tensor.dtype)
-            self._zeros[key] = memory.as_strided(tensor.shape, tensor.stride())
-        return self._zeros[key]
+        if key not in self._tensors:
+            self._tensors[key] = _copy(tensor)
+        return self._tensors[key]
 
 
 def _key(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return (Tensor, tuple(value.shape), value.dtype, value.stride())
+        values = value.detach().numpy().tobytes() if _by_value(value) else b""
+        return (Tensor, tuple(value.shape), value.dtype, value.stride(), values)
     if isinstance(value, tuple | list):
         return (type(value), *map(_key, value))
     if isinstance(value, dict):
@@ -85,6 +89,21 @@ def _key(value: Any) -> Any:
     except TypeError:
         return (type(value), id(value))  # `Given` holds it, so the id is not used again
     return (type(value), value)
+
+
+def _by_value(tensor: Tensor) -> bool:
+    floats = tensor.is_floating_point() or tensor.is_complex()
+    return not floats and tensor.numel() > 0
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    """Return a tensor that lies like another in memory of its own; one of floats holds zeros."""
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride()) if n)
+    if _by_value(tensor):
+        memory = tensor.detach().as_strided((last + 1,), (1,)).clone()
+    else:
+        memory = torch.zeros(last + 1, dtype=tensor.dtype)
+    return memory.as_strided(tensor.shape, tensor.stride())
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -154,7 +154,7 @@ def _measured(content: Content) -> str:
         threads = "{} thread" if target.get("threads") == 1 else "{} threads"
         known = (
             ("runtime", "{}"), ("accelerator", "{}"), ("threads", threads),
-            ("batch", "batch {}"), ("runs", "median of {} runs"),
+            ("batch", "batch {}"), ("runs", "median of up to {} runs"),
         )  # fmt: skip
         words = [text.format(target[key]) for key, text in known if target.get(key) is not None]
         parts.append(f"Latency was measured on the machine that ran this ({', '.join(words)}).")

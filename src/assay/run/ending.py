@@ -16,7 +16,6 @@ from assay.train.task import Split, evaluate
 
 __all__ = ["finish"]
 
-_BATCH = 256
 _MEASURED = ("macs", "params", "model_bytes", "memory_bytes")
 
 
@@ -61,7 +60,7 @@ def _metrics(
     task, point = workflow.plan.task, final.architecture
     figures: dict[str, float] = {}
     if task.has_test:
-        batches = test.batches(_BATCH, device=workflow.plan.train_on)
+        batches = test.batches(selection.recipe.evaluation_batch, device=workflow.plan.train_on)
         figures = {f"test_{k}": v for k, v in evaluate(network, batches, task).items()}
     figures |= {f"valid_{k}": v for k, v in selection.trained.results[final.key].items()}
     figures["latency_ms"] = selection.whole_latency(point, final.trial)

@@ -69,9 +69,10 @@ def search(
         strategy: Name or object that proposes.
         limits: Quantity -> largest value allowed, or "median" for the median over the space. A
             quantity is `latency_ms`, `macs`, `params`, `memory_bytes`, `model_bytes` or a user's
-            f(module) -> float, which must return a finite number. Its values are kept under its
-            name; a lambda has none and is refused, a `functools.partial` has that of what it
-            calls, an object of a class with `__call__` that of the class.
+            f(module) -> float, which gets the network on the CPU, in eval mode, and must return a
+            finite number. Its values are kept under its name; a lambda has none and is refused, a
+            `functools.partial` has that of what it calls, an object of a class with `__call__`
+            that of the class.
         objectives: What is maximised; a leading "-" minimises. `result.front()` is of these; the
             finalists are the best by score.
         budget: For all steps together: a time ("20min"), counts ("steps=300,trials=50,epochs=4"),
@@ -80,7 +81,8 @@ def search(
         out: Folder of the study; None for a new one under `runs/`.
         seed: Names every random draw.
         target: Where the network will run; by default ONNX Runtime, one thread, batch 1.
-        train_on: "cpu", "cuda", or "auto" for CUDA where there is a device.
+        train_on: "cpu", "cuda", "cuda:1" for the second device, or "auto" for CUDA where there is
+            a device.
         recipe: How weights are trained.
         finalists: How many of the best are trained for real, and how.
         executor: Name or object that runs trainings and scorings.
@@ -234,15 +236,27 @@ def _refuse_idle_rungs(plan: Plan) -> None:
 
 
 def training_device(given: str) -> str:
-    """Return the torch device that "auto", "cpu" or "cuda" means here.
+    """Return the torch device that "auto", "cpu", "cuda" or "cuda:1" means here.
 
     Raises:
-        InvalidSetting: another word, or CUDA where there is none.
+        InvalidSetting: another word, or a CUDA device that is not there.
     """
     if given == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if given.split(":")[0] not in ("cpu", "cuda"):
+    try:
+        device = torch.device(given)
+        known = device.type in ("cpu", "cuda")
+    except RuntimeError:  # of torch, for what names no device
+        known = False
+    if not known:
         raise InvalidSetting(f"train_on={given!r}; {nearest(given, ['auto', 'cpu', 'cuda'])}")
-    if given.startswith("cuda") and not torch.cuda.is_available():
+    if device.type == "cpu":
+        return given
+    if not torch.cuda.is_available():
         raise InvalidSetting(f"train_on={given!r}, but torch sees no CUDA device; use 'cpu'")
+    last = torch.cuda.device_count() - 1
+    if device.index is not None and device.index > last:
+        raise InvalidSetting(
+            f"train_on={given!r}, but the last CUDA device is 'cuda:{last}'; use one that is there"
+        )
     return given

@@ -12,6 +12,7 @@ from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.cost import derive
 from assay.errors import AssayError, SpaceExhausted
+from assay.report.units import duration
 from assay.run.allot import share_of
 from assay.run.steps import Step
 from assay.run.trainings import Final, Trainings
@@ -153,16 +154,25 @@ class Selection:
         steps, networks = epoch * (budget.epochs or self.recipe.epochs), len(finals)
         if not known and budget.seconds is not None:
             times_s = self.trained.step_seconds(finals, _TIMING_SHARE * budget.seconds)
-            share_s = share_of("finalists", self.flow.left_s())
+            left_s = self.flow.left_s()
+            share_s = share_of("finalists", left_s)
             at_once = self.trained.at_once
             step_s = [_together(times_s[: n + 1], at_once) for n in range(networks)]
-            networks = max(1, sum(epoch * each <= share_s for each in step_s))
-            if networks < len(finals):
+            fit = sum(epoch * each <= share_s for each in step_s)
+            # An epoch of the best is trained in any case: without it nothing was found.
+            networks = max(1, fit)
+            if not fit:
+                over_s = epoch * step_s[0] - min(share_s, left_s)
+                self.flow.steps.note(
+                    "there is no time for an epoch of a finalist: the best alone is trained for "
+                    "one, which exceeds what the budget has left for it by about "
+                    f"{duration(over_s)}; a larger budget trains more"
+                )
+            elif networks < len(finals):
                 self.flow.steps.note(
                     f"{len(finals)} networks are to be trained, and there is time for an epoch of "
                     f"{networks}: the others are left out; a larger budget trains them too"
                 )
-            # An epoch of the best is trained in any case: without it nothing was found.
             each = int(share_s / max(step_s[networks - 1], 1e-9))
             steps = min(steps, max(each, epoch))
         return dict(known or self.study.plan("finalists", {"steps": steps, "networks": networks}))

@@ -103,9 +103,14 @@ def _learn(paths: Any, plan: Plan, supernet: Supernet) -> None:
 
 
 def _weighs_operations(space: Space) -> bool:
-    """Whether several options of an operation are selected at once."""
-    weights = {} if isinstance(space.selected, Architecture) else space.selected or {}
-    return any(space.choices[k].kind == "OneOf" and len(taken) > 1 for k, taken in weights.items())
+    """Whether several options of an operation are selected at once, or by chance no operation is.
+
+    Nothing is known of them where the mix that was drawn leads to none.
+    """
+    if space.selected is None or isinstance(space.selected, Architecture):
+        return False
+    taken = [len(o) for k, o in space.selected.items() if space.choices[k].kind == "OneOf"]
+    return not taken or max(taken) > 1
 
 
 def _all_operations(space: Space) -> Mix:

@@ -31,7 +31,6 @@ _TURN_S = 1.0
 _MOST_TURN_S = 60.0
 _SENDING = 0.02  # share of a turn that sending the task and the state to a worker may take
 _SAVE_EVERY_S = 5.0
-_EVALUATION_BATCH = 256
 _OF_WORKERS = (Unsendable, WorkerDied)
 
 
@@ -247,11 +246,11 @@ class Trainings:
         self.networks[run.final.key], self.results[run.final.key] = network, figures
 
     def _validated(self, network: nn.Module) -> dict[str, float]:
-        batches = self.plan.task.valid.batches(_EVALUATION_BATCH, device=self.plan.train_on)
-        figures = evaluate(network, batches, self.plan.task)
-        if not all(map(math.isfinite, figures.values())):
+        task, size = self.plan.task, self.recipe.evaluation_batch
+        figures = evaluate(network, task.valid.batches(size, device=self.plan.train_on), task)
+        if not (math.isfinite(figures["loss"]) and math.isfinite(task.score_of(figures))):
             raise NotFinite(f"the trained network's validation figures are {figures}")
-        return figures
+        return figures  # another metric may be undefined, and is only told
 
     def _save(
         self,

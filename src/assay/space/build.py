@@ -29,7 +29,8 @@ def build(
         model: The model with choices, with no path selected.
         structure: What `explore` found in it.
         architecture: A point of the space.
-        renew: Let the layers that shrank draw new weights by their own `reset_parameters`.
+        renew: Let the layers that shrank draw new weights by their own `reset_parameters`, unless
+            they are frozen.
     Returns:
         A module without any class of Assay's; it shares no memory with `model`.
     """
@@ -55,7 +56,8 @@ def build(
     for layer in layers if renew else ():
         reset = getattr(memo[id(layer.layer)], "reset_parameters", None)
         shrank = layer.shrinks and any(values[root] != int(root) for root in layer.roots)
-        if shrank and reset is not None:
+        frozen = not any(p.requires_grad for p in layer.layer.parameters())
+        if shrank and reset is not None and not frozen:
             reset()
     # The model may be trained with channels innermost; a network is handed out as torch lays it.
     return built.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]

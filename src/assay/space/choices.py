@@ -57,6 +57,10 @@ class ChoiceModule(nn.Module):
         """Return a torch-only copy of what is left when `option` is taken."""
         raise TypeError(f"{type(self).__name__} has no plain form")  # pragma: no cover - abstract
 
+    @property
+    def _named(self) -> str:
+        return self.label_in_space or self.label or self.kind
+
     def _weighed(self, weight: Any, value: Any, before: Sequence[Tensor] = ()) -> Tensor:
         """Return a term of a mix: a value times its weight.
 
@@ -75,9 +79,8 @@ class ChoiceModule(nn.Module):
             found = f"{list(value.shape)} beside {list(odd[0].shape)}"
         if found:
             raise UnsupportedMix(
-                f"{self.label_in_space or self.label or self.kind}: what is mixed must be tensors "
-                f"of one shape, and one is {found}; use a strategy that runs one option at a time, "
-                "such as 'enas' or 'evolution'"
+                f"{self._named}: what is mixed must be tensors of one shape, and one is {found}; "
+                "use a strategy that runs one option at a time, such as 'enas' or 'evolution'"
             )
         term: Tensor = weight * value
         return term
@@ -141,7 +144,8 @@ class OneOf(ChoiceModule):
         """Run the active option, or the weighted sum of those in the mix.
 
         Raises:
-            UnsupportedMix: in a mix, an option that returns no tensor, or one of another shape.
+            UnsupportedMix: in a mix, an option that returns no tensor, or one of another shape; one
+                that writes into its input, which the others read too.
         """
         mix = self.mix
         if mix is None:
@@ -149,14 +153,19 @@ class OneOf(ChoiceModule):
         if _is_selected(mix):
             return self._modules[next(iter(mix))](*args, **kwargs)  # type: ignore[misc]
         terms: list[Tensor] = []
+        given = _versions((args, kwargs))
         for name, weight in mix.items():
             module: Any = self._modules[name]
-            if isinstance(weight, Held):
-                with torch.no_grad():
-                    out = module(*args, **kwargs)
-                terms.append(self._weighed(weight.weight, out, terms))
-            else:
-                terms.append(self._weighed(weight, module(*args, **kwargs), terms))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(weight, Held)):
+                out = module(*args, **kwargs)
+            if len(mix) > 1 and _versions((args, kwargs)) != given:
+                raise UnsupportedMix(
+                    f"{self._named}: the option {name!r} writes into its input, which the options "
+                    "mixed with it read too; use inplace=False in it, or a strategy that runs one "
+                    "option at a time, such as 'enas' or 'evolution'"
+                )
+            plain = weight.weight if isinstance(weight, Held) else weight
+            terms.append(self._weighed(plain, out, terms))
         return functools.reduce(torch.add, terms)
 
     def plain(self, option: str, memo: MutableMapping[Any, Any]) -> nn.Module:
@@ -278,3 +287,13 @@ def _is_selected(mix: Mapping[Any, Any]) -> bool:
     """Whether a mix is one option, not weighed."""
     weights = list(mix.values())
     return len(weights) == 1 and not isinstance(weights[0], Tensor | Held) and weights[0] == 1.0
+
+
+def _versions(values: Any) -> list[int]:
+    """Return how often each tensor of some arguments was written into, as far as torch counts."""
+    if isinstance(values, Tensor):
+        return [] if values.is_inference() else [values._version]
+    if isinstance(values, tuple | list | dict):
+        items = values.values() if isinstance(values, dict) else values
+        return [version for item in items for version in _versions(item)]
+    return []

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.cost import derive
+from assay.errors import InvalidSpace
 from assay.space.build import build
 from assay.space.structure import explore
 
@@ -27,16 +28,18 @@ def fresh(space: Space, architecture: Architecture, seed: int) -> nn.Module:
     The model's factory draws them, custom schemes included; a layer that shrank is reset by its
     own `reset_parameters`, because the scale of an initialisation depends on the layer's size. A
     model that was given as an instance has no factory: every layer that can is reset, and all else
-    is as it was given, see `reset`.
+    is as it was given, see `reset`. So is what is frozen, since no training would bring it back.
 
     Args:
         space: The space; it is left as it is.
         architecture: A point of it.
         seed: Same seed, same weights; torch's global generator is left as it was.
+    Raises:
+        InvalidSpace: the factory returns what is not new.
     """
     with _seeded(seed):
         if space.factory is not None:
-            twin = space.factory()
+            twin = _twin(space, space.factory)
             return build(twin, explore(twin), architecture, renew=True)
         with _as_given(space):
             built = space.build(architecture)
@@ -49,12 +52,29 @@ def reset(space: Space, seed: int) -> None:
 
     A model that was given as an instance takes up again the weights that it came with: those that
     it had when `fresh` or `reset` was asked of its space for the first time.
+
+    Raises:
+        InvalidSpace: the factory returns what is not new.
     """
     if space.factory is None:
         space.model.load_state_dict(_given(space))
         return
     with _seeded(seed):
-        space.model.load_state_dict(space.factory().state_dict())
+        space.model.load_state_dict(_twin(space, space.factory).state_dict())
+
+
+def _twin(space: Space, factory: Callable[[], nn.Module]) -> nn.Module:
+    """Make the model anew, and see that what is to be trained is new: the frozen may be shared."""
+    twin = factory()
+    own = set(map(id, space.model.parameters()))
+    for name, parameter in twin.named_parameters():
+        if parameter.requires_grad and id(parameter) in own:
+            raise InvalidSpace(
+                f"{name}: the factory returns a part that was there before, which would be trained "
+                "by every network at once; make or load it inside the factory, or give "
+                "copy.deepcopy(...) of it"
+            )
+    return twin
 
 
 def _given(space: Space) -> Mapping[str, Any]:
@@ -84,7 +104,21 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _reset_layers(model: nn.Module) -> None:
+    """Reset every layer that can be; what is frozen keeps its values."""
+    kept = {tensor: tensor.detach().clone() for tensor in _frozen(model)}
     for module in model.modules():
         reset_parameters = getattr(module, "reset_parameters", None)
         if callable(reset_parameters):
             reset_parameters()
+    with torch.no_grad():
+        for tensor, value in kept.items():
+            tensor.copy_(value)
+
+
+def _frozen(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters that take no gradient, and the buffers of parts that have only such."""
+    for part in model.modules():
+        own = list(part.parameters())
+        yield from (p for p in own if not p.requires_grad)
+        if own and not any(p.requires_grad for p in own):
+            yield from part.buffers()

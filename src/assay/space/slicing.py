@@ -9,22 +9,27 @@ reads the sizes it keeps at the values of the path.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils.hooks import RemovableHandle
 
 from assay.errors import InvalidSpace, UnsupportedLayer
 from assay.space.sizes import OpenSize, Pieces, Size, Values, resolve, roots_in
 
-__all__ = ["Box", "OpenLayer", "boxes", "take"]
+__all__ = ["Box", "OpenLayer", "boxes", "remember", "take"]
 
 Box: TypeAlias = tuple[slice, ...]
 """A rectangular part of a tensor, one slice for each dimension."""
 
 _Plan: TypeAlias = tuple[list[tuple[str, str, Any]], dict[str, Any]]
+
+_MOST_KNOWN = 256
+_T = TypeVar("_T")
 
 Dims: TypeAlias = Mapping[str, tuple[int, ...]]
 """Name of a tensor -> the size of each dimension, open or plain."""
@@ -97,6 +102,7 @@ class OpenLayer:
         self._dims = self._rule()
         self._largest = {root: int(root) for root in self.roots}
         self._plans: dict[tuple[int, ...], _Plan] = {}
+        self._written: RemovableHandle | None = None  # writes copies of buffers back
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
         layer, named = self.layer, self.path or type(self.layer).__name__
@@ -161,19 +167,31 @@ class OpenLayer:
         """Let the layer's own forward see its tensors and sizes at these values.
 
         The views stand in the instance's dict, in front of the parameters, which stay as they
-        are; `unshadow` takes them away.
+        are; `unshadow` takes them away. Where a buffer has gaps its place is taken by a copy, and
+        what a forward in train mode leaves there goes into the buffer at once, so that a state
+        saved with a path selected has it.
         """
         key = tuple([values[root] for root in self.roots])
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._plan(values)
+            plan = remember(self._plans, key, self._plan(values))
         narrowed, sizes = plan
         if not sizes:
             return
-        layer, here = self.layer, self.layer.__dict__
+        here = self.layer.__dict__
+        copies: list[tuple[Tensor, Tensor]] = []
         for name, held, cuts in narrowed:
-            tensor = layer.__dict__[held][name]
-            here[name] = _narrow(tensor, cuts) if isinstance(cuts, list) else take(tensor, cuts)
+            tensor = here[held][name]
+            if isinstance(cuts, list):
+                here[name] = _narrow(tensor, cuts)
+                continue
+            here[name] = take(tensor, cuts)
+            if held == "_buffers":
+                copies.append((tensor, here[name]))
+                channels = cuts  # of every buffer of a norm
+        if copies:
+            write = partial(_write_back, copies, channels)
+            self._written = self.layer.register_forward_hook(write)
         here.update(sizes)
 
     def _plan(self, values: Values) -> _Plan:
@@ -199,15 +217,50 @@ class OpenLayer:
     def unshadow(self) -> None:
         """Put the layer back as it was built."""
         here = self.layer.__dict__
+        if self._written is not None:
+            self._written.remove()
+            self._written = None
         for name in self._dims:
             here.pop(name, None)
         here.update(self.attributes)
+
+
+def _write_back(
+    copies: list[tuple[Tensor, Tensor]],
+    channels: tuple[Pieces],
+    layer: nn.Module,
+    _args: Any,
+    _out: Any,
+) -> None:
+    """Write what a forward left in the copies of buffers `[C]` into the buffers."""
+    if not layer.training:
+        return
+    whole, _ = copies[0]
+    kept = take(torch.arange(len(whole), device=whole.device), channels)
+    for whole, copy in copies:
+        whole.data.index_copy_(0, kept, copy)  # as a norm writes: graphs that hold it stay valid
 
 
 def _narrow(tensor: Tensor, cuts: list[tuple[int, int, int]]) -> Tensor:
     for cut in cuts:
         tensor = tensor.narrow(*cut)
     return tensor
+
+
+def remember(known: dict[Any, _T], key: Hashable, value: _T) -> _T:
+    """Keep what was worked out under a key, and return it; where much is kept the oldest goes.
+
+    A layer that reads the sum of many widths has more values than there will be steps.
+
+    Args:
+        known: What is kept of one layer.
+        key: Of none that is kept.
+        value: What was worked out.
+    """
+    if len(known) >= _MOST_KNOWN:
+        del known[next(iter(known))]
+    known[key] = value
+    return value
 
 
 def open_attributes(module: nn.Module) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 A decision is active where one of its sites is reached: a site lies inside options of other
 choices, and is reached when all of these are taken. Counting and uniform sampling walk the
-decisions in order; the state they carry is the options that a later decision still asks about.
+decisions in order; the state they carry is what is left open of the conditions of later decisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -25,8 +26,12 @@ __all__ = ["Choice", "Condition", "Lattice", "Structure", "explore", "meets", "r
 Condition: TypeAlias = tuple[tuple[str, frozenset[Option]], ...]
 """Labels and the options of each that lead to a site; all must hold."""
 
-State: TypeAlias = tuple[Option | None, ...]
+Asked: TypeAlias = frozenset[Condition]
+"""Conditions of which one is enough; one without labels holds."""
+
+State: TypeAlias = tuple[Asked, ...]
 _LARGEST_LATTICE = 500_000
+_MET: Asked = frozenset([()])
 
 
 @dataclass
@@ -258,6 +263,9 @@ def _in_order(choices: Mapping[str, Choice]) -> dict[str, Choice]:
 class Lattice:
     """All architectures of a structure, as the ways through its decisions.
 
+    Ways that leave the same open are one from there on: of a label that many sites share they tell
+    whether one of these is reached, and not which.
+
     Args:
         choices: Every choice after those it depends on.
     Raises:
@@ -266,7 +274,8 @@ class Lattice:
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         self.choices = list(choices)
-        self._kept = self._labels_asked_later()
+        self._asked = [frozenset(choice.conditions) for choice in self.choices]
+        self._kept = self._asked_in_part()
         self._moves: list[dict[State, list[tuple[Option | None, State]]]] = []
         self._expand()
         self.counts = self._count()
@@ -276,13 +285,13 @@ class Lattice:
         """How many architectures there are, exactly."""
         return self.counts[0][()]
 
-    def _labels_asked_later(self) -> list[tuple[str, ...]]:
-        """For each position the earlier labels that some choice from there on asks about."""
-        kept: list[tuple[str, ...]] = []
+    def _asked_in_part(self) -> list[tuple[Asked, ...]]:
+        """For each position what choices from there on ask, where earlier ones are asked about."""
+        kept: list[tuple[Asked, ...]] = []
         for i in range(len(self.choices) + 1):
-            earlier = [c.label for c in self.choices[:i]]
-            asked = {la for c in self.choices[i:] for con in c.conditions for la, _ in con}
-            kept.append(tuple(la for la in earlier if la in asked))
+            earlier = {choice.label for choice in self.choices[:i]}
+            later = dict.fromkeys(self._asked[i:])
+            kept.append(tuple(a for a in later if any(la in earlier for con in a for la, _ in con)))
         return kept
 
     def _expand(self) -> None:
@@ -290,10 +299,13 @@ class Lattice:
         total = 0
         for i, choice in enumerate(self.choices):
             moves: dict[State, list[tuple[Option | None, State]]] = {}
+            settle = cache(partial(_left, choice.label))  # many states ask the same
             for state in states:
-                chosen = {k: v for k, v in zip(self._kept[i], state) if v is not None}
-                options = choice.options if choice.active(chosen) else (None,)
-                moves[state] = [(o, self._next(i, chosen, choice.label, o)) for o in options]
+                left = dict(zip(self._kept[i], state))
+                active = () in left.get(self._asked[i], self._asked[i])
+                asked = [left.get(a, a) for a in self._kept[i + 1]]
+                options = choice.options if active else (None,)
+                moves[state] = [(o, tuple(settle(o, a) for a in asked)) for o in options]
             self._moves.append(moves)
             states = {after for ways in moves.values() for _, after in ways}
             total += len(states)
@@ -302,12 +314,6 @@ class Lattice:
                     f"the choices up to {choice.label!r} depend on each other in over "
                     f"{_LARGEST_LATTICE} ways; nest fewer decisions under shared labels"
                 )
-
-    def _next(
-        self, i: int, chosen: Mapping[str, Option], label: str, option: Option | None
-    ) -> State:
-        after = {**chosen, label: option}
-        return tuple(after.get(la) for la in self._kept[i + 1])
 
     def _count(self) -> list[dict[State, int]]:
         counts: list[dict[State, int]] = [{(): 1}]
@@ -319,3 +325,13 @@ class Lattice:
     def ways(self, i: int, state: State) -> list[tuple[Option | None, State, int]]:
         """Return (option or None if inactive, next state, architectures behind it)."""
         return [(o, s, self.counts[i + 1][s]) for o, s in self._moves[i][state]]
+
+
+def _left(label: str, option: Option | None, asked: Asked) -> Asked:
+    """Return what some conditions still ask once a decision is made; None if it is not active."""
+    left = frozenset(
+        tuple((name, options) for name, options in condition if name != label)
+        for condition in asked
+        if all(name != label or option in options for name, options in condition)
+    )
+    return _MET if () in left else left

@@ -20,7 +20,8 @@ def digest_of(*parts: Any) -> str:
     """Return a hex digest of splits, and of anything else by its `repr`.
 
     A split in memory counts with all its bytes; a data set that is streamed or loaded with its
-    length and its first and last sample; a split of the user's own with its length.
+    length and its first and last sample, as they come in batches; a split of the user's own with
+    its length.
 
     Args:
         parts: Splits, and values whose `repr` is the same in every process.
@@ -80,11 +81,15 @@ def _tensors(split: Split) -> list[Tensor]:
         settings = getattr(split.prepare, "__dict__", {})
         constants = [v for v in settings.values() if isinstance(v, Tensor)]
         return [*leaves(split.inputs), split.targets, *constants]
-    if isinstance(split, Streamed | Loaded):
-        dataset = split.dataset if isinstance(split, Streamed) else split.loader.dataset
-        ends = Streamed(dataset)
-        return list(leaves([ends.fetch(torch.tensor([i]), "cpu") for i in (0, len(ends) - 1)]))
+    if isinstance(split, Streamed):
+        return list(leaves([split.fetch(torch.tensor([i]), "cpu") for i in _ends(split)]))
+    if isinstance(split, Loaded):
+        return list(leaves([split.sample(i) for i in _ends(split.loader.dataset)]))
     return []
+
+
+def _ends(numbered: Any) -> tuple[int, int]:
+    return 0, len(numbered) - 1
 
 
 def _bytes(tensor: Tensor) -> Any:

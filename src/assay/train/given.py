@@ -27,7 +27,8 @@ def as_split(given: Any, name: str) -> Split:
             `DataLoader` over one, or a `Split`.
         name: What messages call it: "train", "valid" or "test".
     Raises:
-        InvalidTask: it is none of these, empty, of unequal lengths, or holds NaN.
+        InvalidTask: it is none of these, empty, of unequal lengths, holds NaN, or its batches are
+            no pairs of tensors.
     """
     split: Split
     if isinstance(given, DataLoader):
@@ -52,6 +53,8 @@ def as_split(given: Any, name: str) -> Split:
         raise InvalidTask(f"the {name} split has {len(split)} samples; it needs at least {least}")
     if isinstance(split, Streamed):
         _check_item(split, name)
+    if isinstance(split, Loaded):
+        _check_batch(split, name)
     return split
 
 
@@ -196,3 +199,13 @@ def _check_item(split: Streamed, name: str) -> None:
         ) from error
     for tensor in (*leaves(inputs), targets):
         _refuse_nan(tensor, f"the items of the {name} split")
+
+
+def _check_batch(split: Loaded, name: str) -> None:
+    try:
+        split.sample(0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidTask(
+            f"a batch of the {name} DataLoader cannot be read as a pair of tensors: {error}; "
+            "let its collate_fn give batches (inputs, targets)"
+        ) from error

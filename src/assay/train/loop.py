@@ -16,7 +16,7 @@ from assay.errors import InvalidSetting, NotFinite
 from assay.train.average import Average
 from assay.train.files import under
 from assay.train.optimizers import Optimizer, TorchOptimizer
-from assay.train.precision import LossScale, autocast, working_dtype
+from assay.train.precision import LossScale, autocast, in_full, working_dtype
 from assay.train.recipe import Recipe
 from assay.train.splits import Batch, Stream, leaves, map_tensors
 from assay.train.task import Task, call_model
@@ -193,7 +193,7 @@ class Trainer:
                 if not self._checked:
                     self.task.check_output(output, targets)
                     self._checked = self.task.labels_known
-                loss = self.task.training_loss(output, targets, self.recipe.label_smoothing)
+            loss = self.task.training_loss(in_full(output), targets, self.recipe.label_smoothing)
             factor = weight if self._scale is None else weight * self._scale.value
             scaled = loss if factor == 1.0 else loss * factor
             scaled.backward()  # type: ignore[no-untyped-call]

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from assay.errors import InvalidSetting
 from assay.train.recipe import Recipe
 
-__all__ = ["LossScale", "autocast", "working_dtype"]
+__all__ = ["LossScale", "autocast", "in_full", "working_dtype"]
 
 _WIDE = 64
 _GROWTH_STEPS = 2000
@@ -62,6 +63,18 @@ def autocast(dtype: torch.dtype | None, device: str) -> AbstractContextManager[A
     if dtype is None:
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def in_full(output: Any) -> Any:
+    """Return what a network gave, of any structure, with tensors of 16-bit floats as float32.
+
+    Losses are computed on it outside `autocast`: some refuse 16 bits, others lose what matters.
+    """
+    return tree_map_only(Tensor, _wide, output)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class LossScale:

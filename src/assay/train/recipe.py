@@ -11,6 +11,8 @@ from assay.errors import InvalidSetting, nearest
 
 __all__ = ["Recipe"]
 
+_MOST_JUDGED = 256
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -85,6 +87,11 @@ class Recipe:
         """Return the optimiser steps of `epochs` passes (by default the recipe's own)."""
         per_epoch = max(1, num_samples // min(self.batch_size, num_samples))
         return per_epoch * (self.epochs if epochs is None else epochs)
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Samples judged at once: without gradients there is room for more than in a step."""
+        return min(_MOST_JUDGED, 4 * self.batch_size)
 
     def lr_at(self, step: int, steps: int) -> float:
         """Return the learning rate of step 0 .. steps - 1.

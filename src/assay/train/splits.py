@@ -1,4 +1,4 @@
-"""Splits of a data set: endless training batches that can start anywhere, and one pass in order.
+"""Splits of a data set: endless training batches that can start anywhere, and one pass.
 
 The batch of a step is a function of (seed, step) alone, so a resumed training sees what the
 uninterrupted one would have seen. Where a user's own code draws while it reads a sample, its
@@ -62,7 +62,10 @@ class Split(Protocol):
     def batches(
         self, size: int, *, device: str = "cpu", limit: int | None = None
     ) -> Iterator[Batch]:
-        """Yield the first `limit` samples (by default all) once, in order."""
+        """Yield `limit` samples (by default all) once, always the same in the same order.
+
+        No batch has more than `size` samples, unless the split has batches of its own.
+        """
         ...
 
 
@@ -100,10 +103,10 @@ class _Indexed(ABC):
     def batches(
         self, size: int, *, device: str = "cpu", limit: int | None = None
     ) -> Iterator[Batch]:
-        """See `Split`."""
-        end = len(self) if limit is None else min(limit, len(self))
-        for start in range(0, end, size):
-            yield self.fetch(torch.arange(start, min(start + size, end)), device, 0, start)
+        """See `Split`; mixed, since data often comes sorted by class, in batches of even sizes."""
+        order = derive(0, "pass").permutation(len(self))[:limit]
+        for i, numbers in enumerate(np.array_split(order, math.ceil(len(order) / size))):
+            yield self.fetch(torch.from_numpy(numbers), device, 0, i)
 
 
 class InMemory(_Indexed):
@@ -194,6 +197,15 @@ class Loaded:
             return len(loader.dataset)  # type: ignore[arg-type]
         num = len(sampler)
         return num - num % groups.batch_size if groups.drop_last else num
+
+    def sample(self, number: int) -> Batch:
+        """Return a sample of the data set as the batch that the loader makes of it alone."""
+        loader = self.loader
+        with _drawing():
+            item = loader.dataset[number]
+            batch = loader.collate_fn(item if loader.batch_sampler is None else [item])
+        inputs, targets = batch
+        return _ready(inputs, targets, "cpu")
 
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"

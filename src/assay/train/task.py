@@ -17,7 +17,7 @@ from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
 from assay.train.given import as_split, check_classes, check_range
-from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split
+from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split, evened, map_tensors
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
 
@@ -220,14 +220,22 @@ class Task:
         return self._test is not None
 
     def example(self, n: int = 1, device: str = "cpu") -> Any:
-        """Return the first n validation inputs `[n, ...]` as a network sees them.
+        """Return n validation inputs `[n, ...]` as a network sees them.
+
+        Samples are repeated where the split has fewer, or where it has batches of its own that
+        differ in shape, and the first has fewer.
 
         Raises:
             InvalidTask: the split yields none.
         """
-        for inputs, _ in self.valid.batches(n, device=device, limit=n):
+        batches = evened(self.valid.batches(n, device=device, limit=n), n)
+        if not batches:
+            raise InvalidTask("the validation split is empty")
+        inputs, targets = batches[0]
+        if len(targets) == n:
             return inputs
-        raise InvalidTask("the validation split is empty")
+        again = torch.arange(n) % len(targets)
+        return map_tensors(inputs, lambda t: t[again])
 
     def on(self, batch: Batch) -> Task:
         """Return the task on one batch in place of its splits, small enough to be sent anywhere."""
@@ -244,7 +252,7 @@ class Task:
         """Return the loss that training descends: the task's, smoothed if it is the default."""
         if label_smoothing and self.loss is F.cross_entropy:
             return F.cross_entropy(output, targets, label_smoothing=label_smoothing)
-        return self.loss(output, targets)
+        return _beside(targets, self.loss)(output, targets)
 
     def check_output(self, output: Any, targets: Tensor) -> None:
         """Refuse a network whose output the default loss cannot take, and labels out of range.
@@ -328,6 +336,11 @@ def accuracy(output: Tensor, targets: Tensor) -> Tensor:
     return (output.argmax(1) == targets).float()
 
 
+def _beside(targets: Tensor, measure: Metric) -> Metric:
+    """Return a loss or metric; a module, whose weights of classes count, moves to the targets."""
+    return measure.to(targets.device) if isinstance(measure, nn.Module) else measure
+
+
 class Tally:
     """Means of the loss and the metrics over the samples of many batches.
 
@@ -351,7 +364,8 @@ class Tally:
             self._task.check_output(output, targets)
         self._samples += n
         for name, metric in (("loss", self._task.loss), *self._task.metrics.items()):
-            total = torch.as_tensor(metric(output, targets)).double().mean() * n
+            figure = _beside(targets, metric)(output, targets)
+            total = torch.as_tensor(figure).double().mean() * n
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def means(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from assay.space.sizes import OpenSize, Pieces
-from assay.space.slicing import Box, OpenLayer, boxes
+from assay.space.slicing import Box, OpenLayer, boxes, remember
 from assay.train.recipe import Recipe
 
 __all__ = ["PathOptimizer"]
@@ -44,16 +44,18 @@ class PathOptimizer:
         self._params = dict(model.named_parameters())
         self._recipe = recipe
         self._parts: dict[int, _Parts] = {}  # by the id of the parameter
-        self._known: dict[Any, list[tuple[int, _Parts]]] = {}  # by layer and the values it reads
+        # By layer, and by the values that it reads.
+        self._known: dict[OpenLayer, dict[tuple[int, ...], list[tuple[int, _Parts]]]] = {}
         self._state: dict[str, dict[str, Tensor]] = {}
 
     def activate(self, layers: Iterable[OpenLayer], values: Mapping[OpenSize, int]) -> None:
         """Add the parts that a path of this step runs; call once for each path."""
         for layer in layers:
-            key = (layer, *[values[root] for root in layer.roots])
-            active = self._known.get(key)
+            of_layer = self._known.setdefault(layer, {})
+            key = tuple([values[root] for root in layer.roots])
+            active = of_layer.get(key)
             if active is None:
-                active = self._known[key] = _active(layer, values)
+                active = remember(of_layer, key, _active(layer, values))
             for param, parts in active:
                 known = param in self._parts
                 self._parts[param] = _joined(self._parts[param], parts) if known else parts

@@ -6,6 +6,9 @@ decisions, every call that ended before decision k was read may return what it r
 model's own forward runs each time, with those calls answered from memory: nothing is traced. A
 population is walked depth first, so only the calls along one path are held.
 
+A decision that a forward never shows, as where the weights of a layer are read and the layer is not
+called, may have been read anywhere: such decisions count as read before all others.
+
 This serves any forward that is deterministic and keeps no state between modules. What is written
 into is noticed by its version counter: an output that was is computed anew, a call that writes into
 what it is given runs each time, and the inputs of a batch are put back for the next path.
@@ -80,6 +83,7 @@ class PrefixWalk:
         self._last: list[tuple[str, Option]] = []
         self._reads: list[tuple[str, Option]] = []
         self._known: set[str] = set()
+        self._unseen: dict[str, None] = {}
         self._architecture = Architecture()
         self._key: _Key = ()
         self._ordinal = 0
@@ -183,10 +187,16 @@ class PrefixWalk:
         self._reads, self._known = [], set()
         self._key, self._ordinal = (), 0
         # What the model's own code reads it may read before any call.
-        for label in self._space.sites.get("", ()):
-            self._read(label, architecture[label])
+        for label in dict.fromkeys([*self._space.sites.get("", ()), *self._unseen]):
+            if label in architecture:
+                self._read(label, architecture[label])
         self._space.select(architecture)
         output = call_model(self._space.model, given.whole())
+        unseen = [label for label in architecture if label not in self._known]
+        if unseen and self._shared:
+            self._unseen |= dict.fromkeys(unseen)
+            self._calls, self._last = {}, []
+            return output
         self._last = self._reads
         # What ended after the last decision can serve no other path.
         self._calls = {k: c for k, c in self._calls.items() if c.reads < len(self._reads)}

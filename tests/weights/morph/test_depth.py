@@ -7,7 +7,7 @@ from torch import nn
 
 from assay.errors import InvalidSetting, UnsupportedLayer
 from assay.weights.morph import add_branch, assert_same_function, deepen
-from assay.weights.morph.depth import silence
+from assay.weights.morph.depth import neutralise, silence
 from assay.zoo.blocks import residual
 from tests.weights.morph import nets
 
@@ -107,3 +107,54 @@ def test_only_residual_blocks_are_silenced():
         before = {k: v.clone() for k, v in other.state_dict().items()}
         assert not silence(other)
         assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+
+
+def separable(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(width, width, 5, padding=4, dilation=2, groups=width, bias=False),
+        nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout(0.5),
+        nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU6(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [
+        (nets.conv_norm(2, 2), (8, 2, 6, 6)),
+        (separable(4), (8, 4, 6, 6)),
+        (nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.ReLU()), (8, 5)),
+        (nn.Conv1d(4, 4, 3, padding="same", groups=2), (8, 4, 7)),
+        (nn.Linear(5, 5, bias=False), (8, 5)),
+    ],
+)
+def test_a_plain_block_becomes_the_identity_behind_an_activation(block, shape):
+    block = block.double()
+    x = torch.rand(shape, dtype=torch.float64)
+    assert neutralise(block, x)
+    block.eval()
+    assert float((block(x) - x).detach().abs().max()) <= 1e-12
+    block.train()  # of the very batch that norms were set on
+    for layer in block.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.eval()
+    assert float((block(x) - x).detach().abs().max()) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        residual(nets.conv_norm(2, 2)),
+        nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()),
+        nn.Conv2d(2, 2, 3, padding=1, stride=2),
+        nn.Conv2d(2, 2, 2, padding="same"),
+        nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 2, 1)),
+        nn.Sequential(nn.Conv2d(2, 2, 1), nn.PReLU()),
+        nn.BatchNorm2d(2, affine=False),
+        nn.BatchNorm2d(2, track_running_stats=False),
+        nn.AvgPool2d(3, 1, 1),
+    ],
+)
+def test_what_cannot_be_the_identity_is_left_as_it_is(block):
+    before = {k: v.clone() for k, v in block.state_dict().items()}
+    assert not neutralise(block, nets.images().float())
+    assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())

@@ -71,12 +71,12 @@ def grown(made: Space, before: Architecture, after: Architecture):
 
 def test_growing_everything_that_can_keep_the_function_keeps_it():
     made = Space(Net)
-    after = changed(HIGH, plain=1)
+    after = HIGH
     parent = network(made, LOW)
     modes = [m.training for m in parent.modules()]
     child = inherit(made, LOW, parent, after, rng=np.random.default_rng(0), example=nets.images())
     assert [m.kind for m in child.morphs] == [
-        "widen", "widen", "grow_kernel", "deepen", "deepen",
+        "widen", "widen", "grow_kernel", "deepen", "deepen", "deepen",
     ]  # fmt: skip
     assert all(m.preserving for m in child.morphs)
     assert_same_function(parent, child.network, nets.images(), tolerance=1e-9)
@@ -93,7 +93,7 @@ def test_each_step_alone_is_what_it_says(label):
     (there,) = grown(made, LOW, changed(LOW, **{label: HIGH[label]})).morphs
     (back,) = grown(made, HIGH, changed(HIGH, **{label: LOW[label]})).morphs
     assert (there.label, there.before, there.after) == (label, LOW[label], HIGH[label])
-    assert there.preserving == (label != "plain")
+    assert there.preserving
     assert not back.preserving
     assert (there.kind, back.kind) in {
         ("widen", "narrow"), ("grow_kernel", "shrink_kernel"), ("deepen", "cut"),
@@ -226,6 +226,58 @@ def test_other_predecessors_keep_the_weights():
     assert torch.equal(child.network.layers[2].weight, parent.layers[2].weight)
 
 
+class Tied(nn.Module):
+    """Three blocks, the same one again, or of which each has some layer of the first."""
+
+    def __init__(self, shared: str) -> None:
+        super().__init__()
+        blocks = [Block(2, 3) for _ in range(3)]
+        for block in blocks[1:]:
+            if shared == "conv":
+                block.conv = blocks[0].conv
+            elif shared == "norm":
+                block.norm = blocks[0].norm
+            elif shared == "weight of norm":
+                block.norm.weight = blocks[0].norm.weight
+        self.body = Depth(*(blocks[:1] * 3 if shared == "block" else blocks))
+        self.head = nn.Linear(72, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+@pytest.mark.parametrize("shared", ["block", "norm", "weight of norm", "conv"])
+def test_a_block_that_shares_what_the_parent_trained_keeps_it(shared):
+    made = Space(lambda: Tied(shared))
+    before, after = (Architecture({"body": depth}) for depth in (1, 3))
+    parent = network(made, before)
+    child = inherit(
+        made, before, parent, after, rng=np.random.default_rng(0), example=nets.images()
+    )
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("deepen", shared == "conv")]
+    for name, tensor in parent.state_dict().items():
+        assert torch.equal(child.network.state_dict()[name], tensor), name
+    assert child.network.body[2].norm.weight.any() == (shared != "conv")
+
+
+def test_a_plain_block_that_shares_a_trained_norm_keeps_it():
+    def model() -> nn.Module:
+        norm = nn.BatchNorm2d(2)
+        convs = [nn.Conv2d(2, 2, 3, padding=1) for _ in range(3)]
+        blocks = [nn.Sequential(conv, norm) for conv in convs]
+        return nn.Sequential(Depth(*blocks), nn.Flatten(), nn.Linear(72, 3))
+
+    made = Space(model)
+    before, after = (Architecture({"0": depth}) for depth in (1, 3))
+    parent = network(made, before)
+    child = inherit(
+        made, before, parent, after, rng=np.random.default_rng(0), example=nets.images()
+    )
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("deepen", False)]
+    for name, tensor in parent.state_dict().items():
+        assert torch.equal(child.network.state_dict()[name], tensor), name
+
+
 def test_a_parent_of_another_space_or_architecture_is_refused():
     made = Space(Net)
     with pytest.raises(InvalidArchitecture, match="none of Architecture"):
@@ -263,9 +315,9 @@ def test_a_fault_far_below_single_precision_is_found(monkeypatch, dtype, after):
 
 def test_what_grows_in_a_mixed_plan_is_told_apart_from_what_is_lost():
     made, before = Space(Net), changed(LOW, body=2)
-    child = grown(made, before, changed(before, **{W: 6, "body": 1, "plain": 2}))
+    child = grown(made, before, changed(before, **{W: 6, "body": 1, "extra": "pool"}))
     assert [(m.kind, m.label, m.preserving) for m in child.morphs] == [
-        ("widen", W, True), ("deepen", "plain", False), ("cut", "body", False),
+        ("widen", W, True), ("cut", "body", False), ("exchange", "extra", False),
     ]  # fmt: skip
 
 

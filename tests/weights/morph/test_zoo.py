@@ -53,7 +53,7 @@ TINY: dict[str, Callable[[], Space]] = {
 }  # fmt: skip
 
 PRESERVED = {
-    "conv": {"widen"},
+    "conv": {"widen", "deepen"},
     "cell": set(),
     "mobile": {"widen", "deepen"},
     "darts": set(),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.space.choices import Depth, OneOf
@@ -17,6 +17,8 @@ from assay.weights.morph.same import judging
 from assay.weights.morph.steps import Morph
 
 __all__ = ["identities", "new_blocks"]
+
+_ROUNDING = 1e-12  # of float64, in which functions are compared
 
 
 def new_blocks(
@@ -46,7 +48,7 @@ def new_blocks(
 
 
 def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[str]:
-    """Return the blocks that give out, bit for bit, what they are given on an example.
+    """Return the blocks that give out what they are given on an example, but for rounding.
 
     Args:
         network: Called in eval mode; left as it is.
@@ -59,7 +61,7 @@ def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[s
         def hook(module: nn.Module, args: Any, out: Any) -> None:
             pairs = zip(leaves(args), leaves(out), strict=False)
             same = len(args) == 1 and len(list(leaves(args))) == len(list(leaves(out)))
-            same = same and all(torch.equal(one, other) for one, other in pairs)
+            same = same and all(_are_close(one, other) for one, other in pairs)
             found[path] = found.get(path, True) and same
 
         return network.get_submodule(path).register_forward_hook(hook)
@@ -72,3 +74,10 @@ def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[s
         for hook in hooks:
             hook.remove()
     return {path for path, same in found.items() if same}
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or not one.is_floating_point():
+        return torch.equal(one, other)
+    most = float(one.abs().max()) if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=_ROUNDING * max(most, 1.0))

@@ -17,7 +17,7 @@ from assay.weights.morph.channels import Axis
 from assay.weights.morph.flow import trace
 from assay.weights.morph.same import judging
 
-__all__ = ["add_branch", "deepen", "silence"]
+__all__ = ["add_branch", "deepen", "neutralise", "silence"]
 
 _IDEMPOTENT = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 _ACTIVATIONS = "torch.nn.modules.activation"
@@ -26,6 +26,7 @@ _NORMS: dict[int, type[nn.Module]] = {
     -1: nn.BatchNorm1d, -2: nn.BatchNorm1d, -3: nn.BatchNorm2d, -4: nn.BatchNorm3d,
 }  # fmt: skip
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+_TRANSPARENT = (nn.Identity, nn.modules.dropout._DropoutNd)  # in eval mode
 
 
 def deepen(
@@ -134,6 +135,63 @@ def silence(block: nn.Module) -> bool:
     return last is not None
 
 
+def neutralise(block: nn.Module, seen: Tensor) -> bool:
+    """Let a plain block begin as the identity, as `deepen` lets a layer.
+
+    Convolutions and linear layers become the identity, and batch norms undo the statistics of what
+    the block is given. Its activations do nothing where they are idempotent and `seen` comes from
+    one of their kind.
+
+    Args:
+        block: A chain of such layers, each called once and with as many channels behind it as
+            before it; changed in place.
+        seen: What the block is given, `[N, C, ...]`.
+    Returns:
+        Whether it is such a block; another one is left as it is.
+    """
+    chain = _chain(block)
+    if chain is None or not all(map(_can_be_neutral, chain)):
+        return False
+    for layer in chain:
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            _undo(layer, seen)
+        elif hasattr(layer, "weight"):
+            _make_identity(layer)
+    return True
+
+
+def _chain(block: nn.Module) -> list[nn.Module] | None:
+    """Return the layers of a block, each of which reads the one before it; None of another one."""
+    tracer = fx.Tracer()
+    if tracer.is_leaf_module(block, ""):
+        return [block]
+    last, *nodes = tracer.trace(block).nodes
+    if last.op != "placeholder":
+        return None
+    layers: list[nn.Module] = []
+    for node in nodes:
+        if node.all_input_nodes != [last] or node.op not in ("call_module", "output"):
+            return None
+        if node.op == "call_module":
+            layers.append(block.get_submodule(str(node.target)))
+        last = node
+    return layers if len(set(layers)) == len(layers) else None
+
+
+def _can_be_neutral(layer: Any) -> bool:
+    if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        return bool(layer.affine and layer.track_running_stats)
+    if isinstance(layer, nn.Linear):
+        return layer.in_features == layer.out_features
+    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        sides = zip(layer.kernel_size, layer.dilation)
+        same = tuple(d * (k - 1) // 2 for k, d in sides)
+        padded = layer.padding in ("same", same)
+        odd = all(k % 2 for k in layer.kernel_size) and set(layer.stride) == {1}
+        return bool(odd and padded and layer.in_channels == layer.out_channels)
+    return isinstance(layer, _IDEMPOTENT + _TRANSPARENT)
+
+
 def _end_of_branch(block: nn.Module) -> nn.Module | None:
     """Return the layer that a block adds to its own input."""
     graph = fx.Tracer().trace(block)
@@ -193,9 +251,18 @@ def _layer(dim: int, inputs: int, outputs: int, kernel: int) -> Any:
 def _identity(axis: Axis, kernel: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         layer = _layer(axis.dim, axis.length, axis.length, kernel)
-    nn.init.zeros_(layer.bias)
-    (nn.init.eye_ if axis.dim == -1 else nn.init.dirac_)(layer.weight)
+    _make_identity(layer)
     return layer
+
+
+def _make_identity(layer: Any) -> None:
+    """Let a layer with as many channels behind it as before it give out what it is given."""
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    if isinstance(layer, nn.Linear):
+        nn.init.eye_(layer.weight)
+    else:
+        nn.init.dirac_(layer.weight, groups=layer.groups)
 
 
 def _seen(model: nn.Module, path: str, batch: Any) -> Tensor:
@@ -216,13 +283,18 @@ def _neutral_norm(axis: Axis, seen: Tensor) -> nn.Module:
         raise UnsupportedLayer(
             f"no batch norm fits {list(seen.shape)}, whose features come last; leave out batch"
         )
-    norm: Any = _NORMS[axis.dim](axis.length).to(seen)
+    norm = _NORMS[axis.dim](axis.length).to(seen)
+    _undo(norm, seen)
+    return norm
+
+
+def _undo(norm: Any, seen: Tensor) -> None:
+    """Let scale and shift of a batch norm undo the statistics of what it reads."""
     channels = seen.movedim(1, 0).flatten(1)
-    norm.running_mean = channels.mean(1)
-    norm.running_var = channels.var(1, correction=0)
-    norm.weight.data = (norm.running_var + norm.eps).sqrt()
-    norm.bias.data = norm.running_mean.clone()
-    return norm  # type: ignore[no-any-return]
+    norm.running_mean.copy_(channels.mean(1))
+    norm.running_var.copy_(channels.var(1, correction=0))
+    norm.weight.data.copy_((norm.running_var + norm.eps).sqrt())
+    norm.bias.data.copy_(norm.running_mean)
 
 
 def _summed(place: nn.Module, branch: nn.Module) -> fx.GraphModule:

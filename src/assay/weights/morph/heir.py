@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from assay.space.space import Space
 from assay.train.splits import map_tensors
 from assay.weights.morph.blocks import identities, new_blocks
 from assay.weights.morph.channels import Axis, Group, Picks
-from assay.weights.morph.depth import silence
+from assay.weights.morph.depth import neutralise, silence
 from assay.weights.morph.flow import trace
 from assay.weights.morph.kernel import centred
 from assay.weights.morph.layers import Layer
@@ -57,7 +58,9 @@ def inherit(
     weights. Where a width grows, channels are copied and shared out as in `widen`, over all layers
     that share them; where it shrinks, those weighed most stay. A larger kernel is zero around the
     old one, a smaller one is its centre. A block that is new begins as the identity if it is
-    residual, and otherwise, as an operation exchanged for another does, with fresh weights.
+    residual, or a chain of layers that can be the identity behind an idempotent activation, its
+    batch norms set on the example; otherwise, as an operation exchanged for another does, with
+    fresh weights.
 
     The steps that keep the function are taken first, in float64, and what they lead to must give
     the parent's outputs to 1e-9; then noise is added, and the other steps are taken from there.
@@ -72,7 +75,8 @@ def inherit(
         parent_network: As `space.build` or `space.fresh` makes it, trained; left as it is.
         child: The architecture wanted.
         rng: Draws fresh weights and which channels are copied.
-        example: Inputs `[N, ...]` on the parent's device, on which functions are compared.
+        example: Inputs `[N, ...]` on the parent's device, on which functions are compared and
+            batch norms set; some dozens.
         noise: Deviation of what is added to the weights that make a copied channel, as a multiple
             of the deviation of the layer's weights. Without it, and without dropout, a copy and its
             original stay alike however long they are trained.
@@ -91,7 +95,7 @@ def inherit(
     while growing:
         middle = _grown(space, point, goal, growing)
         heir = _Heir.of(space, point, network, middle, rng)
-        settled = heir.settled(plan(space, point, middle), exact)
+        settled = heir.settled(exact)
         lost = {morph.label for morph in settled if not morph.preserving}
         if not lost:
             assert_same_function(network, heir.new, exact)
@@ -102,7 +106,7 @@ def inherit(
         growing = growing - lost if growing & lost else set()
     if point != goal or not taken:
         heir = _Heir.of(space, point, network, goal, rng)
-        settled = heir.settled(plan(space, point, goal), exact)
+        settled = heir.settled(exact)
         if not settled:  # the very same architecture
             assert_same_function(network, heir.new, exact)
         if noise:
@@ -156,12 +160,19 @@ class _Heir:
         child: Architecture,
         new: nn.Module,
     ) -> None:
-        self.space, self.child = space, child
+        self.space = space
         self.old, self.new = old, new
         self.before, self.after = trace(old), trace(new)
         self.origins = origins(space, child)
         place = {model: built for built, model in origins(space, parent).items()}
         self.twins = {b: place[m] for b, m in self.origins.items() if m in place}
+        self.morphs = plan(space, parent, child)
+        places = {model: built for built, model in self.origins.items()}
+        self.added = {
+            m.label: list(new_blocks(space, child, m, places))
+            for m in self.morphs
+            if m.kind == "deepen"
+        }
         self.fresh: list[str] = []
         self.broken: set[str] = set()  # in the model: where widths or kernels change the function
         self._copies: dict[str, Tensor] = {}
@@ -180,6 +191,7 @@ class _Heir:
         like = next(old.parameters(), torch.zeros((), dtype=torch.float64))
         new = space.fresh(child, int(rng.integers(2**31))).to(like)
         heir = cls(space, parent, old, child, new)
+        heir.silence_added()  # first: a layer that such a block shares keeps the parent's weights
         heir.take_over(rng)
         return heir
 
@@ -264,29 +276,59 @@ class _Heir:
 
     # --- what is new --------------------------------------------------------------------------
 
-    def settled(self, morphs: Sequence[Morph], example: Any) -> list[Morph]:
-        """Let new residual blocks begin as the identity; say which steps keep the function.
+    def silence_added(self) -> None:
+        """Let new residual blocks begin as the identity."""
+        for blocks in self.added.values():
+            for block in blocks:
+                silence(self.new.get_submodule(block))
+
+    def settled(self, example: Any) -> list[Morph]:
+        """Let new plain blocks begin as the identity; say which steps keep the function.
 
         Whether a new block is the identity is seen on the example.
         """
-        places = {model: built for built, model in self.origins.items()}
-        new = {
-            m.label: list(new_blocks(self.space, self.child, m, places))
-            for m in morphs
-            if m.kind == "deepen"
-        }
-        blocks = [block for added in new.values() for block in added]
-        for block in blocks:
-            silence(self.new.get_submodule(block))
-        same = identities(self.new, blocks, example) if blocks else set()
-        found = [replace(m, preserving=m.preserving and self._keeps(m, new, same)) for m in morphs]
+        blocks = [block for added in self.added.values() for block in added]
+        with self._neutralised(block for block in blocks if self._is_fresh(block)):
+            same = identities(self.new, blocks, example) if blocks else set()
+        found = [replace(m, preserving=m.preserving and self._keeps(m, same)) for m in self.morphs]
         found += [Morph("fresh", path, None, None, False) for path in self.fresh]
         return sorted(found, key=lambda morph: KINDS.index(morph.kind))
 
-    def _keeps(self, morph: Morph, new: Mapping[str, list[str]], same: set[str]) -> bool:
+    def _is_fresh(self, block: str) -> bool:
+        """Whether none of a block's tensors came from the parent, tied ones included."""
+        shared = (self.new.get_submodule(path) for path in self.twins)
+        taken = {id(t) for module in shared for _, t in _own_tensors(module)}
+        tensors = (t for m in self.new.get_submodule(block).modules() for _, t in _own_tensors(m))
+        return taken.isdisjoint(map(id, tensors))
+
+    @contextmanager
+    def _neutralised(self, blocks: Iterable[str]) -> Iterator[None]:
+        """Within: a plain block becomes the identity on what it is given when it is called first.
+
+        So each sees what those before it give out when they are the identity already.
+        """
+        left = {block: self.new.get_submodule(block) for block in blocks}
+        hooks = []
+
+        def watch(block: str) -> None:
+            def hook(module: nn.Module, given: tuple[Any, ...]) -> None:
+                if block in left and len(given) == 1 and isinstance(given[0], Tensor):
+                    neutralise(left.pop(block), given[0])
+
+            hooks.append(left[block].register_forward_pre_hook(hook))
+
+        for block in list(left):
+            watch(block)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _keeps(self, morph: Morph, same: set[str]) -> bool:
         """Whether a step that grows has kept the function."""
         if morph.kind == "deepen":
-            return same.issuperset(new[morph.label])
+            return same.issuperset(self.added[morph.label])
         lost = self.broken | {self.origins.get(path, "") for path in self.fresh}
         return lost.isdisjoint(p for p, las in self.space.sites.items() if morph.label in las)
 
