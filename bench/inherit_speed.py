@@ -1,7 +1,8 @@
 """Steps until a grown child beats its parent, with inherited weights ÷ from scratch.
 
     python -m bench.inherit_speed                          # 10 pairs x 3 seeds, about an hour
-    python -m bench.inherit_speed --pairs 1 --seeds 1 --epochs 1     # to see that it runs
+    python -m bench.inherit_speed --seeds 1 --rate 0.1       # a part: a seed, at a rate found before
+    python -m bench.inherit_speed --pairs 1 --seeds 0 --epochs 1     # to see that it runs
 
 On Fashion-MNIST, in the space `conv` of half the usual widths. A child is its parent after random
 mutations that only grow, of at least twice the MACs. Parent and child are trained from scratch by
@@ -174,18 +175,19 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--rate", type=float, help="in place of the best of those tried")
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
     space = conv(input_shape=(1, 28, 28), widths=HALF_WIDTHS)
     recipe = Recipe(batch_size=128, epochs=given.epochs, weight_decay=2e-4, ema=0.99)
-    rate, tried = best_rate(space, task, recipe)
+    rate, tried = (given.rate, {}) if given.rate else best_rate(space, task, recipe)
     recipe = recipe.with_(lr=rate)
     print(json.dumps({"rate": rate, "tried": tried}), flush=True)
     looks, grown, shrunk, parents_last = given.epochs * LOOKS, [], [], []
-    for seed in range(given.seeds):
+    for seed in given.seeds:
         pairs = drawn(space, task, given.pairs, seed)
         back = [(child, parent) for parent, child in pairs]
         parents = scratch(space, [parent for parent, _ in pairs], task, recipe, seed)

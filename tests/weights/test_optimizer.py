@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 
-import itertools
-
 import pytest
 import torch
 from torch import nn
@@ -212,25 +210,6 @@ def test_a_mix_of_tensors_receives_gradients_beside_the_weights() -> None:
 def test_what_is_remembered_of_a_layer_does_not_grow() -> None:
     def model() -> nn.Module:
         widths = [Width(1, 2, 3, 4, label=str(i)) for i in range(5)]
-        return nn.ModuleList([nn.Linear(2, 3), nn.Linear(sum(widths), 2)])
-
-    space = Space(model())
-    long, plain = PathOptimizer(space.model, RECIPES[0]), Recipe()
-    every = list(itertools.product(range(1, 5), repeat=5))[::3]
-    for each in [*every, *every[:5]]:
-        space.select(space.check(dict(zip(space.choices, each))))
-        long.zero_grad()
-        long.activate(space.shadowed, space.values)
-        fresh = PathOptimizer(space.model, plain)
-        fresh.activate(space.shadowed, space.values)
-        assert long._parts == fresh._parts
-    assert [len(known) for known in long._known.values()] == [256]
-    assert len(every) > 256
-
-
-def test_what_is_remembered_of_a_layer_does_not_grow() -> None:
-    def model() -> nn.Module:
-        widths = [Width(1, 2, 3, 4) for _ in range(5)]
         return nn.ModuleList([nn.Linear(2, 3), nn.Linear(sum(widths), 2)])
 
     space = Space(model())
