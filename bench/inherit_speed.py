@@ -1,7 +1,7 @@
 """Steps until a grown child beats its parent, with inherited weights ÷ from scratch.
 
     python -m bench.inherit_speed                          # 10 pairs x 3 seeds, about an hour
-    python -m bench.inherit_speed --seeds 1 --rate 0.1       # a part: a seed, at a rate found before
+    python -m bench.inherit_speed --seeds 1 --rate 0.1      # one seed, at a rate found before
     python -m bench.inherit_speed --pairs 1 --seeds 0 --epochs 1     # to see that it runs
 
 On Fashion-MNIST, in the space `conv` of half the usual widths. A child is its parent after random
