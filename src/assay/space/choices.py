@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from assay.architecture import Option
 from assay.errors import InvalidSpace, UnsupportedMix
+from assay.train.writes import times_written
 
 __all__ = ["CHOSEN", "ChoiceModule", "Depth", "Held", "Inputs", "OneOf", "twin"]
 
@@ -153,12 +154,12 @@ class OneOf(ChoiceModule):
         if _is_selected(mix):
             return self._modules[next(iter(mix))](*args, **kwargs)  # type: ignore[misc]
         terms: list[Tensor] = []
-        given = _versions((args, kwargs))
+        given = times_written((args, kwargs))
         for name, weight in mix.items():
             module: Any = self._modules[name]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(weight, Held)):
                 out = module(*args, **kwargs)
-            if len(mix) > 1 and _versions((args, kwargs)) != given:
+            if len(mix) > 1 and times_written((args, kwargs)) != given:
                 raise UnsupportedMix(
                     f"{self._named}: the option {name!r} writes into its input, which the options "
                     "mixed with it read too; use inplace=False in it, or a strategy that runs one "
@@ -287,13 +288,3 @@ def _is_selected(mix: Mapping[Any, Any]) -> bool:
     """Whether a mix is one option, not weighed."""
     weights = list(mix.values())
     return len(weights) == 1 and not isinstance(weights[0], Tensor | Held) and weights[0] == 1.0
-
-
-def _versions(values: Any) -> list[int]:
-    """Return how often each tensor of some arguments was written into, as far as torch counts."""
-    if isinstance(values, Tensor):
-        return [] if values.is_inference() else [values._version]
-    if isinstance(values, tuple | list | dict):
-        items = values.values() if isinstance(values, dict) else values
-        return [version for item in items for version in _versions(item)]
-    return []

@@ -21,7 +21,16 @@ from assay.space.sizes import OpenSize, roots_in
 from assay.space.slicing import OpenLayer, open_attributes
 from assay.space.ties import refuse_uneven_ties
 
-__all__ = ["Choice", "Condition", "Lattice", "Structure", "explore", "meets", "reached"]
+__all__ = [
+    "Choice",
+    "Condition",
+    "Lattice",
+    "Structure",
+    "explore",
+    "meets",
+    "reached",
+    "still_asked",
+]
 
 Condition: TypeAlias = tuple[tuple[str, frozenset[Option]], ...]
 """Labels and the options of each that lead to a site; all must hold."""
@@ -299,7 +308,7 @@ class Lattice:
         total = 0
         for i, choice in enumerate(self.choices):
             moves: dict[State, list[tuple[Option | None, State]]] = {}
-            settle = cache(partial(_left, choice.label))  # many states ask the same
+            settle = cache(partial(still_asked, choice.label))  # many states ask the same
             for state in states:
                 left = dict(zip(self._kept[i], state))
                 active = () in left.get(self._asked[i], self._asked[i])
@@ -327,8 +336,14 @@ class Lattice:
         return [(o, s, self.counts[i + 1][s]) for o, s in self._moves[i][state]]
 
 
-def _left(label: str, option: Option | None, asked: Asked) -> Asked:
-    """Return what some conditions still ask once a decision is made; None if it is not active."""
+def still_asked(label: str, option: Option | None, asked: Asked) -> Asked:
+    """Return what some conditions still ask once a decision is made.
+
+    Args:
+        label: Of the decision.
+        option: What it is; None if it is not active.
+        asked: Conditions of which one is enough.
+    """
     left = frozenset(
         tuple((name, options) for name, options in condition if name != label)
         for condition in asked

@@ -18,8 +18,9 @@ from assay.train.files import under
 from assay.train.optimizers import Optimizer, TorchOptimizer
 from assay.train.precision import LossScale, autocast, in_full, working_dtype
 from assay.train.recipe import Recipe
-from assay.train.splits import Batch, Stream, leaves, map_tensors
+from assay.train.splits import Batch, Stream, map_tensors
 from assay.train.task import Task, call_model
+from assay.train.writes import times_written
 
 __all__ = ["Optimizer", "Trainer", "channels_last"]
 
@@ -180,14 +181,14 @@ class Trainer:
         self._seed_generators(_draw(self._seed, self.step))
         self._optimizer.zero_grad()
         spare = map_tensors(inputs, Tensor.clone) if self._overwritten else None
-        versions = _versions(inputs)
+        versions = times_written(inputs)
         losses: list[Tensor] = []
         for weight in self._passes(self.step):
-            if losses and _versions(inputs) != versions:  # the forward wrote into them
+            if losses and times_written(inputs) != versions:  # the forward wrote into them
                 if spare is None:
                     spare, self._overwritten = self._batch()[0], True
                 inputs = map_tensors(spare, Tensor.clone)
-                versions = _versions(inputs)
+                versions = times_written(inputs)
             with self._autocast:
                 output = call_model(self.module, inputs)
                 if not self._checked:
@@ -310,11 +311,6 @@ class Trainer:
 def channels_last(tensor: Tensor) -> Tensor:
     """Return images `[N, C, H, W]` with their channels innermost in memory, others as they are."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def _versions(inputs: Any) -> list[int]:
-    """Return how often each tensor was written into."""
-    return [tensor._version for tensor in leaves(inputs)]
 
 
 def _one_pass(step: int) -> Iterator[float]:

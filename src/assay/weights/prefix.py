@@ -27,6 +27,7 @@ from assay.architecture import Architecture, Option
 from assay.space.space import Space
 from assay.train.splits import leaves, map_tensors
 from assay.train.task import call_model
+from assay.train.writes import times_written
 
 __all__ = ["PrefixWalk"]
 
@@ -41,10 +42,10 @@ class _Call:
     module: nn.Module
     output: Any
     reads: int
-    versions: tuple[int, ...]
+    versions: list[int]
 
     def intact(self) -> bool:
-        return _versions(self.output) == self.versions
+        return times_written(self.output) == self.versions
 
 
 class _Given:
@@ -57,14 +58,14 @@ class _Given:
     def __init__(self, inputs: Any) -> None:
         self._inputs = inputs
         self._copy = map_tensors(inputs, Tensor.clone)
-        self._versions = _versions(inputs)
+        self._versions = times_written(inputs)
 
     def whole(self) -> Any:
         """Return the inputs, put back if something was written into them."""
-        if _versions(self._inputs) != self._versions:
+        if times_written(self._inputs) != self._versions:
             for tensor, copy in zip(leaves(self._inputs), leaves(self._copy)):
                 tensor.copy_(copy)
-            self._versions = _versions(self._inputs)
+            self._versions = times_written(self._inputs)
         return self._inputs
 
 
@@ -221,7 +222,7 @@ class PrefixWalk:
                 for label, option in self._last[len(self._reads) : known.reads]:
                     self._read(label, option)
                 return known.output
-            versions = _versions((args, kwargs))
+            versions = times_written((args, kwargs))
             outer, self._key, self._ordinal = (self._key, self._ordinal), key, 0
             for label in labels:
                 if label not in self._known:
@@ -230,7 +231,7 @@ class PrefixWalk:
                 output = forward(*args, **kwargs)
             finally:
                 children, (self._key, self._ordinal) = self._ordinal, outer
-            if _versions((args, kwargs)) == versions:  # an answer from memory writes nothing
+            if times_written((args, kwargs)) == versions:  # an answer from memory writes nothing
                 self._remember(module, key, children, output)
             return output
 
@@ -248,7 +249,7 @@ class PrefixWalk:
             # Between this child's end and the module's no decision was read: the module serves.
             if (child := self._calls.get((*key, i))) is not None and child.reads == reads:
                 del self._calls[*key, i]
-        self._calls[key] = _Call(module, output, reads, _versions(output))
+        self._calls[key] = _Call(module, output, reads, times_written(output))
 
 
 def _agreement(reads: Sequence[tuple[str, Option]], architecture: Architecture) -> int:
@@ -264,13 +265,3 @@ def _ancestors(path: str) -> Iterator[str]:
         yield path
         path = path.rpartition(".")[0]
     yield ""
-
-
-def _versions(values: Any) -> tuple[int, ...]:
-    if isinstance(values, Tensor):
-        return (values._version,)
-    if isinstance(values, dict):
-        return tuple(v for value in values.values() for v in _versions(value))
-    if isinstance(values, tuple | list):
-        return tuple(v for value in values for v in _versions(value))
-    return ()

@@ -14,7 +14,7 @@ from assay.architecture import Architecture, Option
 from assay.contracts import History, Proposal
 from assay.errors import InvalidStudy
 from assay.space.space import Space
-from assay.space.structure import Choice, Condition
+from assay.space.structure import Choice, Condition, still_asked
 
 __all__ = ["Alphas", "Sigmoids", "chance_taken"]
 
@@ -150,11 +150,7 @@ def _some_holds(space: Space, ways: frozenset[Condition], p: Mapping[str, Tensor
     label = min(way[0][0] for way in ways)
     alike: dict[frozenset[Condition], list[int]] = {}
     for i, option in enumerate(space.choices[label].options):
-        left = frozenset(
-            tuple((name, options) for name, options in way if name != label)
-            for way in ways
-            if all(name != label or option in options for name, options in way)
-        )
+        left = still_asked(label, option, ways)
         alike.setdefault(left, []).append(i)
     for left, at in alike.items():
         total = total + p[label][at].sum() * _some_holds(space, left, p)
