@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from dataclasses import replace
@@ -38,7 +39,11 @@ def scored(estimator: ZeroCost, ctx: Context, num: int = 5) -> list[Estimate]:
 def context(*options: nn.Module) -> Context:
     """Return a context of a space whose one block is one of some options."""
     names = {f"o{i}": option for i, option in enumerate(options)}
-    space = Space(lambda: nn.Sequential(nn.Linear(6, 4), OneOf(**names), nn.Linear(4, 3)))
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 4), OneOf(**copy.deepcopy(names)), nn.Linear(4, 3))
+
+    space = Space(model)
     return Context(space, tiny_task(), Recipe(), Inline(), "cpu", 0, History(space))
 
 
