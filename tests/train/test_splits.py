@@ -271,3 +271,8 @@ def test_an_accelerator_gets_its_copy_once():
     assert first[0].device.type == "meta"
     assert split._near("meta") is first
     assert split._near("cpu")[0] is split.inputs
+
+
+def test_a_pass_of_no_samples_has_no_batches() -> None:
+    split = InMemory(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+    assert list(split.batches(2, limit=0)) == []

@@ -105,6 +105,8 @@ class _Indexed(ABC):
     ) -> Iterator[Batch]:
         """See `Split`; mixed, since data often comes sorted by class, in batches of even sizes."""
         order = derive(0, "pass").permutation(len(self))[:limit]
+        if not len(order):
+            return
         for i, numbers in enumerate(np.array_split(order, math.ceil(len(order) / size))):
             yield self.fetch(torch.from_numpy(numbers), device, 0, i)
 
