@@ -40,7 +40,7 @@ from assay.train.arrays import in_memory, stratified
 from assay.train.augment import ShiftAndFlip
 from assay.train.recipe import Recipe
 from assay.train.task import Task
-from assay.trust.bootstrap import judge
+from assay.trust.bootstrap import Judged, judge
 from assay.zoo.cell import cell, from_arch_string
 from bench.harness import report
 
@@ -67,15 +67,17 @@ def cifar10(folder: Path) -> Task:
     return Task.of_classes(*splits, augment=ShiftAndFlip(shift=4, flip=True), name="cifar10")
 
 
-def sample(num: int) -> list[Architecture]:
+def sample(num: int, seed: int = 1) -> list[Architecture]:
     """Draw distinct architectures, one of each isomorphism class at most."""
     space = cell(input_shape=(3, 32, 32))
     distinct = list(dict.fromkeys(space.canonical(a) for a in space.all()))
-    drawn = np.random.default_rng(1).choice(len(distinct), size=num, replace=False)
+    drawn = np.random.default_rng(seed).choice(len(distinct), size=num, replace=False)
     return [distinct[int(i)] for i in drawn]
 
 
-def scored(truth: Path, points: list[Architecture], said: dict[str, list[float]]) -> dict[str, Any]:
+def scored(
+    truth: Path, points: list[Architecture], said: dict[str, list[float]]
+) -> dict[str, Judged]:
     """Open the truths and judge what was said; the truth of a class is its first row's."""
     space = cell(input_shape=(3, 32, 32))
     with truth.open(newline="") as file:
@@ -85,8 +87,7 @@ def scored(truth: Path, points: list[Architecture], said: dict[str, list[float]]
             if row["rep_index"] == row["index"]
         }
     values = np.array([known[point] for point in points])
-    judged = judge(values, {k: np.array(v) for k, v in said.items()})
-    return {k: j.figures for k, j in judged.items()}
+    return judge(values, {k: np.array(v) for k, v in said.items()})
 
 
 def estimated(
@@ -156,7 +157,7 @@ def main() -> None:
         said[key], runs[key] = estimated(kind, share * given.minutes, points, task, given.seed)
         print(json.dumps({key: runs[key]}), flush=True)
     print(f"all is said; {truth.name} is opened now, by the scorer alone", flush=True)
-    figures = scored(truth, points, said)
+    figures = {k: judged.figures for k, judged in scored(truth, points, said).items()}
     taus = {key: figures[key]["tau"] for key in said}
     best = "tau_30" if "tau_30" in taus else given.only[0]
     report(

@@ -1,0 +1,212 @@
+"""What each part of the supernet's recipe is worth, in Kendall tau, all at equal computing time.
+
+    python -m bench.one_shot_parts                          # two seeds, about 40 minutes
+    python -m bench.one_shot_parts --seconds 10 --seeds 0   # to see that it runs
+
+100 cells of NAS-Bench-201 on CIFAR-10, drawn with seed 2 from the space's own classes: the sample
+that settings are tuned on, none of which says anything of the 300 of `bench.nasbench201_fidelity`.
+Each line of `TRAINED` is a supernet that is trained for as many seconds of one core as the others;
+each of `JUDGED` scores the default one's weights in another way. `few-shot` (Zhao et al. 2021,
+arXiv:2006.06863) trains one supernet for half of the time, and then one for each option of the
+first edge, from its weights, for equal parts of the other half.
+
+Each seed's lines say tau, and how much more it is than that of the defaults with the same seed,
+with an interval over architectures. `value` is tau of the defaults and `gain` what each line has
+more, the means over seeds; the ends of `value` are its least and its most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assay.architecture import Architecture, Option
+from assay.contracts import Context, Estimate, History, Proposal
+from assay.cost import Budget
+from assay.estimators.one_shot import OneShot
+from assay.executors.inline import Inline
+from assay.executors.processes import Processes
+from assay.hardware.count import count
+from assay.space.space import Space
+from assay.train.recipe import Recipe
+from assay.train.task import Task
+from assay.trust.compare import compare
+from assay.weights.paths import Sized
+from assay.zoo.cell import cell
+from bench.harness import report
+from bench.nasbench201_fidelity import SHARED, cifar10, sample, scored
+
+DEFAULT, FEW_SHOT, FIRST_EDGE = "default", "few-shot", "edge01"
+_TIMED_STEPS = 60
+STATES = 4
+"""Kept of the default supernet, of which the defaults take the third and the last."""
+TRAINED: Mapping[str, Mapping[str, Any]] = {
+    DEFAULT: {"states": STATES, "score": "agreement"},
+    "paths=uniform": {"paths": "uniform"},
+    "paths=fair": {"paths": "fair"},
+    "paths=sandwich": {"paths": "sandwich"},
+    "rate=1": {"rate": 1.0},
+    "schedule=cosine": {"schedule": "cosine"},
+    "ema=0": {"ema": 0.0},
+}
+JUDGED: Mapping[str, tuple[slice, Mapping[str, Any]]] = {
+    DEFAULT: (slice(1, STATES, 2), {}),
+    "states=1": (slice(-1, None), {}),
+    "states=4": (slice(None), {}),
+    "score=metric": (slice(1, STATES, 2), {"score": "metric"}),
+    "score=agreement": (slice(1, STATES, 2), {"score": "agreement"}),
+    "norms=recalibrate": (slice(1, STATES, 2), {"norms": "recalibrate"}),
+}
+
+
+@dataclass(frozen=True)
+class Within:
+    """Paths of one part of a space: those whose canonical form has an option.
+
+    Args:
+        label: A decision.
+        option: What it is.
+        paths: What is drawn from until it fits.
+    """
+
+    label: str
+    option: Option
+    paths: Sized = field(default_factory=Sized)
+
+    def passes(
+        self, space: Space, step: int, *, rng: np.random.Generator
+    ) -> Sequence[Architecture]:
+        """Return one architecture."""
+        while True:
+            (drawn,) = self.paths.passes(space, step, rng=rng)
+            if isinstance(drawn, Architecture) and drawn[self.label] == self.option:
+                return [drawn]
+
+
+def context(task: Task, seed: int) -> Context:
+    space = cell(input_shape=(3, 32, 32))
+    return Context(space, task, Recipe(), Inline(), "cpu", seed, History(space))
+
+
+def prepared(estimator: OneShot, ctx: Context, steps: int) -> OneShot:
+    for _ in estimator.prepare(ctx, Budget(steps=steps)):
+        pass
+    return estimator
+
+
+def told(estimator: OneShot, ctx: Context, points: Sequence[Architecture]) -> list[Estimate]:
+    return estimator.estimate(ctx, [Proposal(a) for a in points])
+
+
+def affordable(settings: Mapping[str, Any], ctx: Context, seconds: float) -> int:
+    """Return the steps that a supernet takes in so many seconds of a core.
+
+    These count what this process computes, so that work beside it does no harm.
+    """
+    prepared(OneShot(**settings), ctx, 1)  # a first step costs more
+    rounds = []
+    for _ in range(3):
+        started = time.process_time()
+        prepared(OneShot(**settings), ctx, _TIMED_STEPS)
+        rounds.append((time.process_time() - started) / _TIMED_STEPS)
+    return max(1, int(seconds / float(np.median(rounds))))
+
+
+def scores(
+    name: str, ctx: Context, points: Sequence[Architecture], seconds: float
+) -> dict[str, Any]:
+    """Train one supernet, and score by it in each way that there is."""
+    if name == FEW_SHOT:
+        steps = affordable({}, ctx, seconds)
+        said = {name: few_shot(ctx, points, steps)}
+        return {"seed": ctx.seed, "trained": name, "steps": steps, "said": said}
+    steps = affordable(TRAINED[name], ctx, seconds)
+    estimator = prepared(OneShot(**TRAINED[name]), ctx, steps)
+    if name == DEFAULT:
+        said, state = {}, estimator.state_dict()
+        for judged, (kept, settings) in JUDGED.items():
+            again = OneShot(**settings)
+            again.load_state_dict({**state, "kept": state["kept"][kept]})
+            said[judged] = [e.score for e in told(again, ctx, points)]
+    else:
+        said = {name: [e.score for e in told(estimator, ctx, points)]}
+    return {"seed": ctx.seed, "trained": name, "steps": steps, "said": said}
+
+
+def few_shot(ctx: Context, points: Sequence[Architecture], steps: int) -> list[float]:
+    """Score each architecture by the supernet of its part of the space."""
+    base = prepared(OneShot(), ctx, steps // 2)
+    options = ctx.space.choices[FIRST_EDGE].options
+    state = {**base.state_dict(), "kept": []}
+    found: dict[Architecture, float] = {}
+    for option in options:
+        part = OneShot(paths=Within(FIRST_EDGE, option))
+        part.load_state_dict(state)
+        prepared(part, ctx, steps // 2 + steps // 2 // len(options))
+        mine = [a for a in points if a[FIRST_EDGE] == option]
+        found |= dict(zip(mine, (e.score for e in told(part, ctx, mine))))
+    return [found[a] for a in points]
+
+
+def judged(
+    truth: Path, points: list[Architecture], said: dict[str, list[float]]
+) -> tuple[dict[str, float], dict[str, list[float | None]]]:
+    """Return tau of each, and how much more it is than that of the defaults, with its interval."""
+    figures = scored(truth, points, said)
+    pairs = [(name, DEFAULT) for name in said if name != DEFAULT]
+    gains = {d.one: [d.tau.value, d.tau.low, d.tau.high] for d in compare(figures, pairs)}
+    return {name: one.figures["tau"].value or 0.0 for name, one in figures.items()}, gains
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--num", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--data", type=Path, default=SHARED)
+    parser.add_argument("--only", nargs="*", default=[*TRAINED, FEW_SHOT])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    task, truth = cifar10(given.data), given.data / "nasbench201_cifar10.csv"
+    points = sample(given.num, seed=2)
+    space, example = cell(input_shape=(3, 32, 32)), task.example(1)
+    macs = [float(count(space.build(a), example).macs) for a in points]
+    executor, names = Processes(), list(dict.fromkeys([DEFAULT, *given.only]))
+    jobs = [
+        executor.submit(partial(scores, name, context(task, seed), points, given.seconds))
+        for seed in given.seeds
+        for name in names
+    ]
+    said: dict[int, dict[str, list[float]]] = {seed: {"macs": macs} for seed in given.seeds}
+    for job in executor.gather(jobs):
+        made = job.result()
+        said[made["seed"]] |= made.pop("said")
+        print(json.dumps(made), flush=True)
+    rows = {}
+    for seed in given.seeds:
+        taus, gains = judged(truth, points, said[seed])
+        rows[seed] = {name: np.round([taus[name], *gains.get(name, [])], 3) for name in taus}
+        each = {name: row.tolist() for name, row in rows[seed].items()}
+        print(json.dumps({"seed": seed, "tau, and the gain with its interval": each}))
+    told_by_default = [row[DEFAULT][0] for row in rows.values()]
+    report(
+        "one_shot_parts", float(np.mean(told_by_default)), "tau", "stated",
+        (min(told_by_default), max(told_by_default)), num=given.num, seconds=given.seconds,
+        seeds=given.seeds, gain={
+            name: round(float(np.mean([row[name][1] for row in rows.values()])), 3)
+            for name in rows[given.seeds[0]] if name != DEFAULT
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
