@@ -43,7 +43,7 @@ def asked() -> dict[str, Any]:
         **{name: name for name in ESTIMATORS},
         "low-fidelity at half the resolution": LowFidelity(resolution=0.5),
         "low-fidelity twice as long": LowFidelity(share=0.1),
-        "low-fidelity by training losses": LowFidelity(score="training"),
+        "low-fidelity by validation loss": LowFidelity(score="loss"),
         "low-fidelity on digits": LowFidelity(proxy=load_task("digits")),
         f"hypernet of {SMALL} units": Hypernet(hidden=SMALL),
         "one-shot by agreement": OneShot(score="agreement"),
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-fashion-audit"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,13 +67,14 @@ def main() -> None:
     found = audit(
         space, task, estimators=asked(), num=given.num, seeds=given.seeds,
         budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",
+        seed=given.seed,
     )  # fmt: skip
     rows = {row.estimator: row for row in found.table.rows}
     ceiling = found.table.ceiling
     tau = rows["fused"].tau
     report(
         "fashion_audit", tau.value or 0.0, "tau", "stated", (tau.low or -1.0, tau.high or 1.0),
-        num=given.num, seeds=given.seeds, minutes=given.minutes,
+        num=given.num, seeds=given.seeds, minutes=given.minutes, seed=given.seed,
         ceiling=None if ceiling is None else [_of(ceiling.between), _of(ceiling.mean)],
         tau={name: _of(row.tau) for name, row in rows.items()},
         top_half={name: _of(row.tau_top)[0] for name, row in rows.items()},
