@@ -15,6 +15,7 @@ from assay.estimators.zero_cost import ZeroCost
 from assay.executors.inline import Inline
 from assay.hardware.count import count
 from assay.space.choices import OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.testing import tiny_context, tiny_task
 from assay.train.recipe import Recipe
@@ -51,6 +52,23 @@ def test_a_path_is_its_network_and_a_mix_all_that_runs():
     assert macs({"0": {"a": 0.3, "b": 0.7}}) == A + B + HEAD
     assert macs.mean([small, large]) == (A + B) / 2 + HEAD
     assert macs.mean([]) == 0
+
+
+def test_a_mix_counts_all_that_a_path_does():
+    class Reads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = OneOf(small=nn.LSTM(6, 4), large=nn.LSTM(6, 4, num_layers=2))
+            self.wide = nn.Linear(4, Width(4, 8))
+
+        def forward(self, x):
+            y = self.wide(self.rnn(x)[0])
+            return y @ y.mT
+
+    space = Space(Reads)
+    macs = PassMacs(space, torch.zeros(5, 1, 6))
+    for point in space.all():
+        assert macs({label: {option: 1.0} for label, option in point.items()}) == macs(point) > 0
 
 
 def test_counting_a_mix_changes_nothing():

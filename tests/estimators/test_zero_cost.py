@@ -148,6 +148,17 @@ def test_what_no_network_of_the_sample_has_is_left_out_and_said() -> None:
         assert e.made_from["undefined"] == {}
 
 
+def test_what_the_networks_code_fails_at_is_left_out_and_said() -> None:
+    class Single(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.matmul(x, torch.ones(4, 4))  # in float32 whatever the input is
+
+    ctx = context(Single(), nn.Sequential(Single(), nn.Tanh()))
+    for e in scored(ZeroCost(("synflow", "params", "snip"), batch=8), ctx):
+        assert "cannot run this network (RuntimeError: " in e.made_from["left_out"]["synflow"]
+        assert e.made_from["signals"] == ["params", "snip"]
+
+
 def test_what_one_network_has_not_is_its_lowest() -> None:
     ctx = context(nn.Identity(), nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4)))
     estimator = ZeroCost(("naswot", "params"), reference=2, batch=8)

@@ -159,7 +159,7 @@ class Attentive(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.mixer(self.embed(tokens))
         y, _ = self.pool(x, x, x, need_weights=False)
-        return self.out(self.last(y)) @ torch.eye(2)
+        return self.out(self.last(y)) @ torch.eye(2)[0]
 
 
 class Squares(nn.Module):
@@ -170,7 +170,7 @@ class Squares(nn.Module):
         self.scale = nn.Parameter(torch.ones(8))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x * x
+        return self.scale * x * torch.dot(self.scale, self.scale)
 
 
 class Tied(nn.Linear):

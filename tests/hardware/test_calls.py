@@ -161,9 +161,9 @@ def test_uncounted_are_named_by_their_path_in_the_model() -> None:
     calls = PathCalls(space, MODELS["attentive"][1])
     attention = Architecture({"mixer": "attention", "last": 3})
     memory = Architecture({"mixer": "memory", "last": 3})
-    assert calls.counts(attention).uncounted == ("last", "mm in the model")
-    assert calls.counts(memory).uncounted == ("mixer.memory.1", "last", "mm in the model")
-    assert calls.counts(attention).uncounted == ("last", "mm in the model")
+    assert calls.counts(attention).uncounted == ("mv in the model",)
+    assert calls.counts(memory).uncounted == ("mixer.memory.1", "mv in the model")
+    assert calls.counts(attention).uncounted == ("mv in the model",)
 
 
 def test_layers_of_one_class_with_other_settings_are_other_units() -> None:
@@ -178,6 +178,33 @@ def test_layers_of_one_class_with_other_settings_are_other_units() -> None:
     calls = PathCalls(Space(nn.Sequential(OneOf(a=Times(1), b=Times(9)))), torch.zeros(1, 3))
     a, b = (calls.of(Architecture({"0": o}))[0].key for o in "ab")
     assert a != b
+
+
+def test_attention_to_itself_and_to_another_are_other_units() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.turn = OneOf(tanh=nn.Tanh(), none=nn.Identity(), relu=nn.ReLU(inplace=True))
+            self.add = Wrapped(nn.Identity())
+            self.attend = nn.MultiheadAttention(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            turned = self.turn(x)  # for two of the options it is x itself
+            added = self.add(x)
+            return sum(self.attend(*qkv)[0] for qkv in ((turned, x, x), (added, turned, x)))
+
+    space, example = Space(Attends), torch.zeros(5, 3, 4)
+    calls, one = PathCalls(space, example), 4 * 60
+    expected = {"tanh": [2 * one, 3 * one], "none": [one, 2 * one], "relu": [one, 2 * one]}
+    for option in [*expected, *expected]:
+        architecture = Architecture({"turn": option})
+        check(space, calls, example, architecture)
+        attentions = [unit for unit in calls.of(architecture) if "Attention" in unit.key]
+        assert [unit.calls[0].in_bytes for unit in attentions] == expected[option]
+        assert len({unit.key for unit in attentions}) == 2
+    for unit in attentions:
+        module, inputs = calls.modules[unit.key]
+        assert record(module, inputs).calls == unit.calls
 
 
 def test_integers_that_code_writes_into_are_given_anew_each_time() -> None:

@@ -29,7 +29,9 @@ class Scripted(Device):
     ("setting", "value", "fix"),
     [("runtime", "onnx", "did you mean 'onnxruntime'"), ("accelerator", "gpu", "cpu, cuda"),
      ("threads", 0, "at least 1"), ("batch", 0, "at least 1"), ("runs", 49, "at least 50"),
-     ("warmup", 0, "at least 1")],
+     ("warmup", 0, "at least 1"), ("threads", "2", "a whole number of at least 1"),
+     ("threads", 1.5, "a whole number"), ("batch", True, "a whole number"),
+     ("runs", None, "a whole number of at least 50")],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_refused(setting, value, fix):
     with pytest.raises(InvalidSetting, match=f"{setting}={value!r}.*{fix}"):

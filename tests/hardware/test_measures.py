@@ -18,7 +18,7 @@ from assay.hardware.measures import COSTS, Measures
 from assay.space.choices import Depth, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from tests.hardware.models import Cells, Looped, Slim
+from tests.hardware.models import Attentive, Cells, Looped, Slim
 from tests.space.spaces import Tangle
 
 EXAMPLES: dict[Callable[[], nn.Module], Any] = {
@@ -220,6 +220,40 @@ def test_what_is_cheap_comes_first() -> None:
 
 
 def test_what_is_not_in_macs_is_named() -> None:
+    example = {"tokens": torch.zeros(2, 5, dtype=torch.int64)}
+    measures = Measures(Space(Attentive), Device(), example)
+    point = Architecture({"mixer": "memory", "last": 3})
+    assert measures.uncounted(point) == ("mixer.memory.1", "mv in the model")
     space = Space(Cells)
-    measures = Measures(space, Device(), EXAMPLES[Cells])
-    assert measures.uncounted(space.largest()) == ("mm in the model",)
+    assert Measures(space, Device(), EXAMPLES[Cells]).uncounted(space.largest()) == ()
+
+
+class Recurrent(nn.Module):
+    """A choice of recurrent layers, and a product in its own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = OneOf(small=nn.LSTM(16, 8), big=nn.LSTM(16, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.rnn(x)
+        return y @ y.mT
+
+
+def test_recurrent_layers_and_products_in_a_users_code_are_in_macs() -> None:
+    measures = Measures(Space(Recurrent), Device(), torch.zeros(7, 1, 16))
+    for option, width in (("small", 8), ("big", 64)):
+        point = Architecture({"rnn": option})
+        assert measures("macs", point) == 7 * (4 * width * (16 + width) + width)
+        assert measures.uncounted(point) == ()
+
+
+def test_macs_are_of_one_sample_and_memory_is_of_the_batch() -> None:
+    space = Space(Looped)
+    one = Measures(space, Device(), torch.zeros(1, 3, 7, 7))
+    eight = Measures(space, Device(batch=8), torch.zeros(8, 3, 7, 7))
+    point = space.largest()
+    weights = one("model_bytes", point)
+    assert eight("macs", point) == one("macs", point) > 0
+    peaks = [measures("memory_bytes", point) - weights for measures in (one, eight)]
+    assert peaks[1] == 8 * peaks[0] > 0

@@ -107,6 +107,15 @@ def test_validation_is_on_networks_that_the_fit_never_saw(space, table):
     assert json.loads(json.dumps(told))["pairs"][0][2] == dict(unseen[0])
 
 
+def test_macs_that_are_shown_are_of_one_sample(space, table):
+    example = torch.zeros(4, 6)
+    batched = LatencyTable.build(space, FakeDevice(additive_ms, batch=4), example=example)
+    point = space.largest()
+    assert [b["macs"] for b in batched.blocks(point)] == [b["macs"] for b in table.blocks(point)]
+    for _, _, text, macs in batched.validate(3).pairs:
+        assert macs == table.calls.counts(Architecture.from_json(text)).macs
+
+
 def test_one_network_has_no_order(table):
     assert math.isnan(table.validate(1).tau)
 

@@ -121,3 +121,21 @@ def test_a_norms_own_forward_is_put_back() -> None:
     measured("synflow", net, normal(4, 2, 4, 4))
     assert net[1].forward is forward
     assert "forward" not in vars(net[4])
+
+
+def test_a_norm_may_be_called_by_keyword() -> None:
+    class Named(nn.Module):
+        def __init__(self, net: nn.Sequential, *, named: bool) -> None:
+            super().__init__()
+            self.net, self.named = net, named
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.net:
+                norm = isinstance(layer, nn.BatchNorm2d)
+                x = layer(input=x) if self.named and norm else layer(x)
+            return x
+
+    x = normal(4, 2, 4, 4)
+    for name in ("synflow", "zen"):
+        by_name, by_place = (measured(name, Named(convs(), named=n), x) for n in (True, False))
+        assert by_name == by_place

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite
 from tests.signals.nets import convs, linear, measured, normal
 
 
@@ -91,6 +93,20 @@ def test_zico_of_explicit_gradients() -> None:
 def test_zico_leaves_out_what_does_not_vary() -> None:
     net, x = linear(normal(2, 3)), normal(2, 3, seed=1).repeat(2, 1)
     assert measured("zico", net, x) == 0.0
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_zico_of_gradients_that_are_not_finite_is_refused(wrong: float) -> None:
+    class Broken(nn.Module):
+        """The gradient of one sample is not finite; its output is."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            x.register_hook(lambda g: g.index_fill(0, torch.tensor(0), wrong))
+            return x + 0
+
+    net, x = nn.Sequential(*linear(normal(2, 3)), Broken()), normal(6, 3, seed=1)
+    with pytest.raises(NotFinite, match="'zico' is nan"):
+        measured("zico", net, x)
 
 
 def test_halves_of_unequal_size_weigh_as_their_samples() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import weakref
 
 import pytest
 import torch
@@ -93,6 +95,52 @@ def test_signals_that_cannot_be_are_told_apart_from_those_that_can() -> None:
     network[0].weight.data.fill_(torch.nan)
     with pytest.raises(NotFinite, match="the signal 'snip' is nan for this network"):
         measure(network, ["snip"], **made)
+
+
+class Stateful(nn.Module):
+    """Begins in a state of its own type, whatever type its inputs are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x, torch.zeros(1, len(x), 4))[0][:, -1])
+
+
+def test_a_signal_that_a_networks_code_fails_at_is_one_that_cannot_be() -> None:
+    x, y = torch.randn(4, 5, 3), torch.tensor([0, 1] * 2)
+    made = {"batch": (x, y), "task": task(F.cross_entropy)}
+    names = ["synflow", "params", "zen", "snip"]
+    network = Stateful()
+    values, refused = attempt(network, names, **made)
+    assert list(values) == ["params", "snip"]
+    assert list(refused) == ["synflow", "zen"]
+    with pytest.raises(
+        InvalidSetting, match=r"the signal 'zen' cannot run this network \(.*Error: .*leave it out"
+    ):
+        measure(network, ["zen"], **made)
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError, InvalidTask])
+def test_a_lack_of_memory_is_no_property_of_a_signal(error: type[Exception]) -> None:
+    class Large(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error("too large")
+
+    with pytest.raises(error, match="too large"):
+        attempt(Large(3, 2), ["snip"], batch=(torch.randn(4, 3), torch.zeros(4, 2)), task=task())
+
+
+def test_a_refusal_keeps_no_network() -> None:
+    network = nn.Sequential(nn.Linear(3, 2))
+    made = {"batch": (torch.randn(4, 3), torch.randn(4, 2)), "task": task()}
+    refused = attempt(network, ["naswot", "zen"], **made)[1]
+    kept = weakref.ref(network)
+    del network
+    gc.collect()
+    assert set(refused) == {"naswot", "zen"}
+    assert kept() is None
 
 
 def test_networks_of_words() -> None:

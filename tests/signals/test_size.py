@@ -19,6 +19,16 @@ def transformer() -> nn.Module:
     return nn.Sequential(layer, nn.Linear(8, 2))
 
 
+class Reads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0][:, -1])
+
+
 def test_sizes_of_two_linear_layers() -> None:
     net, x = linear(normal(4, 3), normal(2, 4)), normal(6, 3)
     assert measured("params", net, x) == measured("macs", net, x) == 20
@@ -31,11 +41,13 @@ def test_sizes_of_two_linear_layers() -> None:
         (convs().float(), (2, 4, 4)),
         (transformer(), (5, 8)),
         (mobile().fresh(mobile().sample(derive(0, "size")), 0), (1, 8, 8)),
+        (Reads(), (5, 3)),
+        (Reads().double(), (5, 3)),
     ],
-    ids=["convs", "transformer", "mobile"],
+    ids=["convs", "transformer", "mobile", "lstm", "lstm in parts"],
 )
 def test_macs_and_params_are_those_counted_elsewhere(net: nn.Module, shape: tuple[int]) -> None:
-    x = torch.randn(4, *shape)
+    x = torch.randn(4, *shape).to(next(net.parameters()).dtype)
     counts = count(net, x[:1])
     assert measured("macs", net, x) == counts.macs
     assert measured("params", net, x) == counts.params

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from torch.utils.flop_counter import FlopCounterMode
-
 from assay.architecture import Architecture
 from assay.contracts import Mix
+from assay.hardware.count import count
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.space.space import Space
-from assay.train.task import call_model
-from assay.weights.morph.same import judging
 
 __all__ = ["PassMacs"]
 
@@ -47,11 +44,9 @@ class PassMacs:
     def _run(self, mix: Mix) -> float:
         self._space.select(mix)
         try:
-            with judging(self._space.model), FlopCounterMode(display=False) as counter:
-                call_model(self._space.model, self._example)
+            return float(count(self._space.model, self._example).macs)
         finally:
             self._space.select(None)
-        return float(counter.get_total_flops()) / 2
 
     def mean(self, paths: Iterable[Architecture | Mix]) -> float:
         """Return the mean over some paths and mixes, 0 of none."""

@@ -130,8 +130,8 @@ class PathCalls:
         self._architecture = architecture
         return self._parts
 
-    def _run(self, node: _Node, given: Given) -> Given:
-        """Append the parts that a call runs, and return its result."""
+    def _run(self, node: _Node, given: Given) -> tuple[Given, bool]:
+        """Append the parts that a call runs; return its result and whether it was handed on."""
         if node.memory is None:
             return self._enter(node, given)
         key = (given, *map(self._options.get, node.labels))
@@ -139,7 +139,7 @@ class PathCalls:
         if part is None:
             part = node.memory[key] = self._learned(node, given)
         self._parts.append(part)
-        return part.out
+        return part.out, part.handed_on
 
     def _check(self) -> None:
         """Refuse a wrong architecture; asked only where something new is met."""
@@ -153,14 +153,15 @@ class PathCalls:
             return self._layers.run(node.path, given, self._options)
         outer, self._parts = self._parts, []
         try:
-            out = self._enter(node, given)
+            out, handed_on = self._enter(node, given)
             units = tuple(unit for part in self._parts for unit in part.units)
-            uncounted = tuple(name for part in self._parts for name in part.sums.uncounted)
+            loose_macs = sum(part.loose_macs for part in self._parts)
+            uncounted = tuple(name for part in self._parts for name in part.uncounted)
         finally:
             self._parts = outer
-        return Part(units, out, uncounted)
+        return Part(units, out, handed_on, loose_macs, uncounted)
 
-    def _enter(self, node: _Node, given: Given) -> Given:
+    def _enter(self, node: _Node, given: Given) -> tuple[Given, bool]:
         if node.code is not None:
             return self._follow(node.code, given)
         children = list(node.children.values())
@@ -170,42 +171,41 @@ class PathCalls:
             depth = self._options[node.label]
             assert isinstance(depth, int)
             children = children[:depth]
-        out, before = None, None
+        out, before, handed_on = None, None, True
         for child in children:
-            out = self._run(child, given if out is None else self._values.argument(out))
+            arguments = given if out is None else self._values.argument(out)
+            out, kept = self._run(child, arguments)
+            handed_on = handed_on and kept
             self._link(before, child)
             before = child if node.kind == "Sequential" else None  # blocks of a Depth stay apart
         if out is None:  # a stack of no blocks
             out = self._values.sole(given)
             assert out is not None
-        return out
+        return out, handed_on
 
-    def _follow(self, code: Code, given: Given) -> Given:
+    def _follow(self, code: Code, given: Given) -> tuple[Given, bool]:
         """Go along what the code is known to do; where that ends, run it."""
         start, state = len(self._parts), code.start(given)
         while state is not None and state.event != "end":
             if state.event == "read":
                 found: Any = self._options.get(state.label)
             else:
-                found = self._run(state.key, state.given)
-                self._link(state.fed_by, state.key)
+                found = self._answer(state.key, state.given, state.fed_by)
             state = state.after(found)
         if state is None:
             del self._parts[start:]
             self._check()
             state = self._tracer.run(code, given)
-        if state.uncounted:
-            self._parts.append(Part((), state.out, state.uncounted))
-        out: Given = state.out
-        return out
+        if state.macs or state.uncounted:
+            loose = Part((), state.out, loose_macs=state.macs, uncounted=state.uncounted)
+            self._parts.append(loose)
+        return state.out, state.handed_on
 
     def _answer(self, node: _Node, given: Given, fed_by: _Node | None) -> tuple[Given, bool]:
-        """Answer a call that code makes: its result, and whether that is just its argument."""
-        start = len(self._parts)
-        out = self._run(node, given)
-        idle = not any(part.units or part.uncounted for part in self._parts[start:])
+        """Answer a call that code makes; see `_run`."""
+        found = self._run(node, given)
         self._link(fed_by, node)
-        return out, idle and out is self._values.sole(given)
+        return found
 
     def _link(self, before: _Node | None, node: _Node) -> None:
         """Make one part of two layers, or chains of such, of which one feeds the other."""

@@ -1,8 +1,8 @@
-"""MACs, parameters and bytes of one forward pass, by closed forms for each layer.
+"""MACs, parameters and bytes of one forward pass.
 
 A forward is recorded as the calls of its layers: modules with a rule, and modules without
-children. Whatever multiplies elsewhere is noticed as torch carries it out, and listed by name:
-nothing is counted as 0 in silence.
+children. A rule is a closed form; what multiplies elsewhere is counted as torch carries it out, by
+torch's own formulas. What has no formula is listed by name: nothing is counted as 0 in silence.
 """
 
 from __future__ import annotations
@@ -10,28 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from assay.hardware.rules import macs_of, rule_of
+from assay.hardware.values import mapped
 
 __all__ = [
-    "Call", "Counts", "Recording", "Watch", "as_call", "count", "is_layer", "multiplies", "record",
-    "record_call", "state_bytes", "sums", "tensors_in", "unfused_attention",
+    "Call", "Counts", "Recording", "as_call", "count", "is_layer", "record", "record_call",
+    "state_bytes", "sums", "tensors_in", "unfused_attention", "watched",
 ]  # fmt: skip
 
 Shape: TypeAlias = tuple[int, ...]
 
-# Operations that multiply and sum up, but that torch's own counter has no formula for.
+# Operations that multiply and sum up, but that torch's own counter has no formula for, at least in
+# place.
 _MORE = frozenset({
-    "mv", "addmv", "dot", "vdot", "addr", "addbmm", "_trilinear", "_cdist_forward",
-    "_transformer_encoder_layer_fwd", "lstm", "gru", "rnn_tanh", "rnn_relu", "mkldnn_rnn_layer",
-    "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+    "addmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addr", "addbmm", "_trilinear",
+    "_cdist_forward", "_transformer_encoder_layer_fwd", "lstm", "gru", "rnn_tanh", "rnn_relu",
+    "mkldnn_rnn_layer", "_cudnn_rnn",
 })  # fmt: skip
+_TORCHS = ("aten::", "prim::", "prims::", "profiler::")  # what others' operations do is not known
+_OF_ANY_MODULE = frozenset({*vars(nn.Module()), "forward"})
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,13 @@ class Call:
 
     Attributes:
         kind: Class of the layer.
-        settings: What its repr tells in parentheses; for a class outside torch its attributes too.
-        in_shapes: Of all input tensors.
+        settings: What its repr tells in parentheses; its attributes, too, where the repr is not
+            torch's or tells nothing.
+        in_shapes: Of all input tensors; one that is given twice counts once.
         out_shapes: Of all output tensors.
-        macs: Multiply-accumulates; None where no rule says.
+        macs: Multiply-accumulates; None where no rule or formula says.
         moved: Bytes of its inputs, outputs and weights.
-        in_bytes: Bytes of its inputs.
+        in_bytes: Bytes of its inputs; one that is given twice counts once.
         out_bytes: Bytes of its outputs.
         path: Module path; it takes no part in comparisons.
     """
@@ -75,8 +81,8 @@ class Counts:
         bytes_moved: Sum over the calls of layers of their inputs, outputs and weights, in bytes.
         peak_bytes: Largest inputs and outputs of a single call, in bytes.
         activation_bytes: Sum over the calls of their outputs, in bytes.
-        uncounted: What multiplies and is not in `macs`: modules by path, operations outside
-            modules by name and place.
+        uncounted: What multiplies, as far as is known, and is not in `macs`: layers by path,
+            operations outside layers by name and place.
     """
 
     macs: int = 0
@@ -95,20 +101,22 @@ class Recording:
     Attributes:
         calls: Of its layers, in order; those that compute nothing (identity, dropout in eval
             mode) are left out.
+        loose_macs: Multiply-accumulates outside layers.
         uncounted: As in `Counts`.
         output: What the forward returned.
     """
 
     calls: tuple[Call, ...]
+    loose_macs: int
     uncounted: tuple[str, ...]
     output: Any
 
 
-def sums(calls: Iterable[Call], uncounted: tuple[str, ...] = ()) -> Counts:
-    """Add calls up, without parameters and bytes of a network."""
+def sums(calls: Iterable[Call], loose_macs: int = 0, uncounted: tuple[str, ...] = ()) -> Counts:
+    """Add up calls and what is outside layers, without parameters and bytes of a network."""
     calls = tuple(calls)
     return Counts(
-        macs=sum(c.macs or 0 for c in calls),
+        macs=loose_macs + sum(c.macs or 0 for c in calls),
         bytes_moved=sum(c.moved for c in calls),
         peak_bytes=max((c.in_bytes + c.out_bytes for c in calls), default=0),
         activation_bytes=sum(c.out_bytes for c in calls),
@@ -133,7 +141,7 @@ def count(module: nn.Module, inputs: Any) -> Counts:
     """
     recording = record(module, inputs)
     params = sum(p.numel() for p in module.parameters())
-    added = sums(recording.calls, recording.uncounted)
+    added = sums(recording.calls, recording.loose_macs, recording.uncounted)
     return replace(added, params=params, weight_bytes=state_bytes(module))
 
 
@@ -165,14 +173,15 @@ def record_call(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         hooks.append(part.register_forward_hook(tape.leave, with_kwargs=True))
     try:
         module.eval()
-        with torch.inference_mode(False), torch.no_grad(), unfused_attention(), Watch(tape):
+        with watched(tape):
             output = module(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
         for part, training in modes:
             part.training = training
-    return Recording(tuple(tape.calls), tuple(dict.fromkeys(tape.uncounted)), output)
+    uncounted = tuple(dict.fromkeys(tape.uncounted))
+    return Recording(tuple(tape.calls), tape.loose_macs, uncounted, output)
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -186,15 +195,17 @@ class _Tape:
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
         self.calls: list[Call] = []
+        self.loose_macs = 0
         self.uncounted: list[str] = []
         self._running: list[nn.Module] = []
         self._layer: nn.Module | None = None
-        self._computed = self._multiplied = False
+        self._computed = False
+        self._macs: int | None = 0  # of the layer so far; None once something has no formula
 
     def enter(self, module: nn.Module, _args: Any) -> None:
         self._running.append(module)
         if self._layer is None and is_layer(module):
-            self._layer, self._computed, self._multiplied = module, False, False
+            self._layer, self._computed, self._macs = module, False, 0
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._running.pop()
@@ -204,36 +215,55 @@ class _Tape:
         if not self._computed:
             return
         ruled = rule_of(module) is not None
-        macs = macs_of(module, args, kwargs, output) if ruled else None
-        if not ruled and not self._multiplied and not any(True for _ in module.parameters()):
-            macs = 0  # watched: nothing in it multiplied
+        macs = macs_of(module, args, kwargs, output) if ruled else self._macs
         path = self.names[id(module)]
         if macs is None:
             self.uncounted.append(path)
         self.calls.append(_call(module, path, [args, kwargs], output, macs))
 
-    def op(self, packet: Any) -> None:
-        """Take down that torch carries out an operation."""
+    def op(self, name: str, macs: int | None) -> None:
         self._computed = True
-        if not multiplies(packet):
-            return
-        self._multiplied = True
-        if self._layer is None:
+        if self._layer is not None:
+            self._macs = None if macs is None or self._macs is None else self._macs + macs
+        elif macs is not None:
+            self.loose_macs += macs
+        else:
             place = self.names[id(self._running[-1])] if self._running else "the model"
-            self.uncounted.append(f"{packet.__name__} in {place}")
+            self.uncounted.append(f"{name} in {place}")
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tells an object with a method `op` each operation that torch carries out."""
+class _Listener(Protocol):
+    def op(self, name: str, macs: int | None) -> None:
+        """Take down an operation that torch has carried out, and its multiply-accumulates.
 
-    def __init__(self, listener: Any) -> None:
+        They are None where it may multiply and there is no formula.
+        """
+
+
+@contextmanager
+def watched(listener: _Listener) -> Iterator[None]:
+    """Within: no gradients, attention in parts, and a listener is told of every operation."""
+    with (
+        torch.inference_mode(False), torch.no_grad(), unfused_attention(),
+        sdpa_kernel(SDPBackend.MATH), _Watch(listener),
+    ):  # fmt: skip
+        yield
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Tells a listener each operation that torch carries out."""
+
+    def __init__(self, listener: _Listener) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._listener = listener
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Pass an operation on."""
-        self._listener.op(func.overloadpacket)
-        return func(*args, **(kwargs or {}))
+        """Carry an operation out, and tell of it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func.overloadpacket
+        self._listener.op(packet.__name__, _products(packet, args, kwargs, out))
+        return out
 
 
 @contextmanager
@@ -247,14 +277,18 @@ def unfused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def multiplies(packet: Any) -> bool:
-    """Whether an operation of torch multiplies and sums up."""
-    name = packet.__name__
-    return packet in flop_registry or name in _MORE or "attention" in name
+def _products(packet: Any, args: Any, kwargs: Any, out: Any) -> int | None:
+    """Return an operation's multiply-accumulates; None where it may multiply, by no formula."""
+    if packet in flop_registry:  # which counts additions, too
+        return int(flop_registry[packet](*args, **kwargs, out_val=out)) // 2
+    name = packet.__name__.removesuffix("_")
+    known = packet._qualified_op_name.startswith(_TORCHS)
+    return 0 if known and name not in _MORE and "attention" not in name else None
 
 
 def _call(module: nn.Module, path: str, given: Any, output: Any, macs: int | None) -> Call:
-    before, after = tensors_in(given), tensors_in(output)
+    before = list({id(t): t for t in tensors_in(given)}.values())
+    after = tensors_in(output)
     in_bytes, out_bytes = sum(map(_bytes, before)), sum(map(_bytes, after))
     return Call(
         kind=type(module).__name__,
@@ -271,21 +305,26 @@ def _call(module: nn.Module, path: str, given: Any, output: Any, macs: int | Non
 
 def _settings(module: nn.Module) -> str:
     """Return what tells a layer from others of its class."""
+    kind = type(module)
     told = " ".join(module.extra_repr().split())
-    if type(module).__module__.startswith("torch.nn."):
+    torchs = kind.__module__.startswith("torch.nn.")
+    if torchs and kind.extra_repr is not nn.Module.extra_repr:
         return told
     mine = {
         name: _told(value)
         for name, value in sorted(vars(module).items())
-        if not name.startswith("_") and name not in ("training", "forward")
+        if name not in _OF_ANY_MODULE
     }
+    if torchs and not mine:
+        return told
     shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    return f"{told}; {type(module).__module__} {mine} {shapes}"
+    return f"{told}; {kind.__module__} {mine} {shapes}"
 
 
 def _told(value: Any) -> str:
-    """Return what an attribute is, without the address at which it lies."""
-    text = getattr(value, "__qualname__", None) or repr(value)
+    """Return what an attribute is, without the address at which it lies or a tensor's values."""
+    shapes = mapped(value, lambda t: (tuple(t.shape), t.dtype))
+    text = getattr(value, "__qualname__", None) or repr(shapes)
     return type(value).__qualname__ if " at 0x" in text else " ".join(text.split())
 
 

@@ -71,7 +71,7 @@ class Device:
             of which there are 3 at least.
         warmup: Runs before them that are not counted; they end after 1 s.
     Raises:
-        InvalidSetting: a value out of range.
+        InvalidSetting: a value out of range, or a count that is no whole number.
     """
 
     runtime: Literal["onnxruntime", "torch"] = "onnxruntime"
@@ -90,9 +90,10 @@ class Device:
                 given = getattr(self, name)
                 raise InvalidSetting(f"device {name}={given!r}; {nearest(str(given), known)}")
         for name, least in (("threads", 1), ("batch", 1), ("runs", 50), ("warmup", 1)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InvalidSetting(
-                    f"device {name}={getattr(self, name)} must be at least {least}"
+                    f"device {name}={value!r} must be a whole number of at least {least}"
                 )
 
     def latency(self, module: nn.Module, example: Any) -> Latency:

@@ -53,7 +53,8 @@ class Measures:
     Nothing is built for a name but `latency_ms` without a table: the same figures as of the built
     network are worked out from the space.
 
-    - `macs`: multiply-accumulates of one forward at the example's batch; see `uncounted`.
+    - `macs`: multiply-accumulates of one sample, whatever the batch: the share of one in a forward
+      at the device's. See `uncounted`.
     - `params`: parameters of the network, trained or frozen, shared ones once.
     - `model_bytes`: bytes of its parameters and buffers as they are saved, shared ones once.
     - `memory_bytes`: bytes of its parameters and all its buffers, and of the largest inputs and
@@ -89,7 +90,7 @@ class Measures:
         if callable(quantity):
             return self._by_user(quantity, architecture)
         if quantity == "macs":
-            return float(self._calls.counts(architecture).macs)
+            return self._calls.counts(architecture).macs / self._device.batch
         if quantity == "params":
             return float(self._calls.sizes(architecture).params)
         if quantity == "model_bytes":
@@ -120,7 +121,8 @@ class Measures:
     def uncounted(self, architecture: Architecture) -> tuple[str, ...]:
         """Return what multiplies in an architecture's network and is not in its `macs`.
 
-        Modules by their path in the model with choices, operations outside them by name and place.
+        Layers by their path in the model with choices, operations outside them by name and place;
+        () where all is counted.
         """
         return self._calls.counts(architecture).uncounted
 

@@ -44,6 +44,14 @@ def _attention(layer: Any, given: Mapping[str, Any], out: Any) -> int:
     return int(batch * (projections + 2 * target * attended * width + target * width * width))
 
 
+def _recurrent(layer: Any, given: Mapping[str, Any], out: Any) -> int:
+    # input [T, N, in] (N first or absent, or packed: [steps of all samples, in]); each step of each
+    # sample meets every matrix of every layer and direction once
+    steps = given["input"].data
+    matrices = [w for weights in layer.all_weights for w in weights if w.dim() == 2]
+    return int(steps.numel() // steps.shape[-1] * sum(w.numel() for w in matrices))
+
+
 def _none(layer: Any, given: Mapping[str, Any], out: Any) -> int:
     # norms, learned activations and look-ups: nothing is multiplied and summed up
     return 0
@@ -56,6 +64,7 @@ _RULES: Mapping[type[nn.Module], tuple[Rule, tuple[str, ...]]] = {
     ),
     nn.Linear: (_linear, ("input",)),
     nn.MultiheadAttention: (_attention, ("query", "key", "value")),
+    **dict.fromkeys((nn.RNN, nn.LSTM, nn.GRU), (_recurrent, ("input",))),
     **dict.fromkeys(
         (
             nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
@@ -65,7 +74,7 @@ _RULES: Mapping[type[nn.Module], tuple[Rule, tuple[str, ...]]] = {
         (_none, ("input",)),
     ),
 }  # fmt: skip
-"""Layers with tensors of their own. One without any needs no rule: what it computes is watched."""
+"""Layers that are one call whatever they are made of. Any other is counted as it computes."""
 
 
 def rule_of(module: nn.Module) -> tuple[Rule, tuple[str, ...]] | None:

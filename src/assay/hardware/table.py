@@ -39,7 +39,8 @@ class Validation:
         rmse_ms: Root of the mean squared error.
         tau: Kendall's tau between predicted and measured; NaN where one of them is all the same.
         within_10: Share of networks within 10 % of the measurement.
-        pairs: (predicted ms, measured ms, architecture as JSON, MACs) of each network.
+        pairs: (predicted ms, measured ms, architecture as JSON, MACs of one sample) of each
+            network.
     """
 
     rmse_ms: float
@@ -218,7 +219,7 @@ class LatencyTable:
     def blocks(self, architecture: Architecture) -> list[dict[str, Any]]:
         """Return an architecture's units in order: path, layers, output shape, MACs, latency.
 
-        With `fit.network_ms` the latencies add up to the prediction.
+        With `fit.network_ms` the latencies add up to the prediction. MACs are of one sample.
         """
         return [
             {
@@ -226,7 +227,7 @@ class LatencyTable:
                 "name": unit.key.partition("(")[0],
                 "detail": unit.key.rpartition(" on ")[0][:300],
                 "shape": list(unit.shape),
-                "macs": unit.counts.macs,
+                "macs": unit.counts.macs / self.device.batch,
                 "latency_ms": self._added_ms(unit),
             }
             for unit in self.calls.of(architecture)
@@ -267,7 +268,7 @@ class LatencyTable:
         errors = np.asarray(predicted) - np.asarray(measured)
         relative = np.abs(errors) / np.asarray(measured)
         tau = kendalltau(predicted, measured).statistic if len(drawn) > 1 else math.nan
-        macs = [float(self.calls.counts(a).macs) for a in drawn]
+        macs = [self.calls.counts(a).macs / self.device.batch for a in drawn]
         return Validation(
             float(np.sqrt((errors**2).mean())),
             float(tau),

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from assay.architecture import Architecture, Option
 from assay.errors import InvalidSpace
-from assay.hardware.count import Watch, multiplies, unfused_attention
+from assay.hardware.count import watched
 from assay.hardware.values import Given, Values
 from assay.space.choices import ChoiceModule
 from assay.space.space import Space
@@ -25,8 +24,8 @@ __all__ = ["Code", "State", "Tracer"]
 
 _MOST_STATES = 100_000
 Run = Callable[[Any, Given, Any], tuple[Given, bool]]
-"""(module called, arguments, module that feeds it or None) -> (result, whether that is just the
-argument); modules are told by the keys given to `Tracer.install`."""
+"""(module called, arguments, module that feeds it or None) -> (result, whether that is its only
+argument handed on); modules are told by the keys given to `Tracer.install`."""
 
 
 class State:
@@ -39,10 +38,15 @@ class State:
         given: Arguments of the call.
         fed_by: Key of the module that just returned what is the only argument of this call.
         out: Result at the end.
-        uncounted: Operations that multiply, of the code itself, at the end.
+        handed_on: Whether that is the only argument, the very object.
+        macs: Multiply-accumulates of the code itself, at the end.
+        uncounted: Operations of the code itself that are not in them, at the end.
     """
 
-    __slots__ = ("_after", "event", "fed_by", "given", "key", "label", "out", "uncounted")
+    __slots__ = (
+        "_after", "event", "fed_by", "given", "handed_on", "key", "label", "macs", "out",
+        "uncounted",
+    )  # fmt: skip
 
     def __init__(self, event: str) -> None:
         self._after: dict[Any, State] = {}
@@ -52,6 +56,8 @@ class State:
         self.given: Any = None
         self.fed_by: Any = None
         self.out: Any = None
+        self.handed_on = False
+        self.macs = 0
         self.uncounted: tuple[str, ...] = ()
 
     def after(self, found: Any) -> State | None:
@@ -88,6 +94,7 @@ class _Log:
     def __init__(self, code: Code, given: Given) -> None:
         self.code = code
         self.read: set[str] = set()
+        self.macs = 0
         self.uncounted: list[str] = []
         self.fed_by: Any = None
         self.fed: Any = None
@@ -174,13 +181,16 @@ class Tracer:
                 log.read.add(label)
                 log.event("read", self._options.get(label), label=label)
 
-    def op(self, packet: Any) -> None:
-        """Take down that the code under way carries out an operation."""
-        if self._log is not None:
-            self._log.fed = None  # what is called next is not fed by a call alone
-            if multiplies(packet):
-                place = self._log.code.path or "the model"
-                self._log.uncounted.append(f"{packet.__name__} in {place}")
+    def op(self, name: str, macs: int | None) -> None:
+        """Take down that the code under way carried out an operation; see `watched`."""
+        log = self._log
+        if log is None:
+            return
+        log.fed = None  # what is called next is not fed by a call alone
+        if macs is None:
+            log.uncounted.append(f"{name} in {log.code.path or 'the model'}")
+        else:
+            log.macs += macs
 
     def run(self, code: Code, given: Given) -> State:
         """Run code for real and return its end."""
@@ -195,8 +205,13 @@ class Tracer:
                 output = code.forward(*args, **kwargs)
             finally:
                 self._log = None
-        uncounted = tuple(dict.fromkeys(log.uncounted))
-        return log.event("end", out=self._values.of(output), uncounted=uncounted)
+        return log.event(
+            "end",
+            out=self._values.of(output),
+            handed_on=self._values.handed_on(given, args, output),
+            macs=log.macs,
+            uncounted=tuple(dict.fromkeys(log.uncounted)),
+        )
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -205,7 +220,7 @@ class Tracer:
             return
         self._watching = True
         try:
-            with torch.inference_mode(False), torch.no_grad(), unfused_attention(), Watch(self):
+            with watched(self):
                 yield
         finally:
             self._watching = False
@@ -218,11 +233,11 @@ class Tracer:
                 fed = len(args) == 1 and not kwargs and args[0] is log.fed
                 fed_by = log.fed_by if fed else None
                 given = self._values.of((args, kwargs))
-                out, idle = self._run(key, given, fed_by)
-                value = args[0] if idle else out.fresh()
+                out, handed_on = self._run(key, given, fed_by)
+                value = args[0] if handed_on else out.fresh()
             finally:
                 self._log = log
-            log.event("call", out, key=key, given=given, fed_by=fed_by)
+            log.event("call", (out, handed_on), key=key, given=given, fed_by=fed_by)
             log.fed, log.fed_by = value, key
             return value
 

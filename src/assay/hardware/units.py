@@ -44,14 +44,18 @@ class Part:
     Attributes:
         units: In order.
         out: Its result.
+        handed_on: Whether that is its only argument, the very object.
+        loose_macs: Multiply-accumulates outside the units.
         uncounted: What multiplies in it and is not in the sums, by name.
         plain: For a single layer or chain: its plain modules, which feed each other.
         given: For a single layer or chain: its arguments.
-        sums: Over the units, without parameters.
+        sums: Over the units and what is outside, without parameters.
     """
 
     units: tuple[Unit, ...]
     out: Given
+    handed_on: bool = False
+    loose_macs: int = 0
     uncounted: tuple[str, ...] = ()
     plain: tuple[nn.Module, ...] = ()
     given: Any = None
@@ -59,7 +63,7 @@ class Part:
 
     def __post_init__(self) -> None:
         calls = [call for unit in self.units for call in unit.calls]
-        object.__setattr__(self, "sums", sums(calls, self.uncounted))
+        object.__setattr__(self, "sums", sums(calls, self.loose_macs, self.uncounted))
 
 
 class Layers:
@@ -94,20 +98,21 @@ class Layers:
         at = path or "."
         names = tuple(_below(at, name, plain) for name in recording.uncounted)
         calls = tuple(replace(c, path=_below(at, c.path, plain)) for c in recording.calls)
-        if not calls:
-            return Part((), out, names, (plain,), given)
-        unit = self._unit(at, calls, out, (plain,), given)
-        return Part((unit,), out, names, (plain,), given)
+        units = (self._unit(at, calls, out, (plain,), given),) if calls else ()
+        handed_on = self._values.handed_on(given, args, recording.output)
+        return Part(units, out, handed_on, recording.loose_macs, names, (plain,), given)
 
     def chain(self, first: Part, second: Part) -> Part:
         """Return the part of two layers, or chains of such, of which one feeds the other."""
         calls = [call for part in (first, second) for unit in part.units for call in unit.calls]
         plain, uncounted = first.plain + second.plain, first.uncounted + second.uncounted
-        if not calls:
-            return Part((), second.out, uncounted, plain, first.given)
-        path = (first.units or second.units)[0].path
-        unit = self._unit(path, tuple(calls), second.out, plain, first.given)
-        return Part((unit,), second.out, uncounted, plain, first.given)
+        units: tuple[Unit, ...] = ()
+        if calls:
+            path = (first.units or second.units)[0].path
+            units = (self._unit(path, tuple(calls), second.out, plain, first.given),)
+        handed_on = first.handed_on and second.handed_on
+        loose_macs = first.loose_macs + second.loose_macs
+        return Part(units, second.out, handed_on, loose_macs, uncounted, plain, first.given)
 
     def _unit(
         self,
@@ -186,11 +191,21 @@ class _Applied(nn.Module):
 
 
 def shapes_of(value: Any) -> tuple[Any, ...]:
-    """Return what of an argument may matter: shapes and types of tensors, other values as such."""
+    """Return what of an argument may matter: shapes and types of tensors, other values as such.
+
+    Of a tensor that is given again only its number among those of the argument.
+    """
+    return _shapes_of(value, {})
+
+
+def _shapes_of(value: Any, seen: dict[int, int]) -> tuple[Any, ...]:
     if isinstance(value, Tensor):
+        if id(value) in seen:
+            return (seen[id(value)],)
+        seen[id(value)] = len(seen)
         return (tuple(value.shape), value.dtype)
     if isinstance(value, tuple | list):
-        return tuple(shapes_of(item) for item in value)
+        return tuple(_shapes_of(item, seen) for item in value)
     if isinstance(value, dict):
-        return tuple((name, shapes_of(item)) for name, item in value.items())
+        return tuple((name, _shapes_of(item, seen)) for name, item in value.items())
     return (repr(value),)

@@ -1,7 +1,8 @@
 """What of a call's arguments and results matters to shapes, as objects compared by identity.
 
-Of a tensor of floats that is its shape. Integers and booleans are kept as they are: they may be
-lengths, counts or places in a table, so code that is run on others in their place may fail.
+Of a tensor of floats that is its shape, and where else it is given. Integers and booleans are kept
+as they are: they may be lengths, counts or places in a table, so code that is run on others in
+their place may fail.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class Given:
     quick keys.
 
     Attributes:
-        value: A tensor, or nested tuples, lists and dicts; its floating tensors hold zeros.
+        value: A tensor, or nested tuples, lists and dicts; its floating tensors hold zeros. One
+            that was given in several places is one object in all of them.
     """
 
     __slots__ = ("value",)
@@ -33,7 +35,7 @@ class Given:
     def fresh(self) -> Any:
         """Return the value with new tensor objects; floating ones of a kind share their memory."""
         # What code writes in place into floats does not matter; other values must stay.
-        return mapped(self.value, lambda t: _copy(t) if _by_value(t) else t.detach())
+        return _each(self.value, lambda t: _copy(t) if _by_value(t) else t.detach())
 
 
 class Values:
@@ -56,6 +58,17 @@ class Values:
         args, kwargs = arguments.value
         return self.of(args[0]) if len(args) == 1 and not kwargs else None
 
+    def handed_on(self, arguments: Given, args: Any, output: Any) -> bool:
+        """Return whether a call returned its only argument: that very object, as it was.
+
+        Args:
+            arguments: Of the call.
+            args: The objects that stood for its positional arguments.
+            output: What it returned.
+        """
+        only = self.sole(arguments)
+        return only is not None and output is args[0] and self.of(output) is only
+
     def of(self, value: Any) -> Given:
         """Return the one that stands for all values like this.
 
@@ -63,27 +76,29 @@ class Values:
             value: A tensor, or nested tuples, lists and dicts of tensors and others. What is not
                 hashable stands for itself alone.
         """
-        key = _key(value)
+        key = _key(value, {})
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = Given(mapped(value, self._kept))
+            known = self._known[key] = Given(_each(value, self._kept))
         return known
 
     def _kept(self, tensor: Tensor) -> Tensor:
-        key = _key(tensor)
+        key = _key(tensor, {})
         if key not in self._tensors:
             self._tensors[key] = _copy(tensor)
-        return self._tensors[key]
+        return self._tensors[key].detach()  # an object of its own, in the memory of its kind
 
 
-def _key(value: Any) -> Any:
+def _key(value: Any, seen: dict[int, int]) -> Any:
+    """Return what tells values apart; `seen` numbers their tensors, to know one given twice."""
     if isinstance(value, Tensor):
         values = value.detach().numpy().tobytes() if _by_value(value) else b""
-        return (Tensor, tuple(value.shape), value.dtype, value.stride(), values)
+        number = seen.setdefault(id(value), len(seen))
+        return (Tensor, number, tuple(value.shape), value.dtype, value.stride(), values)
     if isinstance(value, tuple | list):
-        return (type(value), *map(_key, value))
+        return (type(value), *(_key(item, seen) for item in value))
     if isinstance(value, dict):
-        return (dict, *((name, _key(item)) for name, item in value.items()))
+        return (dict, *((name, _key(item, seen)) for name, item in value.items()))
     try:
         hash(value)
     except TypeError:
@@ -106,7 +121,19 @@ def _copy(tensor: Tensor) -> Tensor:
     return memory.as_strided(tensor.shape, tensor.stride())
 
 
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a value with every tensor in it changed once, however often it is given."""
+    changed: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        return changed[id(tensor)]
+
+    return mapped(value, once)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """Return a value with every tensor in it, `[...]` of any shape, changed."""
     if isinstance(value, Tensor):
         return change(value)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from assay.errors import AssayError, InvalidSetting, NotFinite, nearest
+from assay.errors import AssayError, InvalidSetting, NotFinite, nearest, reason
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +57,7 @@ def measure(
         seed: Names what is drawn.
     Raises:
         InvalidSetting: an unknown name, too small a batch, or a signal that is not defined for
-            such a network.
+            such a network, or at which its code fails.
         NotFinite: a signal that is defined, but not finite here.
     Example:
         >>> import torch
@@ -82,7 +82,10 @@ def attempt(
         says why it is not.
     Raises:
         InvalidSetting: an unknown name, or too small a batch.
+        InvalidTask: the network's outputs do not fit the targets.
     """
+    import torch
+
     from assay.signals.probe import Probe
 
     for name in names:
@@ -95,7 +98,15 @@ def attempt(
             try:
                 values[name] = _value(name, probe)
             except (InvalidSetting, NotFinite) as refusal:
-                refused[name] = refusal
+                # A traceback would keep the network and its graph for as long as the refusal.
+                refused[name] = refusal.with_traceback(None)
+            except (AssayError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # signals run a user's code in ways it was not written for
+                why = " ".join(reason(error).split())
+                refused[name] = InvalidSetting(
+                    f"the signal {name!r} cannot run this network ({why}); leave it out"
+                )
     return values, refused
 
 

@@ -53,13 +53,14 @@ def _without_norms(network: nn.Module) -> Iterator[None]:
         for norm in network.modules():
             if isinstance(norm, _NORMS):
                 before = norm.__dict__.get("forward")
-                norm.__dict__["forward"] = _unchanged
+                norm.__dict__["forward"] = _first
                 stack.callback(_put_back, norm, before)
         yield
 
 
-def _unchanged(x: Tensor) -> Tensor:
-    return x
+def _first(*args: Any, **kwargs: Any) -> Any:
+    """Return the first argument of a call, by position or by keyword: what a norm normalises."""
+    return next(iter((*args, *kwargs.values())))
 
 
 def _put_back(norm: nn.Module, before: Any) -> None:
@@ -111,12 +112,12 @@ def _spreads(network: nn.Module) -> Iterator[list[Tensor]]:
     """Within: the deviation of what each batch norm normalises is taken down, after a 1."""
     spreads = [torch.ones((), dtype=torch.float64)]
 
-    def take_down(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].transpose(0, 1).flatten(1)
+    def take_down(_: nn.Module, args: Any, kwargs: Any) -> None:
+        x = _first(*args, **kwargs).transpose(0, 1).flatten(1)
         spreads.append(x.var(1, correction=0).mean().sqrt().cpu())
 
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(take_down) for norm in norms]
+    hooks = [norm.register_forward_pre_hook(take_down, with_kwargs=True) for norm in norms]
     try:
         yield spreads
     finally:

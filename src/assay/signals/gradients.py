@@ -7,6 +7,8 @@ section 3.2, made of pruning criteria is their sum over all connections.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -87,7 +89,8 @@ def zico(probe: Probe) -> float:
     """Return the sum over layers of log sum_w mean|g| / std|g|, over the two halves of the batch.
 
     With two halves mean ÷ std is (|g1| + |g2|) / ||g1| - |g2||. Weights whose |g| does not vary
-    have no such ratio and are left out, and with them layers that have none other.
+    have no such ratio and are left out, and with them layers that have none other. NaN where a
+    gradient is not finite.
 
     Source: Li et al. 2023, "ZiCo: Zero-shot NAS via Inverse Coefficient of Variation on Gradients",
     arXiv:2301.11300, section 3; differs: the authors' code takes the deviation of g, not of |g|.
@@ -97,6 +100,8 @@ def zico(probe: Probe) -> float:
     """
     total = 0.0
     for pair in zip(*probe.gradients):
+        if not all(bool(g.isfinite().all()) for g in pair):
+            return math.nan
         one, two = (g.abs() for g in pair)
         gap = (one - two).abs()
         ratios = ((one + two) / gap).where(gap > 0, 0.0).sum(dtype=torch.float64)

@@ -20,10 +20,11 @@ from assay.train.splits import leaves
 __all__ = ["depth", "macs", "params"]
 
 # Operations that multiply and sum up, but that torch's own counter has no formula for.
+_RECURRENT = frozenset({"mkldnn_rnn_layer", "_cudnn_rnn"})
 _WITHOUT_FORMULA = frozenset({
     "mv", "addmv", "dot", "vdot", "addr", "addbmm", "_trilinear", "_cdist_forward",
-    "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "mkldnn_rnn_layer", "lstm",
-    "gru", "rnn_tanh", "rnn_relu", "_cudnn_rnn", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+    "_transformer_encoder_layer_fwd", "_native_multi_head_attention", "lstm", "gru", "rnn_tanh",
+    "rnn_relu",
 })  # fmt: skip
 
 
@@ -108,11 +109,13 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = packet.__name__
         if packet in flop_registry:
             self.multiplied += flop_registry[packet](*args, **kwargs, out_val=out)
+        elif name in _RECURRENT:
+            self.multiplied += 2 * _recurrent_macs(args[0], _tensors(args[1:5]))
         elif name in _WITHOUT_FORMULA:
             self.uncounted.add(name)
         known = [self._depths[a] for a in map(_address, given) if a in self._depths]
         if known and not name.endswith("_like") and not name.startswith("new_"):
-            product = packet in flop_registry or name in _WITHOUT_FORMULA
+            product = packet in flop_registry or name in _RECURRENT | _WITHOUT_FORMULA
             self._follow(_tensors([out]), max(known) + (product and len(known) < len(given)))
         return out
 
@@ -120,6 +123,12 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for out in outs:
             self._depths[_address(out)] = max(depth, self._depths.get(_address(out), 0))
             self._kept.append(out)
+
+
+def _recurrent_macs(steps: Tensor, weights: list[Tensor]) -> int:
+    """Return the MACs of steps `[..., in]`: each meets every matrix among the weights once."""
+    matrices = [w.numel() for w in weights if w.dim() == 2]
+    return steps.numel() // steps.shape[-1] * sum(matrices)
 
 
 def _address(tensor: Tensor) -> int:
