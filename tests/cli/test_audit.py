@@ -168,9 +168,8 @@ def test_a_proxy_task_is_a_row_beside_the_plain_one(
 
 
 def test_an_unfinished_audit_can_be_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # wherever pytest puts the folder, a line is not broken
     with Study.open(tmp_path / "a", identity={"kind": "audit"}) as study:
         study.put("asked", {"arguments": {"estimators": "all"}})
         study.finish("truth")
@@ -190,7 +189,8 @@ def test_the_table_fits_eighty_columns_and_refusals_have_reasons(
         study.put("audit", audited().documents["audit"])
     print_audit(tmp_path / "a")
     shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
+    *lines, _ = shown.splitlines()  # the last has a path, which is not broken
+    assert max(map(len, lines)) <= 80
     assert "low-fidelity" in shown  # a name that is not cut
     assert "macs*" in shown
     assert "0.70…0.90" in shown  # nor is an interval

@@ -57,6 +57,17 @@ def test_only_the_files_that_are_there_are_loaded(tmp_path: Path) -> None:
     assert "Inputs are `[N, 1, 8, 8]`, float32; N is any number unless said otherwise." in lines
 
 
+def test_the_limits_tell_of_a_test_only_where_there_was_one(tmp_path: Path) -> None:
+    tested = "\n".join(card(tmp_path, {"test_accuracy": 0.9, "valid_loss": 0.1}, HandOver()))
+    assert "\n\n- The test figures are of one look at the test split, after" in tested
+    assert "Nothing was tested" not in tested
+    untested = "\n".join(card(tmp_path, {"valid_accuracy": 0.9}, HandOver()))
+    assert "\n\n- Nothing was tested, since the task has no test split." in untested
+    assert "| validation accuracy | 90.00 % |" in untested
+    assert "test figures" not in untested
+    assert untested.rpartition("say nothing of other data.\n")[2].startswith("- Latency holds")
+
+
 def test_how_it_was_found(tmp_path: Path) -> None:
     lines = card(tmp_path, {}, HandOver())
     assert "| `stage1.0` | k3e6 |" in lines

@@ -45,6 +45,14 @@ def test_a_layer_is_written_as_it_was_made(layer: nn.Module, written: str) -> No
     assert str(eval(written)) == str(layer)
 
 
+def test_a_layer_that_stands_in_two_places_is_made_in_both() -> None:
+    relu, body = nn.ReLU(), nn.Sequential(nn.Tanh())
+    made = read_layers(nn.Sequential(relu, nn.Linear(3, 3), relu, body, body))
+    assert [child.kind for child in made.children.values()] == [
+        "ReLU", "Linear", "ReLU", "Sequential", "Sequential",
+    ]  # fmt: skip
+
+
 class Own(nn.Module):
     pass
 

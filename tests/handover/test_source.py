@@ -161,7 +161,24 @@ def test_what_a_graph_cannot_say_is_refused() -> None:
         write_source(net)
 
 
-def test_weights_in_two_places_are_refused() -> None:
-    layer = nn.Linear(3, 3)
-    with pytest.raises(ExportRefused, match="the same weights in two places"):
+@pytest.mark.parametrize(
+    ("layer", "places"),
+    [
+        (nn.Linear(3, 3), "0.weight and 2.weight"),
+        (nn.BatchNorm1d(3, affine=False), "0.running_mean and 2.running_mean"),
+    ],
+)
+def test_weights_in_two_places_are_refused(layer: nn.Module, places: str) -> None:
+    with pytest.raises(ExportRefused, match=f"the same weights in two places, {places}"):
         write_source(nn.Sequential(layer, nn.ReLU(), layer))
+
+
+def test_a_layer_without_weights_may_stand_in_two_places(tmp_path: Path) -> None:
+    relu = nn.ReLU()
+    net = nn.Sequential(nn.Linear(3, 4), relu, nn.Linear(4, 2), relu)
+    assert write_source(net).count("nn.ReLU()") == 2
+    assert gap(net, torch.randn(5, 3), tmp_path) == 0.0
+    g = fx.Graph()
+    x = g.placeholder("x")
+    twice = graph(["x"], g.call_module("b", (g.call_module("a", (x,)),)), g, a=relu, b=relu)
+    assert gap(twice, torch.randn(5, 3), tmp_path) == 0.0

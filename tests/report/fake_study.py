@@ -98,6 +98,31 @@ def trial(number: int, rng: np.random.Generator) -> Trial:
     return Trial(number, point, "scored", estimate, measured, (float(score),))
 
 
+def halved() -> list[Trial]:
+    """Return three architectures on a first rung, the best of them on the last, one failed there.
+
+    What was trained a third as long has the highest score.
+    """
+    points = [Architecture({"a": i}) for i in range(3)]
+    told = [({"macs": 1.0 + i}, 0.9 - 0.1 * i) for i in range(3)]
+    low = [
+        Trial(i, point, "scored", Estimate(score), measured, (score,), fidelity=1 / 3)
+        for i, (point, (measured, score)) in enumerate(zip(points, told))
+    ]
+    top = Trial(3, points[0], "scored", Estimate(0.6), {"macs": 1.0}, (0.6,), parent=0)
+    return [*low, top, Trial(4, points[1], "failed", measured={"macs": 2.0}, parent=1, error="no")]
+
+
+def untested() -> FakeStudy:
+    """Return a finished study of a task that has no test split."""
+    study = finished(60)
+    told = [study.documents["winner"], *study.documents["comparison"]]
+    for row in told:
+        kept = {k: v for k, v in row["metrics"].items() if not k.startswith("test_")}
+        row["metrics"] = {"valid_loss": 0.081, "valid_accuracy": 0.97, **kept}
+    return study
+
+
 def latency_row(of: Trial) -> Mapping[str, Any]:
     return {
         "architecture": of.architecture.to_json(),

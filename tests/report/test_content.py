@@ -9,7 +9,7 @@ from assay.contracts import Estimate, Trial
 from assay.cost import Cost
 from assay.report.blocks import describe_layers
 from assay.report.content import read_content
-from tests.report.fake_study import FakeStudy, finished
+from tests.report.fake_study import FakeStudy, finished, halved
 
 
 def test_trials_are_told_apart_by_state_and_costs_put_in_the_order_of_the_steps() -> None:
@@ -21,6 +21,22 @@ def test_trials_are_told_apart_by_state_and_costs_put_in_the_order_of_the_steps(
     assert list(content.ledger) == ["train it once", "train finalists", "own"]
     assert (content.lost_s, content.spent_s) == (0.5, 6.5)
     assert content.by_table
+
+
+def test_scores_of_the_longest_training_alone_compare() -> None:
+    content = read_content(FakeStudy(rows=halved()))
+    assert [trial.number for trial in content.scored] == [0, 1, 2, 3]
+    assert [trial.number for trial in content.compared] == [3]
+    first = read_content(FakeStudy(rows=halved()[:3]))
+    assert first.compared == first.scored
+    assert read_content(FakeStudy()).compared == []
+
+
+def test_the_latency_of_a_trial_is_the_tables_whether_or_not_that_was_validated() -> None:
+    study = finished(60)
+    del study.documents["validation"]
+    assert read_content(study).by_table
+    assert not read_content(FakeStudy(rows=halved())).by_table
 
 
 def test_networks_are_the_tables_and_the_finalists_each_once() -> None:

@@ -12,7 +12,7 @@ from assay.cost import Cost
 from assay.report.html import write_report
 from assay.report.page import group_failures
 from assay.study.store import Study
-from tests.report.fake_study import FakeStudy, finished
+from tests.report.fake_study import FakeStudy, finished, halved, untested
 
 EVIL = "<script>alert(1)</script>\"'&$x$"
 VOID = {"meta", "link", "wbr", "br"}
@@ -209,6 +209,53 @@ def test_scores_that_are_not_finite_have_no_place_in_a_figure(tmp_path: Path) ->
         for n, score in enumerate((0.1, float("-inf"), float("nan")))
     ]
     assert "1 scored" in written(FakeStudy(rows=rows), tmp_path)
+
+
+def test_figures_draw_the_longest_trained_and_say_how_many_they_leave_out(
+    text: str, tmp_path: Path
+) -> None:
+    study = FakeStudy(rows=halved(), documents={"winner": {"trial": 2, "architecture": {"a": 2}}})
+    climbed = written(study, tmp_path)
+    assert "score against MACs: 1 scored trials, 1 of them on the front" in climbed
+    assert "score of 1 trials in the order of proposing" in climbed
+    said = (
+        "Left out: 3 trials of shorter training, the winner&#39;s among them; scores of different "
+        "lengths of training do not compare."
+    )
+    assert climbed.count(said) == 2
+    study.documents = {}
+    assert "3 trials of shorter training; scores" in written(study, tmp_path)
+    assert "Left out" not in text
+
+
+def test_a_task_without_a_test_split_is_not_said_to_be_tested(text: str, tmp_path: Path) -> None:
+    said = Page(written(untested(), tmp_path)).text
+    assert "Nothing was tested, since the task has no test split" in said
+    assert "tested once" not in said
+    assert "test accuracy" not in said
+    assert "validation accuracy" in said
+    assert "tested once" in text
+    assert "Nothing was tested" not in text
+
+
+def test_latency_by_a_table_that_was_not_validated_is_said_to_be_predicted(tmp_path: Path) -> None:
+    study = finished(60)
+    del study.documents["validation"]
+    said = Page(written(study, tmp_path)).text
+    assert "Latency is what the table of ops predicts for each." in said
+    assert "The latency table was not validated on whole networks: it was given" in said
+    del study.documents["winner"]
+    assert "has not been validated on whole networks yet" in Page(written(study, tmp_path)).text
+
+
+def test_decisions_have_no_winners_column_before_there_is_one(text: str, tmp_path: Path) -> None:
+    study = finished(60)
+    del study.documents["winner"]
+    unfinished = written(study, tmp_path)
+    assert "All 9 decisions of the space</summary>" in unfinished
+    assert "not taken" not in unfinished
+    assert ">the winner&#39;s</th>" not in unfinished
+    assert ">the winner&#39;s</th>" in text
 
 
 def test_a_study_in_a_database_reads_like_the_one_in_memory(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from assay.report import lead
 from assay.report.content import read_content
-from tests.report.fake_study import FakeStudy, finished
+from tests.report.fake_study import FakeStudy, finished, halved, untested
 
 
 def test_lead_says_what_was_searched_measured_and_saved() -> None:
@@ -39,6 +39,25 @@ def test_headline_of_another_task_names_its_metric_and_of_another_limit_its_quan
         "A trained network with a test mse of 0.0123 at 1.50 M MACs (limit 2.00 M), "
         "found and trained in 1 min 53 s."
     )
+
+
+def test_an_architecture_counts_once_whatever_rungs_it_climbed() -> None:
+    content = read_content(FakeStudy(rows=halved(), documents={"space": {"size": "3"}}))
+    assert lead.headline(content) == "No winner yet: 3 architectures scored in 0 s."
+    assert lead.lead(content)[0] == (
+        "3 architectures out of 3 were proposed: 3 scored by the estimator."
+    )
+
+
+def test_without_a_test_split_the_validation_figure_is_shown_and_named_so() -> None:
+    content = read_content(untested())
+    assert lead.headline(content).startswith("A trained network with 97.00 % validation accuracy")
+    first = lead.tiles(content)[0]
+    assert (first.value, first.name) == ("97.00 %", "validation accuracy")
+    assert first.note == "it chose the winner; there is no test split"
+    assert lead.quality_of({"valid_loss": 0.1, "valid_mse": 0.2}) == "valid_mse"
+    assert lead.quality_of({"valid_accuracy": 0.9, "test_loss": 0.2}) == "test_loss"
+    assert lead.quality_of({"macs": 3}) is None
 
 
 def test_tiles_say_where_each_figure_comes_from() -> None:

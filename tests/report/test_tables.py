@@ -19,6 +19,13 @@ def test_comparison_puts_known_metrics_first_and_marks_what_is_missing() -> None
     assert table.numbers == {1, 2, 3, 4}
 
 
+def test_comparison_shows_validation_where_nothing_was_tested() -> None:
+    rows = [{"name": "winner", "metrics": {"valid_accuracy": 0.9, "macs": 5}}]
+    table = tables.comparison(rows)
+    assert table.head == ["network", "validation accuracy", "MACs"]
+    assert table.rows == [["winner", "90.00 %", "5"]]
+
+
 def test_finalists_name_the_winner() -> None:
     rows = [
         {"trial": 7, "seed": 0, "state": "done", "metrics": {"loss": 0.5, "training_s": 9.0}},
@@ -78,6 +85,11 @@ def test_decisions_show_what_the_winner_took_and_cut_long_lists() -> None:
     assert table.rows[:2] == [["a", "y", "x, y"], ["b", "not taken", "1, 2"]]
     assert table.rows[2][2].endswith("… (40 in all)")
     assert len(table.rows[2][2]) == 173
+
+
+def test_decisions_before_there_is_a_winner_have_no_column_for_it() -> None:
+    table = tables.decisions({"a": ["x", "y"]}, None)
+    assert (table.head, table.rows) == (["decision", "options"], [["a", "x, y"]])
 
 
 def test_handover_says_how_exactly_the_files_repeat_and_what_was_refused() -> None:

@@ -52,13 +52,14 @@ def print_audit(out: Path, *, json: bool = False) -> None:
     if found is None or table is None:
         _print_unfinished(console, out, cost_s)
         return
-    console.print(_table(table, found.get("failures") or {}))
+    console.print(_table(table, found.get("failures") or {}), markup=False)
     for sentence in found["verdict"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
     for name, why in (found.get("failures") or {}).items():
         if why:
             console.print(f"- {name} refused: {why}", highlight=False, markup=False)
-    console.print(f"report       {out / 'report.html'}", highlight=False, markup=False)
+    report = f"report       {out / 'report.html'}"
+    console.print(report, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(table: Mapping[str, Any], refused: Mapping[str, Any]) -> Table:
@@ -100,7 +101,8 @@ def _interval(interval: Mapping[str, Any], figure: str) -> str:
 
 
 def _print_unfinished(console: Console, out: Path, cost_s: Mapping[str, float]) -> None:
-    console.print(f"the audit in {out} has not finished", highlight=False, markup=False)
+    unfinished = f"the audit in {out} has not finished"
+    console.print(unfinished, highlight=False, markup=False, soft_wrap=True)
     for step, seconds in cost_s.items():
         console.print(f"  {step:24} {seconds:.1f} s", highlight=False, markup=False)
-    console.print(how_to_continue(out), highlight=False, markup=False)
+    console.print(how_to_continue(out), highlight=False, markup=False, soft_wrap=True)

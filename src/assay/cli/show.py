@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assay.cli.asked import how_to_continue
+from assay.report.tables import is_tested
 from assay.study.store import Study
 
 __all__ = ["print_result", "summary"]
@@ -67,8 +68,11 @@ def print_result(out: Path, *, json: bool = False) -> None:
 def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title="The winner beside networks of the same space, trained alike")
     table.add_column("network")
+    tested = is_tested(name for row in rows for name in row["metrics"])
+    split, said = ("test", "test") if tested else ("valid", "validation")
     columns = {
-        "test_accuracy": ("test accuracy", "{:.4f}"), "test_loss": ("test loss", "{:.4f}"),
+        f"{split}_accuracy": (f"{said} accuracy", "{:.4f}"),
+        f"{split}_loss": (f"{said} loss", "{:.4f}"),
         "latency_ms": ("latency ms", "{:.4f}"), "macs": ("MACs", "{:,.0f}"),
         "params": ("parameters", "{:,.0f}"),
     }  # fmt: skip
@@ -99,8 +103,8 @@ def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
         console.print(f"model.onnx   largest difference from torch {gap:.2g}", highlight=False)
     for name, reason in ((found["handover"] or {}).get("refused") or {}).items():
         console.print(f"no {name}: {reason}", highlight=False, markup=False)
-    console.print(f"network      {out / 'best'}", highlight=False)
-    console.print(f"report       {out / 'report.html'}", highlight=False)
+    for name, path in (("network", out / "best"), ("report", out / "report.html")):
+        console.print(f"{name:12} {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _tau(validation: Mapping[str, Any]) -> str:
@@ -113,7 +117,9 @@ def _unseen(validation: Mapping[str, Any]) -> str:
 
 def _print_unfinished(console: Console, found: Mapping[str, Any]) -> None:
     states = ", ".join(f"{n} {state}" for state, n in found["trials"].items()) or "no trial yet"
-    console.print(f"{found['out']} has not finished: {states}", highlight=False)
+    unfinished = f"{found['out']} has not finished: {states}"
+    console.print(unfinished, highlight=False, markup=False, soft_wrap=True)
     for step, seconds in found["cost_s"].items():
         console.print(f"  {step:12} {seconds:.1f} s", highlight=False)
-    console.print(how_to_continue(Path(found["out"])), highlight=False, markup=False)
+    further = how_to_continue(Path(found["out"]))
+    console.print(further, highlight=False, markup=False, soft_wrap=True)

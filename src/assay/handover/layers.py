@@ -80,9 +80,11 @@ def read_layers(module: nn.Module, path: str = "") -> Made:
 
 
 def _children(module: nn.Module, path: str) -> dict[str, Made]:
+    # `named_children` skips a layer that stands in a second place, which has to be made there too.
     return {
         name: read_layers(child, f"{path}.{name}".lstrip("."))
-        for name, child in module.named_children()
+        for name, child in module._modules.items()
+        if child is not None
     }
 
 

@@ -87,9 +87,7 @@ def write_source(module: nn.Module) -> str:
     Raises:
         ExportRefused: a module that is none of these, or weights that are used twice.
     """
-    places = [name for name, _ in module.named_parameters(remove_duplicate=False)]
-    if len(places) != len(list(module.parameters())):
-        raise ExportRefused("no source for a network that uses the same weights in two places")
+    _refuse_shared(module)
     made = read_layers(module)
     writer = _Writer(find_parts(made))
     body = textwrap.indent(writer.expression(made), "    ").lstrip()
@@ -99,6 +97,18 @@ def write_source(module: nn.Module) -> str:
     head = _HEAD.format(imports=imports)
     pieces = [head, *writer.classes.values(), *functions, network, _TAIL]
     return "\n\n\n".join(piece.strip("\n") for piece in pieces) + "\n"
+
+
+def _refuse_shared(module: nn.Module) -> None:
+    """Refuse weights that are used twice, of which source would make two."""
+    places: dict[int, str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        first = places.setdefault(id(tensor), name)
+        if first != name:
+            raise ExportRefused(
+                "no source for a network that uses the same weights in two places, "
+                f"{first} and {name}"
+            )
 
 
 def load_source(path: Path) -> nn.Module:

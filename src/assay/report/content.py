@@ -75,7 +75,7 @@ class Content:
         versions: Package -> version, and the machine.
         handover: What files were handed back and how exactly they repeat the network, or None.
         space: `size` and `choices`; empty when unknown.
-        scored: Trials with a score, by number.
+        scored: Trials with a score, by number; of halving an architecture has one a rung.
         infeasible: Trials over a limit, never scored.
         failed: Trials that failed.
         quantity: What the front sets the score against.
@@ -124,6 +124,15 @@ class Content:
     under_way: str
 
     @property
+    def compared(self) -> Sequence[Trial]:
+        """The scored trials that were trained longest, without halving all of them.
+
+        Scores of different lengths of training do not compare.
+        """
+        longest = max((trial.fidelity for trial in self.scored), default=1.0)
+        return [trial for trial in self.scored if trial.fidelity == longest]
+
+    @property
     def spent_s(self) -> float:
         """Seconds booked to all steps, what was lost included."""
         return sum(cost.wall_s for cost in self.ledger.values()) + self.lost_s
@@ -151,7 +160,7 @@ def read_content(study: Record) -> Content:
         failed=[trial for trial in trials if trial.state == "failed"],
         quantity=quantity,
         limit=limits.get(quantity),
-        by_table=quantity == "latency_ms" and validation is not None,
+        by_table=quantity == "latency_ms",  # that of a trial is never measured
         winner=study.get("winner"),
         comparison=study.get("comparison") or [],
         validation=validation,

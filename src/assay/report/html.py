@@ -62,6 +62,8 @@ def render(content: Content, *, live: bool = False) -> str:
         lead=lead.lead(content),
         tiles=lead.tiles(content),
         estimator=lead.estimator_name(content),
+        left_out=_left_out(content),
+        tested=tables.is_tested((content.winner or {}).get("metrics") or {}),
         blocks=chain,
         bar_scale=largest_share(chain),
         figures={name: Markup(svg) for name, svg in _figures(content).items()},
@@ -76,7 +78,7 @@ def _figures(content: Content) -> dict[str, str]:
     drawn: dict[str, str] = {}
     score = printable(f"{lead.estimator_name(content)} score".strip())
     quantity = content.quantity
-    finite = [trial for trial in content.scored if math.isfinite(_score(trial))]
+    finite = [trial for trial in content.compared if math.isfinite(_score(trial))]
     priced = [trial for trial in finite if quantity in trial.measured]
     if priced:
         at = {t.number: (float(t.measured[quantity]), _score(t)) for t in priced}
@@ -115,6 +117,17 @@ def _figures(content: Content) -> dict[str, str]:
     return drawn
 
 
+def _left_out(content: Content) -> str:
+    """Say which scores the figures leave out; "" for none."""
+    drawn = {trial.number for trial in content.compared}
+    shorter = {trial.number for trial in content.scored} - drawn
+    if not shorter:
+        return ""
+    trials = f"{len(shorter):,} trial{'s' if len(shorter) > 1 else ''} of shorter training"
+    won = ", the winner's among them" if (content.winner or {}).get("trial") in shorter else ""
+    return f"Left out: {trials}{won}; scores of different lengths of training do not compare."
+
+
 def _hardware(content: Content) -> dict[str, str]:
     drawn: dict[str, str] = {}
     if content.validation and content.validation.get("pairs"):
@@ -146,7 +159,7 @@ def _tables(content: Content) -> dict[str, tables.Table]:
     if content.handover:
         made["handover"] = tables.handover(content.handover)
     if isinstance(content.space.get("choices"), Mapping):
-        taken = (content.winner or {}).get("architecture") or {}
+        taken = None if content.winner is None else content.winner["architecture"]
         made["decisions"] = tables.decisions(content.space["choices"], taken)
     if content.learning:
         made["likeliest"] = learning.likeliest(content.learning, content.space["choices"])

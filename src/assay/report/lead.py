@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from assay.architecture import Architecture
 from assay.report.content import Content
+from assay.report.tables import is_tested
 from assay.report.units import amount, compact, duration, plain_name
 
-__all__ = ["Tile", "estimator_name", "headline", "lead", "name_of", "test_metric", "tiles", "title"]
+__all__ = ["Tile", "estimator_name", "headline", "lead", "name_of", "quality_of", "tiles", "title"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def headline(content: Content) -> str:
     """Answer in one sentence what was got and what it cost."""
     cost = duration(content.spent_s)
     if content.winner is None:
-        return f"No winner yet: {len(content.scored):,} architectures scored in {cost}."
+        return f"No winner yet: {_fates(content)[0]:,} architectures scored in {cost}."
     metrics = content.winner.get("metrics") or {}
-    quality = test_metric(metrics)
+    quality = quality_of(metrics)
     parts = ["A trained network"]
     if quality is not None:
         parts.append(f"with {_quality(quality, metrics[quality])}")
@@ -76,10 +78,12 @@ def tiles(content: Content) -> list[Tile]:
     """Return the winner's figures and the cost, each with where it comes from."""
     metrics = (content.winner or {}).get("metrics") or {}
     found = []
-    quality = test_metric(metrics)
+    quality = quality_of(metrics)
     if quality is not None:
         value = amount(quality, metrics[quality])
-        found.append(Tile(value, plain_name(quality), "test split, opened once"))
+        once = "test split, opened once"
+        where = once if is_tested(metrics) else "it chose the winner; there is no test split"
+        found.append(Tile(value, plain_name(quality), where))
     notes = {
         "latency_ms": "whole network, measured",
         "macs": "counted, one forward pass",
@@ -97,11 +101,15 @@ def tiles(content: Content) -> list[Tile]:
     return found
 
 
-def test_metric(metrics: Mapping[str, Any]) -> str | None:
-    """Return the name of what was measured on the test split: the accuracy where there is one."""
-    names = sorted(name for name in metrics if name.startswith("test_"))
-    first = [name for name in names if name == "test_accuracy"]
-    scores = [name for name in names if name != "test_loss"]
+def quality_of(metrics: Mapping[str, Any]) -> str | None:
+    """Return the name of the figure that says how good a network is: the accuracy if there is one.
+
+    It is of the test split, or where nothing was tested of the validation split.
+    """
+    split = "test_" if is_tested(metrics) else "valid_"
+    names = sorted(name for name in metrics if name.startswith(split))
+    first = [name for name in names if name == f"{split}accuracy"]
+    scores = [name for name in names if name != f"{split}loss"]
     return next(iter([*first, *scores, *names]), None)
 
 
@@ -125,19 +133,33 @@ def _under_way(content: Content) -> str:
     return f"It has come to: {content.under_way}."
 
 
+def _fates(content: Content) -> list[int]:
+    """Count the architectures that were scored, else over a limit, else failed.
+
+    Each counts once: of halving it has a trial a rung.
+    """
+    known: set[Architecture] = set()
+    counts = []
+    for trials in (content.scored, content.infeasible, content.failed):
+        new = {trial.architecture for trial in trials} - known
+        known |= new
+        counts.append(len(new))
+    return counts
+
+
 def _searched(content: Content) -> str:
-    trials = (content.scored, content.infeasible, content.failed)
-    proposed = sum(map(len, trials))
+    scored, infeasible, failed = _fates(content)
+    proposed = scored + infeasible + failed
     if not proposed:
         return "No architecture has been proposed yet."
     size = content.space.get("size")
     of = f" out of {compact(int(size))}" if size is not None else ""
     by = name_of(content.settings.get("strategy"))
-    said = [f"{len(content.scored):,} scored by {estimator_name(content) or 'the estimator'}"]
-    if content.infeasible:
-        said.append(f"{len(content.infeasible):,} over a limit and never scored")
-    if content.failed:
-        said.append(f"{len(content.failed):,} failed")
+    said = [f"{scored:,} scored by {estimator_name(content) or 'the estimator'}"]
+    if infeasible:
+        said.append(f"{infeasible:,} over a limit and never scored")
+    if failed:
+        said.append(f"{failed:,} failed")
     finalists = len({row["trial"] for row in content.finalists})
     if finalists:
         said.append(f"{finalists:,} trained from scratch")

@@ -17,6 +17,7 @@ __all__ = [
     "finalists",
     "flatten",
     "handover",
+    "is_tested",
     "ledger",
     "metric_order",
     "sessions",
@@ -51,16 +52,23 @@ def metric_order(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for name in _FIRST if name in names] + sorted(names - set(_FIRST))
 
 
+def is_tested(names: Iterable[str]) -> bool:
+    """Whether figures of these names are of a test split, too; a task may have none."""
+    return any(name.startswith("test_") for name in names)
+
+
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Set the winner beside the space's largest, smallest and a random architecture.
 
-    What was measured on validation is left out: it chose the winner, so it flatters it.
+    What was measured on validation is left out where there are test figures: it chose the winner,
+    so it flatters it.
 
     Args:
         rows: Each with `name` and `metrics`.
     """
     known = metric_order(row.get("metrics") or {} for row in rows)
-    names = [name for name in known if not name.startswith("valid_")]
+    tested = is_tested(known)
+    names = [name for name in known if not (tested and name.startswith("valid_"))]
     cells = [
         [str(row["name"]), *(amount(name, (row.get("metrics") or {}).get(name)) for name in names)]
         for row in rows
@@ -148,20 +156,23 @@ def sessions(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(["session", "started", "lasted", "ended", "versions"], cells, frozenset({2}))
 
 
-def decisions(choices: Mapping[str, Sequence[Any]], winner: Mapping[str, Any]) -> Table:
-    """Set every decision of a space with its options and the winner's, if there is one."""
+def decisions(choices: Mapping[str, Sequence[Any]], winner: Mapping[str, Any] | None) -> Table:
+    """Set every decision of a space with its options, and with the winner's if there is one.
+
+    Args:
+        choices: Label -> options.
+        winner: Label -> the option it took, without what it did not decide; None before there is a
+            winner.
+    """
     cells = []
     for label, options in choices.items():
         said = ", ".join(map(str, options))
-        option = winner.get(label)
-        cells.append(
-            [
-                label,
-                "not taken" if option is None else str(option),
-                said if len(said) <= _OPTIONS else f"{said[:_OPTIONS]}… ({len(options)} in all)",
-            ]
-        )
-    return Table(["decision", "the winner's", "options"], cells)
+        if len(said) > _OPTIONS:
+            said = f"{said[:_OPTIONS]}… ({len(options)} in all)"
+        taken = [] if winner is None else [str(winner.get(label, "not taken"))]
+        cells.append([label, *taken, said])
+    head = ["decision", "options"] if winner is None else ["decision", "the winner's", "options"]
+    return Table(head, cells)
 
 
 def handover(made: Mapping[str, Any]) -> Table:
