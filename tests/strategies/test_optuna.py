@@ -309,6 +309,8 @@ def test_what_is_told_of_it_to_the_study_says_all_that_it_depends_on():
         ("optuna:tpe", {"sampler": "gp"}, "names its sampler; leave out strategy.sampler=gp"),
         ("optuna:tpe", {"settings": {"no": 1}}, r"'tpe' with \{'no': 1\}: .*'no'"),
         ("optuna:nsga2", {"settings": {"population_size": 1}}, "greater than or equal to 2"),
+        ("optuna:tpe", {"settings": {"n_startup_trials": "20"}}, r"'tpe' with \{.*'20'\}: .*'<'"),
+        ("optuna:gp", {"settings": {"n_startup_trials": "20"}}, r"'gp' with \{.*'20'\}: .*'<'"),
         ("evolution:tpe", {}, "strategy 'evolution:tpe' cannot be imported"),
     ],
 )

@@ -15,7 +15,10 @@ from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
+from assay.space.choices import Held
 from assay.space.space import Space
+from assay.strategies.learned.alphas import Alphas
+from assay.strategies.learned.gates import draw_step
 from assay.train.arrays import in_memory
 from assay.train.task import Task
 from assay.weights.scoring import score_paths
@@ -179,6 +182,28 @@ def test_a_mix_of_what_is_read_is_a_weighted_sum() -> None:
     one, other = (found[f"{cell}.state{i}"][1] for i in range(2))
     read = 0.25 * one + 0.75 * other + one  # side b reads state 0; all operations are identities
     torch.testing.assert_close(found[f"{cell}.out"][0][0], read)
+
+
+def test_what_is_held_leaves_the_output_as_it_is_without_it() -> None:
+    space, rng = micro(nodes=3, channels=2), derive(0, "held")
+    space.model.eval()
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    alphas, beside = Alphas(space), 0
+    for _ in range(12):
+        drawn = draw_step(alphas, rng)
+        taken: dict[str, Any] = dict(drawn.single)
+        mix: dict[str, Any] = {k: {o: 1.0} for k, o in (drawn.single | drawn.behind).items()}
+        for label, at in drawn.pairs.items():
+            taken[label], other = (space.choices[label].options[i] for i in at)
+            mix[label] = {taken[label]: torch.ones(()), other: Held(torch.zeros(()))}
+        with torch.no_grad():
+            space.select(mix)
+            mixed = space.model(x)
+            space.select(space.check(Architecture(taken)))
+            assert torch.equal(mixed, space.model(x))
+        reads = {o for k, o in taken.items() if ".from_" in k}
+        beside += not {o for k, m in mix.items() if ".from_" in k for o in m} <= reads
+    assert beside  # some state was read by what is held alone
 
 
 # --- both -----------------------------------------------------------------------------------------

@@ -144,6 +144,14 @@ def test_wires_that_the_space_has_not_are_refused():
         wired(space(banks=2, ops=2), [((0,), (2,))])
 
 
+@pytest.mark.parametrize("ops", [1, 3, 5])
+def test_wires_are_as_many_as_the_operations_of_a_depth_that_is_fixed(ops):
+    fixed = memory_bank(depth=(2, 2))
+    assert fixed.contains(wired(fixed, resnet(2)))
+    with pytest.raises(InvalidArchitecture, match=rf"has 2 .* the wires are of {ops}; give 2"):
+        wired(fixed, resnet(ops))
+
+
 # --- SMASH's code of it ---------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ class Optuna:
     def __post_init__(self) -> None:
         with _quiet():  # refused here, before anything was paid for
             if isinstance(self.sampler, str):
-                self._seeded(0)
+                self._check_named()
             else:
                 self._check_object()
 
@@ -89,6 +89,22 @@ class Optuna:
                 told = self._told = _Told(history, self._maker())
             told.catch_up()
             return told.ask(int(rng.integers(2**32)), n, rng)
+
+    def _check_named(self) -> None:
+        """Let the sampler suggest once, of a toy: it looks at some settings only then."""
+        import optuna
+
+        options: Any = {"toy": optuna.distributions.CategoricalDistribution("ab")}
+        told = optuna.trial.create_trial(params={"toy": "a"}, distributions=options, value=0.0)
+        named = _class(self.sampler)
+        try:
+            study = optuna.create_study(sampler=named(seed=0, **self.settings))
+            study.add_trial(told)
+            study.ask(options)
+        except (TypeError, ValueError) as error:
+            raise InvalidSetting(
+                f"Optuna's sampler {self.sampler!r} with {dict(self.settings)}: {error}"
+            ) from error
 
     def _check_object(self) -> None:
         from optuna.samplers import BaseSampler
@@ -115,12 +131,7 @@ class Optuna:
         return lambda seed: own
 
     def _seeded(self, seed: int) -> BaseSampler:
-        try:
-            made: BaseSampler = _class(self.sampler)(seed=seed, **self.settings)
-        except (TypeError, ValueError) as error:
-            raise InvalidSetting(
-                f"Optuna's sampler {self.sampler!r} with {dict(self.settings)}: {error}"
-            ) from error
+        made: BaseSampler = _class(self.sampler)(seed=seed, **self.settings)
         return made
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from assay.architecture import Architecture, Option
-from assay.space.choices import CHOSEN, OneOf, twin
+from assay.space.choices import CHOSEN, Held, OneOf, twin
 from assay.zoo.blocks import act_conv_norm, conv_norm_act, factorized_reduction, wired
 
 __all__ = ["CELL_OPERATIONS", "in_order", "pooling", "separable", "stages"]
@@ -104,7 +104,9 @@ class _Cell(nn.Module):
 
         def read(name: str, states: list[Tensor]) -> tuple[Tensor, set[int]]:
             side: Any = self.get_submodule(name)
-            taken = side.mix or side.options[:1]
+            mix = side.mix or {side.options[0]: 1.0}
+            # What is held stands beside the path that is active, and is no part of it.
+            taken = [option for option, weight in mix.items() if not isinstance(weight, Held)]
             return side(states), {side.options.index(option) for option in taken}
 
         return self._through(

@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 
 from assay.architecture import Architecture, Option
-from assay.errors import InvalidSetting
+from assay.errors import InvalidArchitecture, InvalidSetting
 from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
@@ -166,6 +166,7 @@ def wired(space: Space, wires: Wires, **decisions: Option) -> Architecture:
         InvalidArchitecture: the space has not so many operations or banks.
     """
     wanted: dict[str, Option] = {}
+    most: dict[str, int] = {}  # operations of each block
     for label in space.choices:
         block, _, rest = label.partition(".")
         if rest == "ops":
@@ -173,10 +174,17 @@ def wired(space: Space, wires: Wires, **decisions: Option) -> Architecture:
         elif rest.startswith("op"):
             op, _, decision = rest.partition(".")
             number = int(op.removeprefix("op")) - 1
+            most[block] = max(number + 1, most.get(block, 0))
             if number < len(wires):
                 wanted |= _wire(f"{block}.{op}", *wires[number])
             if decision in decisions:
                 wanted[label] = decisions[decision]
+    for block, num in most.items():
+        if f"{block}.ops" not in wanted and num != len(wires):
+            raise InvalidArchitecture(
+                f"{block} has {num} operations, no more and no fewer, and the wires are of "
+                f"{len(wires)}; give {num}, or a space whose depth allows {len(wires)}"
+            )
     return space.check(space.complete(wanted, lambda choice: choice.options[0]))
 
 

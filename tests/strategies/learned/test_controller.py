@@ -107,14 +107,19 @@ def test_a_connection_is_there_by_the_sigmoid_of_the_published_score(layers):
             assert float(chances[label][1]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_set_of_inputs_is_drawn_as_so_many_of_independent_connections():
+@pytest.mark.parametrize(("temperature", "bound"), [(1.0, 0.0), (0.5, 0.0), (0.5, 2.5)])
+def test_a_set_of_inputs_is_drawn_as_so_many_of_independent_connections(temperature, bound):
+    def bounded(score: float) -> float:
+        score /= temperature
+        return bound * math.tanh(score) if bound else score
+
     space = connections()
-    controller = randomise(Controller(space, hidden=5))
+    controller = randomise(Controller(space, hidden=5, temperature=temperature, bound=bound))
     architecture = next(iter(space.all()))
     now = outputs_of(controller, architecture)["last"]
     attention = controller.attention
     given = [attention.given.weight[attention._at[f"last[{i}]"]] for i in range(3)]
-    alone = [1 / (1 + math.exp(-score(controller, read, now))) for read in given]
+    alone = [1 / (1 + math.exp(-bounded(score(controller, read, now)))) for read in given]
     weights = {
         s: math.prod(p if i in s else 1 - p for i, p in enumerate(alone))
         for s in itertools.combinations(range(3), 2)
@@ -185,6 +190,38 @@ def test_it_divides_them_before_they_are_bounded():
         of_them = logits[: len(space.choices[label].options)]
         expected = torch.log_softmax(2.5 * torch.tanh(of_them / 5.0), 0)
         torch.testing.assert_close(logs, expected)
+
+
+def nats(*logits: float) -> float:
+    total = sum(map(math.exp, logits))
+    return math.log(total) - sum(x * math.exp(x) for x in logits) / total
+
+
+@pytest.mark.parametrize("bound", [0.0, 1.5, 2.5])
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0, 40.0])
+def test_the_entropy_is_told_from_the_least_that_the_bound_allows_to_the_largest(bound, strength):
+    """Three operations, a connection, and two of three inputs; of each the first is favoured."""
+    op = OneOf(a=nn.Tanh(), b=nn.ReLU(), c=nn.Identity(), label="op")
+    connection = OneOf(skip=nn.Linear(2, 2), apart=nn.Tanh(), label="connection")
+    connection.reads = {"skip": ("stem",), "apart": ()}
+    space = Space(nn.Sequential(op, connection, Inputs(3, 2, label="last")))
+    controller = Controller(space, hidden=1, bound=bound).double()
+    with torch.no_grad():
+        for parameter in controller.parameters():
+            parameter.zero_()
+        controller.heads[0].bias.fill_(-strength)[0] = strength
+        controller.attention.before.weight.fill_(1.0)
+        controller.attention.score.weight.fill_(strength)
+        controller.attention.given.weight.fill_(99.0)
+        controller.attention.given.weight[controller.attention._at["last[2]"]] = -99.0
+
+    def entropy(s: float) -> float:
+        return nats(s, -s, -s) + nats(s, 0) + nats(2 * s, 0, 0)
+
+    now = entropy(bound * math.tanh(strength) if bound else strength)
+    least = entropy(bound) if bound else 0.0
+    expected = (now - least) / (entropy(0.0) - least)
+    assert controller.entropy_share() == pytest.approx(expected, abs=1e-9)
 
 
 def test_only_what_reads_nothing_has_a_head_of_its_own():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from types import SimpleNamespace
 
@@ -354,7 +355,11 @@ def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
     "settings",
     [
         {"relax": "hard"}, {"relax": "gumbel", "second_order": True}, {"every": 0}, {"lr": 0.0},
-        {"zero_one": -1.0}, {"most_skips": -1},
+        {"zero_one": -1.0}, {"most_skips": -1}, {"decay": -1.0}, {"decay": math.inf},
+        *({name: math.nan} for name in (
+            "lr", "decay", "zero_one", "most_skips", "warmup", "every", "batch"
+        )),
+        *({"temperature": t} for t in (5.0, (5.0,), (5.0, 2.0, 1.0), (0.0, 1.0), (1.0, math.nan))),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,20 @@ from assay.contracts import Learning
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
 from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
+from assay.strategies.learned import enas
 from assay.strategies.learned.controller import Controller
 from assay.strategies.learned.enas import ENAS, SKIP, Children, skip_penalty
 from assay.strategies.learned.symptoms import symptoms
+from assay.weights.supernet import Supernet
 from assay.zoo.conv import conv
 from assay.zoo.enas import macro
 from tests.e2e import tiny
 from tests.strategies.learned.test_controller import softened
-from tests.strategies.learned.toys import context
+from tests.strategies.learned.toys import context, operation
 
 FAST = {"warmup": 0.2, "every": 2, "batch": 64}
 
@@ -180,11 +185,11 @@ def test_the_controller_takes_its_turns_between_the_weight_steps(monkeypatch):
     asked: list[tuple[int, float]] = []
     paths = ENAS(warmup=0.25, every=3, updates=2, paths_each=4, batch=16).paths
 
-    def counted(space, task, inputs, targets, point):
-        asked.append((len(targets), float(inputs.sum())))
-        return 0.5
+    def counted(space, task, inputs, targets, points):
+        asked.extend([(len(targets), float(inputs.sum()))] * len(points))
+        return [0.5] * len(points)
 
-    monkeypatch.setattr(paths, "_worth", counted)
+    monkeypatch.setattr(enas, "rewards", counted)
     estimator = OneShot(paths=paths, rate=1.0, states=1)
     for _ in estimator.prepare(context(), Budget(steps=20)):
         pass
@@ -227,13 +232,67 @@ def test_what_is_over_a_limit_is_worth_less():
     asked = strategy.ask(ctx.history, 100, rng=np.random.default_rng(0))
     assert np.mean([p.architecture["op"] == "see" for p in asked]) > 0.8
     strategy.paths.limits = {"macs": 100.0, "latency_ms": 200.0}
-    batch = next(ctx.task.valid.batches(64))
-    told, free = {}, ENAS().paths
-    for op in cost:
-        point = ctx.space.complete({"op": op, "more": 0}, lambda c: c.options[0])
-        alone = free._worth(ctx.space, ctx.task, *batch, point)
-        told[op] = strategy.paths._worth(ctx.space, ctx.task, *batch, point) / alone
-    assert told == pytest.approx({"see": 1.0, "blind": 1.0, "costly": (1 / 4) ** 2 * (1 / 2) ** 2})
+    assert within(strategy.paths, ctx.space) == pytest.approx(
+        {"see": 1.0, "blind": 1.0, "costly": (1 / 4) ** 2 * (1 / 2) ** 2}
+    )
+    assert within(ENAS().paths, ctx.space) == {"see": 1.0, "blind": 1.0, "costly": 1.0}
+
+
+def within(paths: Children, space: Space) -> dict[str, float]:
+    """Return what a reward is multiplied by, by operation."""
+    points = [
+        space.complete({"op": op}, lambda c: c.options[0]) for op in ("see", "blind", "costly")
+    ]
+    return {point["op"]: paths._within(point) for point in points}
+
+
+def with_norm() -> nn.Module:
+    body = (nn.Linear(4, 8), nn.BatchNorm1d(8), operation(), nn.Linear(8, 2))
+    return nn.Sequential(nn.Flatten(), *body)
+
+
+def test_a_function_is_given_the_network_that_it_would_be_given_elsewhere():
+    """It runs in eval mode, without hooks of the supernet's, and can be copied and saved."""
+    ctx, told = context(with_norm), {}
+    x = torch.arange(12.0).reshape(3, 4)
+    measures = Measures(ctx.space, Device(), ctx.task.example(1))
+
+    def largest(network: nn.Module) -> float:
+        with torch.no_grad():
+            return float(pickle.loads(pickle.dumps(network))(x).abs().max())
+
+    def noted(quantity, path) -> float:
+        told[path] = measures(quantity, path)
+        return told[path]
+
+    strategy = ENAS(warmup=0.0, every=1, paths_each=8, batch=16)
+    strategy.in_the_loop(noted, {largest: 1e9})
+    strategy.paths.begin(ctx, ctx.space, 10)
+    strategy.paths.learn(Supernet(ctx.space, paths=strategy.paths), ctx.task, 0)
+    assert len(told) > 1
+    assert told == {path: measures(largest, path) for path in told}
+
+
+def picky(network: nn.Module) -> float:
+    """Fails on the costly operation."""
+    if any(type(module).__name__ == "Costly" for module in network.modules()):
+        raise RuntimeError("too costly")
+    return 1.0
+
+
+def test_what_a_function_cannot_measure_is_worth_nothing_and_ends_no_search():
+    ctx = context()
+    strategy = ENAS(warmup=0.0, every=1, paths_each=8, batch=16)
+    measures = Measures(ctx.space, Device(), ctx.task.example(1))
+    for limits in ({picky: 2.0}, {picky: 2.0, "macs": 1e9}):
+        strategy.in_the_loop(measures, limits)
+        strategy.paths.begin(ctx, ctx.space, 10)
+        strategy.paths.learn(Supernet(ctx.space, paths=strategy.paths), ctx.task, 0)
+        assert within(strategy.paths, ctx.space) == {"see": 1.0, "blind": 1.0, "costly": 0.0}
+        assert strategy.learned(ctx.history)[-1].quantity == ("macs" if "macs" in limits else "")
+    strategy.in_the_loop(measures, {"watts": 1.0})
+    with pytest.raises(InvalidSetting, match="unknown quantity 'watts'"):
+        within(strategy.paths, ctx.space)
 
 
 def priced(limits: dict[str, float]) -> Children:
@@ -280,6 +339,20 @@ def test_what_is_expected_of_the_tightest_limit_is_told_and_a_drift_away_from_it
 
 def test_without_a_limit_nothing_is_expected():
     assert drawing().learned()[-1].expected is None
+
+
+def test_a_controller_at_its_bound_is_told_of():
+    ctx, strategy = context(), ENAS()
+    strategy.paths.begin(ctx, ctx.space, 100)
+
+    def seen() -> dict[str, str]:
+        return symptoms([strategy.paths._known_at(10)], total=100, idle={})
+
+    assert seen() == {}
+    with torch.no_grad():
+        for head in strategy.paths.known.heads:
+            head.bias.fill_(-9.0)[0] = 9.0
+    assert "as good as settled" in seen()["collapsed"]
 
 
 # --- its state ------------------------------------------------------------------------------------
@@ -332,7 +405,11 @@ def test_an_estimator_without_a_supernet_is_refused_by_name(tmp_path: Path):
     [
         {"every": 0}, {"updates": 0}, {"paths_each": 0}, {"lr": 0.0}, {"baseline": 1.0},
         {"warmup": 1.0}, {"entropy": -1.0}, {"skip_rate": 0.0}, {"bound": -1.0}, {"weight": -0.1},
-        {"temperature": 0.0},
+        {"temperature": 0.0}, {"lr": math.inf}, {"bound": math.inf},
+        *({name: math.nan} for name in (
+            "hidden", "lr", "temperature", "bound", "paths_each", "baseline", "entropy",
+            "skip_weight", "skip_rate", "weight", "warmup", "every", "updates", "batch",
+        )),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):

@@ -15,7 +15,7 @@ from assay.estimators.one_shot import OneShot
 from assay.space.choices import OneOf
 from assay.strategies.learned.darts import DARTS
 from assay.strategies.learned.enas import ENAS
-from assay.strategies.learned.learner import judging, reward
+from assay.strategies.learned.learner import judging, rewards
 from assay.strategies.learned.proxyless import Proxyless
 from assay.weights.supernet import Supernet
 from tests.strategies.learned.toys import context, of_two, operation
@@ -123,23 +123,31 @@ def test_a_step_behind_it_moves_nothing():
 @pytest.mark.parametrize("updates", [1, 3])
 def test_a_reward_that_is_not_finite_is_refused_by_name(monkeypatch, updates):
     paths = ENAS(warmup=0.0, every=1, updates=updates).paths
-    monkeypatch.setattr(paths, "_worth", lambda *_: float("nan"))
+    monkeypatch.setattr(paths, "_within", lambda *_: float("nan"))
     with pytest.raises(NotFinite, match=r"is not finite after the architecture step before weight"):
         list(OneShot(paths=paths).prepare(context(of_two), Budget(steps=2)))
 
 
-def test_a_worth_that_no_number_can_be_is_refused_by_name():
-    ctx = context(of_two)
+def worth(*losses: float) -> list[float]:
+    """Return what paths of such losses are worth."""
+    ctx, left = context(of_two), list(losses)
     inputs, targets = next(ctx.task.valid.batches(8))
-    point = next(iter(ctx.space.all()))
+    task = SimpleNamespace(classes=False, training_loss=lambda *_: torch.tensor(left.pop(0)))
+    points = list(ctx.space.all())[: len(losses)]
+    return rewards(ctx.space, task, inputs, targets, points)
 
-    def worth(loss: float) -> float:
-        task = SimpleNamespace(classes=False, training_loss=lambda *_: torch.tensor(loss))
-        return reward(ctx.space, task, inputs, targets, point)
 
-    assert worth(0.5) == pytest.approx(0.60653066)
+def test_a_worth_that_no_number_can_be_is_refused_by_name():
+    assert worth(0.5) == pytest.approx([0.60653066])
     with pytest.raises(NotFinite, match=r"its loss is -800; give the task a loss"):
-        worth(-800.0)
+        worth(0.5, -800.0)
+
+
+def test_where_all_paths_are_worth_next_to_nothing_they_are_refused_by_name():
+    assert worth(900.0, 20.0) == [0.0, pytest.approx(2.0611536e-9)]  # one that is bad is a reward
+    said = r"the least loss of 2 is 20\.5: above 20 .*; scale the targets or the loss, or raise str"
+    with pytest.raises(NotFinite, match=said):
+        worth(900.0, 20.5)
 
 
 # --- its state ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,7 +123,10 @@ def test_a_state_alone_is_enough_to_ask():
     "settings",
     [
         {"rule": "guess"}, {"form": "cubic"}, {"quantity": "latency"}, {"every": 0},
-        {"warmup": 1.0}, {"lr": 0.0},
+        {"warmup": 1.0}, {"lr": 0.0}, {"weight": -1.0}, {"target": math.inf},
+        *({name: math.nan} for name in (
+            "target", "weight", "lr", "warmup", "every", "batch", "paths_each"
+        )),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):
@@ -452,7 +456,7 @@ def test_what_costs_more_inside_loses_to_what_is_flat(form):
 
 
 def test_the_gradient_by_reward_is_that_of_enumeration(monkeypatch):
-    gates, _, ctx = begun(
+    gates, supernet, ctx = begun(
         of_everything, in_sum, rule="reinforce", paths_each=1, weight=0.3, target=200.0
     )
     space, alphas = ctx.space, random_alphas(ctx.space, 5)
@@ -473,7 +477,7 @@ def test_the_gradient_by_reward_is_that_of_enumeration(monkeypatch):
         monkeypatch.setattr(Alphas, "sample", lambda self, rng, point=point: point)
         gates._baseline = -0.4
         gates._adam.told.clear()
-        gates._by_reward(space, ctx.task, inputs, targets, np.random.default_rng(0))
+        gates._by_reward(supernet, ctx.task, inputs, targets, np.random.default_rng(0))
         for label, (_, gradient) in gates._adam.told.items():
             found[label] += float(torch.exp(log_prob(alphas, point))) * gradient
     for label, gradient in exact.items():  # the loss is minus the reward

@@ -332,7 +332,11 @@ def test_its_children_are_trained_in_parallel_and_teach_it_the_same(tmp_path: Pa
     "settings",
     [
         {"batch": 0}, {"lr": 0.0}, {"baseline": 1.0}, {"clip": 1.5}, {"epochs": 2}, {"power": 0.0},
-        {"temperature": 0.0},
+        {"temperature": 0.0}, {"entropy": -1.0}, {"power": math.inf},
+        *({name: math.nan} for name in (
+            "hidden", "layers", "temperature", "lr", "batch", "baseline", "entropy", "power",
+            "clip", "epochs",
+        )),
     ],
 )  # fmt: skip
 def test_settings_that_cannot_be(settings):

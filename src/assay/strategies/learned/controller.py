@@ -42,7 +42,8 @@ class Controller(nn.Module):
         hidden: Units of each LSTM layer.
         layers: LSTM layers.
         temperature: What the logits are divided by.
-        bound: Of the logits, which then become bound * tanh(logits / temperature); 0 for none.
+        bound: Of the logits, which then become bound * tanh(logits / temperature), each s_j before
+            it is added; 0 for none.
         seed: Of the weights, drawn uniformly from -0.08 to 0.08.
     """
 
@@ -129,10 +130,25 @@ class Controller(nn.Module):
         return {label: [round(x, 4) for x in p.tolist()] for label, p in steps.items()}
 
     def entropy_share(self) -> float:
-        """Return the entropy of the steps to `best` as a share of the largest possible."""
-        steps = self.taken_in(self.best()).values()
-        nats = sum(float(-(p * p.clamp_min(1e-300).log()).sum()) for p in steps)
-        return nats / sum(math.log(len(p)) for p in steps) if nats else 0.0
+        """Return where the entropy of the steps to `best` is between its least and its largest.
+
+        The least, 0 without a bound, is that of steps that are as sure of one option as it allows.
+        """
+        steps = self.taken_in(self.best())
+        least = sum(self._least_nats(label) for label in steps)
+        span = sum(math.log(len(p)) for p in steps.values()) - least
+        nats = sum(float(_nats(p)) for p in steps.values())
+        return max(0.0, nats - least) / span if span > 0 else 0.0
+
+    def _least_nats(self, label: str) -> float:
+        if not self.bound:
+            return 0.0
+        own = [(str(i),) for i in range(len(self.space.choices[label].options))]
+        reads = self._reads.get(label, own)  # what has a head has a score for each option
+        names = _names(reads)
+        members = torch.tensor([[r.count(n) for n in names] for r in reads]).double()
+        sure = self.bound * (2 * members - 1)  # [options, names]: scores that favour one option
+        return float(_nats(torch.softmax(members @ sure.T, 0)).min())
 
     def _walk(
         self, choose: Callable[[Choice, Tensor], int]
@@ -160,16 +176,16 @@ class Controller(nn.Module):
 
     def _logits(self, label: str, x: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
         """Return the logits `[options]` of a decision from the output `[hidden]` of its step."""
-        logits: Tensor
-        if label in self._reads:
-            scores = self.attention(_names(self._reads[label]), x, outputs)
-            logits = torch.stack(
-                [sum((scores[n] for n in read), x.new_zeros(())) for read in self._reads[label]]
-            )
-        else:
-            logits = self._heads[label](x)
-        logits = logits / self.temperature
-        return self.bound * torch.tanh(logits) if self.bound else logits
+        if label not in self._reads:
+            return self._bounded(self._heads[label](x))
+        reads = self._reads[label]
+        names = _names(reads)
+        scores = dict(zip(names, self._bounded(self.attention(names, x, outputs))))
+        return torch.stack([sum((scores[n] for n in read), x.new_zeros(())) for read in reads])
+
+    def _bounded(self, scores: Tensor) -> Tensor:
+        scores = scores / self.temperature
+        return self.bound * torch.tanh(scores) if self.bound else scores
 
 
 class _Attention(nn.Module):
@@ -188,10 +204,8 @@ class _Attention(nn.Module):
         self.given = nn.Embedding(len(names), hidden)
         self._at = {name: i for i, name in enumerate(names)}
 
-    def forward(
-        self, names: Sequence[str], x: Tensor, outputs: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Return the score of each name, a scalar.
+    def forward(self, names: Sequence[str], x: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the score of each name, `[len(names)]`.
 
         Args:
             names: What this decision may read.
@@ -200,8 +214,8 @@ class _Attention(nn.Module):
         """
         given = self.given.weight
         read = torch.stack([outputs.get(name, given[self._at[name]]) for name in names])
-        scores = self.score(torch.tanh(self.before(read) + self.now(x)))[:, 0]
-        return dict(zip(names, scores))
+        scores: Tensor = self.score(torch.tanh(self.before(read) + self.now(x)))[:, 0]
+        return scores
 
 
 def _reads(space: Space, label: str) -> list[tuple[str, ...]]:
@@ -212,6 +226,11 @@ def _reads(space: Space, label: str) -> list[tuple[str, ...]]:
         if told is not None:
             return [told[option] for option in options]
     return [tuple(f"{label}[{i}]" for i in o) for o in options if isinstance(o, tuple)]
+
+
+def _nats(p: Tensor) -> Tensor:
+    """Return the entropy of probabilities `[options, ...]`, `[...]`."""
+    return -(p * p.clamp_min(1e-300).log()).sum(0)
 
 
 def _names(reads: Sequence[tuple[str, ...]]) -> list[str]:

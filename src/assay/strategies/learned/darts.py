@@ -7,6 +7,7 @@ grow with the number of operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -111,15 +112,20 @@ class DARTS:
         if self.second_order and self.relax == "gumbel":
             raise InvalidSetting("strategy.second_order=True goes with softmax or sigmoid only")
         for name in ("every", "batch"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
-        for name in ("zero_one", "most_skips"):
-            if getattr(self, name) < 0:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be 0 or more")
-        if not 0 <= self.warmup < 1 or self.lr <= 0 or self.decay < 0 or min(self.temperature) <= 0:
+            if not 1 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
+        for name in ("zero_one", "most_skips", "decay"):
+            if not 0 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
+        if not 0 < self.lr < math.inf:
+            raise InvalidSetting(f"strategy.lr={self.lr} must be finite and above 0")
+        if not 0 <= self.warmup < 1:
+            raise InvalidSetting(f"strategy.warmup={self.warmup} must be from 0 to below 1")
+        ends: Any = self.temperature
+        two = isinstance(ends, tuple | list) and len(ends) == 2
+        if not two or not all(0 < end < math.inf for end in ends):
             raise InvalidSetting(
-                f"strategy.warmup={self.warmup} must be from 0 to below 1, lr={self.lr} and "
-                f"temperature={self.temperature} above 0, and decay={self.decay} 0 or more"
+                f"strategy.temperature={ends!r} must be two finite numbers above 0: start and end"
             )
         self.paths = Weights(self)
 
@@ -258,7 +264,9 @@ class Weights(Learner[Alphas]):
         if self.stopped:
             return
         before = dict(self.known.logits)
-        self._adam(self._gradients(supernet, task, (inputs, targets), step))
+        with self._judging(supernet):
+            gradients = self._gradients(supernet, task, (inputs, targets), step)
+        self._adam(gradients)
         self._watch(before)
 
     def _gradients(

@@ -7,6 +7,7 @@ the same weights are small (Li, Talwalkar 2019, arXiv:1902.07638; Yu et al. 2019
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
-from assay.strategies.learned.learner import Learner, reward
+from assay.strategies.learned.learner import Learner, rewards
 from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
 from assay.train.optimizers import TorchOptimizer
@@ -47,9 +48,9 @@ class ENAS:
     with R = r * prod_q min(1, limit_q / cost_q) ** weight - entropy * log P(a), r the accuracy of
     the path with the shared weights, or exp(-loss) for other tasks, q the limited quantities, and b
     the moving average of R. So what is climbed is E[R], whose second term is the entropy of P. The
-    mean is over the skip connections on the way to a_k: decisions between "apart" and "skip". For a
-    reward dropout is off, and norms use each batch's own statistics. Paths are canonical: what is
-    scored later is what was trained.
+    product is 0 for a path on which a user's function fails. The mean is over the skip connections
+    on the way to a_k: decisions between "apart" and "skip". For a reward dropout is off, and norms
+    use each batch's own statistics. Paths are canonical: what is scored later is what was trained.
 
     Source: Pham et al. 2018, "Efficient Neural Architecture Search via Parameter Sharing",
     arXiv:1802.03268, sections 2.2 to 2.4; limits as in Tan et al. 2019, "MnasNet",
@@ -97,21 +98,19 @@ class ENAS:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "paths_each", "every", "updates", "batch"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
+            if not 1 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
         for name in ("bound", "entropy", "skip_weight", "weight"):
-            if getattr(self, name) < 0:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be 0 or more")
-        if self.lr <= 0 or self.temperature <= 0 or not 0 < self.skip_rate < 1:
-            raise InvalidSetting(
-                f"strategy.lr={self.lr} and temperature={self.temperature} must be above 0, and "
-                f"skip_rate={self.skip_rate} between 0 and 1"
-            )
-        if not 0 <= self.baseline < 1 or not 0 <= self.warmup < 1:
-            raise InvalidSetting(
-                f"strategy.baseline={self.baseline} and warmup={self.warmup} must be from 0 to "
-                "below 1"
-            )
+            if not 0 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
+        for name in ("lr", "temperature"):
+            if not 0 < (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and above 0")
+        if not 0 < self.skip_rate < 1:
+            raise InvalidSetting(f"strategy.skip_rate={self.skip_rate} must be between 0 and 1")
+        for name in ("baseline", "warmup"):
+            if not 0 <= (given := getattr(self, name)) < 1:
+                raise InvalidSetting(f"strategy.{name}={given} must be from 0 to below 1")
         self.paths = Children(self)
 
     def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
@@ -119,7 +118,8 @@ class ENAS:
 
         Args:
             measure: Tells a quantity of an architecture.
-            limits: Quantity -> largest value allowed.
+            limits: Quantity -> largest value allowed; those by a user's own function are learned
+                of, and not shown.
         """
         self.paths.measure, self.paths.limits = measure, dict(limits)
 
@@ -180,29 +180,35 @@ class Children(Learner[Controller]):
         self._optimizer = TorchOptimizer(self.known, adam)
         self._baseline, self._updates = None, 0
         self._tightest = None
-        if self.measure is not None and self.limits:
-            self._tightest = Tightest(self.measure, self.limits, self._drawn, ctx.seed)
+        named = {q: limit for q, limit in self.limits.items() if isinstance(q, str)}
+        if self.measure is not None and named:
+            self._tightest = Tightest(self.measure, named, self._drawn, ctx.seed)
 
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
     ) -> None:
         space, rng = supernet.space, derive(self._seed, "controller", self._updates)
         points = [self.known.sample(rng) for _ in range(self.settings.paths_each)]
-        worth = [self._worth(space, task, inputs, targets, point) for point in points]
-        self._reinforce(points, worth)
+        paths = [space.canonical(point) for point in points]
+        with self._judging(supernet):
+            worth = rewards(space, task, inputs, targets, paths)
+        self._reinforce(points, [r * self._within(path) for r, path in zip(worth, paths)])
 
-    def _worth(
-        self, space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture
-    ) -> float:
-        """Return the reward of an architecture, less for what it is over the limits."""
-        path = space.canonical(point)
-        worth = reward(space, task, inputs, targets, path)
-        if self.measure is not None:
-            for quantity, limit in self.limits.items():
+    def _within(self, path: Architecture) -> float:
+        """Return what a reward is multiplied by: 1 within the limits, less the further over."""
+        share = 1.0
+        if self.measure is None:
+            return share
+        for quantity, limit in self.limits.items():
+            try:
                 cost = self.measure(quantity, path)
-                if cost > limit:
-                    worth *= (limit / cost) ** self.settings.weight
-        return worth
+            except InvalidSetting:  # such a trial fails, and one in hundreds ends no search
+                if not callable(quantity):
+                    raise
+                return 0.0
+            if cost > limit:
+                share *= (limit / cost) ** self.settings.weight
+        return share
 
     def _reinforce(self, points: Sequence[Architecture], worth: Sequence[float]) -> None:
         """Take one step of the controller."""

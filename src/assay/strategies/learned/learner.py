@@ -25,7 +25,9 @@ from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
 
-__all__ = ["Distribution", "Learner", "Settings", "judging", "reward"]
+__all__ = ["Distribution", "Learner", "Settings", "judging", "rewards"]
+
+_HEARD = 20.0  # a loss: of a larger one exp(-loss), below 2e-9, is lost beside all else
 
 
 class Distribution(Protocol):
@@ -40,7 +42,7 @@ class Distribution(Protocol):
         ...
 
     def entropy_share(self) -> float:
-        """Return the entropy as a share of the largest possible."""
+        """Return where the entropy is between its least, 0, and its largest, 1."""
         ...
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -74,7 +76,7 @@ class Learner(ABC, Generic[Known]):
 
     A supernet's estimator calls `begin` before it trains, and the supernet `learn` before each of
     its steps. A subclass says which paths a step takes (`passes`), and how a batch of validation
-    samples moves the distribution (`_move`), which happens within `judging`.
+    samples moves the distribution (`_move`), whose passes run within `_judging`.
 
     Args:
         settings: What the user chose.
@@ -102,6 +104,11 @@ class Learner(ABC, Generic[Known]):
         return f"{type(self).__name__}({self.settings!r})"
 
     # --- what a supernet asks -----------------------------------------------------------------
+
+    @property
+    def every(self) -> int:
+        """Weight steps from one turn of the distribution to the next."""
+        return self.settings.every
 
     def begin(self, ctx: Context, space: Space, steps: int) -> None:
         """Begin to learn over a space; the search that was loaded for takes that up.
@@ -171,11 +178,19 @@ class Learner(ABC, Generic[Known]):
         if step < self._first or early:
             return
         batches, device, size = self._valid, supernet.device, self.settings.batch
+        for number in range(turn * self._moves, (turn + 1) * self._moves):
+            inputs, targets = batches.at(number, task.valid, size, self._seed, device)
+            self._move(supernet, task, inputs, targets, step)
+            self._check_finite(step)
+
+    @contextmanager
+    def _judging(self, supernet: Supernet) -> Iterator[None]:
+        """Within: the supernet is judged, see `judging`, and its passes are booked.
+
+        A network that is built meanwhile, to be measured, would have the hooks of both.
+        """
         with judging(supernet.module), self._spent.booking(supernet.space):
-            for number in range(turn * self._moves, (turn + 1) * self._moves):
-                inputs, targets = batches.at(number, task.valid, size, self._seed, device)
-                self._move(supernet, task, inputs, targets, step)
-                self._check_finite(step)
+            yield
 
     def _check_finite(self, step: int) -> None:
         for name, value in self.known.state_dict().items():
@@ -301,28 +316,46 @@ def judging(model: nn.Module) -> Iterator[None]:
             module.dropout = dropout
 
 
-def reward(space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture) -> float:
-    """Return what a path is worth on a batch: its accuracy; exp(-loss) where there are no classes.
+def rewards(
+    space: Space, task: Task, inputs: Any, targets: Tensor, points: Sequence[Architecture]
+) -> list[float]:
+    """Return what paths are worth on a batch: accuracy; exp(-loss) where there are no classes.
 
     Args:
-        space: Of the supernet; the path stays selected.
+        space: Of the supernet; the last path stays selected.
         task: Names the loss.
         inputs: `[N, ...]`, or a tuple or dict of such.
         targets: `[N, ...]`.
-        point: The path.
+        points: The paths.
     Raises:
-        NotFinite: exp(-loss) is more than a number can be.
+        NotFinite: exp(-loss) is more than a number can be, or next to nothing for all of them.
     """
+    judged = [_judged(space, task, inputs, targets, point) for point in points]
+    return judged if task.classes else _worth(judged)
+
+
+def _judged(space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture) -> float:
+    """Return the accuracy of a path on a batch; its loss where there are no classes."""
     space.select(point)
     with torch.no_grad():
         output = call_model(space.model, inputs)
         if task.classes:
             return float((output.argmax(1) == targets).double().mean())
-        loss = float(task.training_loss(output, targets, 0.0))
+        return float(task.training_loss(output, targets, 0.0))
+
+
+def _worth(losses: Sequence[float]) -> list[float]:
+    least = min(losses)
+    if least > _HEARD:
+        raise NotFinite(
+            f"a path is worth exp(-loss), and the least loss of {len(losses)} is {least:.4g}: "
+            f"above {_HEARD:g} that is next to nothing; scale the targets or the loss, or raise "
+            "strategy.warmup"
+        )
     try:
-        return math.exp(-loss)
+        return [math.exp(-loss) for loss in losses]
     except OverflowError:
         raise NotFinite(
-            f"a path is worth exp(-loss), and its loss is {loss:.4g}; give the task a loss that is "
-            "not far below 0, such as a mean in place of a sum"
+            f"a path is worth exp(-loss), and its loss is {least:.4g}; give the task a loss that "
+            "is not far below 0, such as a mean in place of a sum"
         ) from None

@@ -7,6 +7,7 @@ scores rest on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -31,7 +32,7 @@ from assay.strategies.learned.gates import (
     kept_apart,
     score_gradients,
 )
-from assay.strategies.learned.learner import Learner, reward
+from assay.strategies.learned.learner import Learner, rewards
 from assay.train.files import under
 from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
@@ -106,13 +107,15 @@ class Proxyless:
             if given not in known:
                 raise InvalidSetting(f"unknown strategy.{name}={given!r}; {nearest(given, known)}")
         for name in ("every", "batch", "paths_each"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
-        if not 0 <= self.warmup < 1 or self.lr <= 0 or self.weight < 0 or self.target < 0:
-            raise InvalidSetting(
-                f"strategy.warmup={self.warmup} must be from 0 to below 1, lr={self.lr} above 0, "
-                f"and weight={self.weight} and target={self.target} 0 or more"
-            )
+            if not 1 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
+        for name in ("weight", "target"):
+            if not 0 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
+        if not 0 < self.lr < math.inf:
+            raise InvalidSetting(f"strategy.lr={self.lr} must be finite and above 0")
+        if not 0 <= self.warmup < 1:
+            raise InvalidSetting(f"strategy.warmup={self.warmup} must be from 0 to below 1")
         self.paths = Gates(self)
 
     def check_limits(self, limits: Mapping[Any, Any]) -> None:
@@ -226,11 +229,11 @@ class Gates(Learner[Alphas]):
     def _move(
         self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, step: int
     ) -> None:
-        space, rng = supernet.space, self._draws(step)
+        rng = self._draws(step)
         if self.settings.rule == "gradient":
-            self._by_gradient(space, task, inputs, targets, rng)
+            self._by_gradient(supernet, task, inputs, targets, rng)
         else:
-            self._by_reward(space, task, inputs, targets, rng)
+            self._by_reward(supernet, task, inputs, targets, rng)
 
     def _more_state(self) -> dict[str, Any]:
         adam = {f"adam.{label}": v for label, v in self._adam.state_dict().items()}
@@ -243,9 +246,10 @@ class Gates(Learner[Alphas]):
     # --- by the gradient of binary gates ------------------------------------------------------
 
     def _by_gradient(
-        self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
+        self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
     ) -> None:
-        alphas, drawn, device = self.known, draw_step(self.known, rng), targets.device
+        space, alphas, device = supernet.space, self.known, targets.device
+        drawn = draw_step(alphas, rng)
         gates = torch.zeros(len(drawn.pairs), 2, device=device)
         gates[:, 0] = 1.0
         gates.requires_grad_()
@@ -256,13 +260,14 @@ class Gates(Learner[Alphas]):
             active, other = (space.choices[label].options[i] for i in at)
             mix[label] = {active: gates[k, 0], other: Held(gates[k, 1])}
         space.select(mix)
-        with torch.set_grad_enabled(bool(drawn.pairs)):
-            loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
         by_gate = torch.zeros(len(drawn.pairs), 2, dtype=torch.float64)
-        if drawn.pairs:
-            # An `Inputs` may read none of them.
-            (found,) = torch.autograd.grad(loss, gates, materialize_grads=True)
-            by_gate = found.double().cpu()
+        with self._judging(supernet):
+            with torch.set_grad_enabled(bool(drawn.pairs)):
+                loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
+            if drawn.pairs:
+                # An `Inputs` may read none of them.
+                (found,) = torch.autograd.grad(loss, gates, materialize_grads=True)
+                by_gate = found.double().cpu()
         value = float(loss.detach())
         scale, costs = self._beside(value)
         for k, (label, at) in enumerate(drawn.pairs.items()):
@@ -291,15 +296,16 @@ class Gates(Learner[Alphas]):
     # --- by reward ----------------------------------------------------------------------------
 
     def _by_reward(
-        self, space: Space, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
+        self, supernet: Supernet, task: Task, inputs: Any, targets: Tensor, rng: np.random.Generator
     ) -> None:
-        drawn: list[tuple[Mapping[str, Option], float]] = []
-        for _ in range(self.settings.paths_each):
-            point = self.known.sample(rng)
-            path = space.canonical(point)
-            worth = reward(space, task, inputs, targets, path)
-            drawn.append((point, -worth if self._aim is None else -self._aim.reward(worth, path)))
-        self._reinforce(drawn, {})
+        space, aim = supernet.space, self._aim
+        points = [self.known.sample(rng) for _ in range(self.settings.paths_each)]
+        paths = [space.canonical(point) for point in points]
+        with self._judging(supernet):
+            worth = rewards(space, task, inputs, targets, paths)
+        if aim is not None:
+            worth = [aim.reward(r, path) for r, path in zip(worth, paths)]
+        self._reinforce([(point, -r) for point, r in zip(points, worth)], {})
 
     def _reinforce(
         self,

@@ -81,17 +81,16 @@ class Reinforce:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "batch", "epochs"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"strategy.{name}={getattr(self, name)} must be at least 1")
-        if self.lr <= 0 or not 0 <= self.baseline < 1 or self.entropy < 0 or not 0 <= self.clip < 1:
-            raise InvalidSetting(
-                f"strategy.lr={self.lr} must be above 0, baseline={self.baseline} and "
-                f"clip={self.clip} from 0 to below 1, and entropy={self.entropy} 0 or more"
-            )
-        if self.power <= 0 or self.temperature <= 0:
-            raise InvalidSetting(
-                f"strategy.power={self.power} and temperature={self.temperature} must be above 0"
-            )
+            if not 1 <= (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
+        for name in ("lr", "power", "temperature"):
+            if not 0 < (given := getattr(self, name)) < math.inf:
+                raise InvalidSetting(f"strategy.{name}={given} must be finite and above 0")
+        for name in ("baseline", "clip"):
+            if not 0 <= (given := getattr(self, name)) < 1:
+                raise InvalidSetting(f"strategy.{name}={given} must be from 0 to below 1")
+        if not 0 <= self.entropy < math.inf:
+            raise InvalidSetting(f"strategy.entropy={self.entropy} must be finite and 0 or more")
         if self.epochs > 1 and not self.clip:
             raise InvalidSetting(
                 f"strategy.epochs={self.epochs} needs clip above 0, such as 0.2: plain REINFORCE "
