@@ -8,7 +8,7 @@ DEMO_OUT ?= runs/demo
 
 BIN := .venv/bin
 READY := .venv/.installed
-BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/harness.py bench/nni_steps.py,$(sort $(wildcard bench/[a-z]*.py))))
+BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/harness.py bench/methods_jobs.py bench/nni_steps.py,$(sort $(wildcard bench/[a-z]*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast test-long lint format system clean

@@ -239,7 +239,7 @@ class Learning:
         probabilities: Label -> probability of each option, in their order; a decision of which
             nothing is known is absent. Where options are weighed independently, their weights,
             which need not sum to 1.
-        entropy: Share of the largest that is possible, summed over the decisions: 1 knows nothing.
+        entropy: From the least that is possible, 0, to the largest, 1, which knows nothing.
         quantity: What is in the loop, such as "latency_ms"; "" for nothing.
         expected: Of that quantity, over what would be proposed now.
         target: Of that quantity.
@@ -329,10 +329,10 @@ class Paths(Protocol):
     One that learns, such as `assay.strategies.learned.learner.Learner`, also has
     `begin(ctx, space, steps)`, called before the supernet trains, with the recipe that it trains
     by; `divide(task)`, which returns the task that weights train on and that `learn` is given;
-    `learn(supernet, task, step)`, before each step; `hasten()`, for whoever times these;
-    `state_dict` and `load_state_dict`. It may have `spent(macs)`, the cost of its own passes since
-    it was last asked (`macs` counts a sample's forward), and `prefers`, fields of the estimator ->
-    values that take the place of the defaults in a search.
+    `learn(supernet, task, step)`, before each step; `hasten()`, for whoever times these, and
+    `every`, how many of them have one turn of it; `state_dict` and `load_state_dict`. It may have
+    `spent(macs)`, the cost of its own passes since it was last asked (`macs` counts a sample's
+    forward), and `prefers`, fields of the estimator -> values in place of the defaults in a search.
     """
 
     def passes(

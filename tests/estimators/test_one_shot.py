@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from assay.estimators.one_shot import OneShot
 from assay.executors.inline import Inline
 from assay.space.choices import OneOf
 from assay.space.space import Space
+from assay.train import loop
 from assay.train.recipe import Recipe
 from assay.train.task import Task
+from assay.weights.supernet import Supernet
 from assay.zoo.cell import cell
 from tests.space.spaces import Chain
 
@@ -232,6 +235,29 @@ def test_settings_that_cannot_be() -> None:
     ):
         with pytest.raises(InvalidSetting, match=message):
             OneShot(**words)
+
+
+class Turns:
+    """Paths that learn at every fourth step, and whose steps take seconds that are known."""
+
+    every = 4
+
+    def __init__(self, plain_s: float, turn_s: float) -> None:
+        self.now_s, self.plain_s, self.turn_s = 0.0, plain_s, turn_s
+
+    def passes(self, space: Space, step: int, *, rng: np.random.Generator) -> list[Architecture]:
+        return [space.sample(rng)]
+
+    def learn(self, supernet: Supernet, task: Task, step: int) -> None:
+        self.now_s += self.plain_s + self.turn_s * (step % self.every == 0)
+
+
+@pytest.mark.parametrize("plain_s", [0.01, 0.2, 1.0])
+def test_the_turns_of_paths_that_learn_have_their_share_of_a_step(monkeypatch, plain_s) -> None:
+    paths = Turns(plain_s, turn_s=2 * plain_s)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: paths.now_s))
+    told_s = OneShot(paths=paths).step_seconds(context(Space(Chain)))
+    assert told_s == pytest.approx(1.5 * plain_s)
 
 
 def test_a_state_alone_is_enough_to_score() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -588,6 +589,38 @@ def test_steps_are_timed_in_bounded_time():
     slow = Trainer(Slow(0.1), blob_task(), PLAIN, steps=1000)
     assert slow.step_seconds(warmup=2, rounds=4, steps=3, most_s=0.35) >= 0.1
     assert 2 <= slow.step <= 4
+
+
+def timed(monkeypatch, costs_s, **given) -> tuple[float, float]:
+    """Return what timing says of steps of known seconds, and how many it takes."""
+    now_s = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: now_s[0]))
+
+    def passes(step: int):
+        now_s[0] += costs_s(step)
+        yield 1.0
+
+    trainer = Trainer(line(), blob_task(), PLAIN, steps=10**6, passes=passes)
+    return trainer.step_seconds(rounds=8, steps=6, **given), now_s[0]
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 8])
+@pytest.mark.parametrize("plain_s", [0.001, 0.03, 0.08, 0.1, 0.3, 0.5, 3.0])
+def test_a_costly_step_has_its_share_of_the_time_however_slow_all_are(monkeypatch, plain_s, period):
+    turn_s = 0.6 * period * plain_s
+    told_s, taken_s = timed(
+        monkeypatch, lambda step: plain_s + turn_s * (step % period == 0), period=period
+    )
+    assert told_s == pytest.approx(1.6 * plain_s)
+    assert taken_s <= 2.0 + 1.6 * plain_s * period
+
+
+@pytest.mark.parametrize("at", [2, 20])
+def test_a_slow_moment_is_passed_over_where_steps_have_a_period(monkeypatch, at):
+    told_s, _ = timed(
+        monkeypatch, lambda step: 0.01 + 0.05 * (step % 8 == 0) + (step == at), period=8
+    )
+    assert told_s == pytest.approx(0.01 + 0.05 / 8)
 
 
 # --- labels that are read batch by batch ----------------------------------------------------------

@@ -133,7 +133,7 @@ class OneShot:
         trainer = self._begin(ctx, 10**9)
         if hasattr(self.paths, "hasten"):
             self.paths.hasten()
-        return trainer.step_seconds(rounds=8, steps=6)
+        return trainer.step_seconds(rounds=8, steps=6, period=getattr(self.paths, "every", 1))
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -118,30 +119,42 @@ class Trainer:
         return Cost(time.perf_counter() - started, samples, 0, self._device)
 
     def step_seconds(
-        self, *, warmup: int = 3, rounds: int = 6, steps: int = 3, most_s: float = _TIMED_S
+        self,
+        *,
+        warmup: int = 3,
+        rounds: int = 6,
+        steps: int = 3,
+        period: int = 1,
+        most_s: float = _TIMED_S,
     ) -> float:
-        """Return the wall seconds of one step, the lower quartile of a few rounds.
+        """Return the mean wall seconds of a step over a period, the lower quartile of a few rounds.
 
         Takes steps, so the trainer is of no other use after. A slow moment of the machine falls on
-        one round and is passed over.
+        one round and is passed over. A round is of whole periods: one that misses the costly step
+        of its period would be the quickest.
 
         Args:
             warmup: Steps before the first round.
             rounds: How many.
-            steps: Of a round.
-            most_s: After so many seconds no other step begins; where steps are as slow as that,
-                the last of the warm-up is the answer.
+            steps: Of a round, rounded up to whole periods.
+            period: After so many steps their costs recur.
+            most_s: No round but the first begins that would end later. Where the warm-up has taken
+                as long, its last steps are the answer; it goes on until they are a period.
         """
-        until, once_s = time.perf_counter() + most_s, 0.0
-        for _ in range(warmup):
-            once_s = self.run(1).wall_s
-            if time.perf_counter() >= until:
-                return once_s
+        until, warm = time.perf_counter() + most_s, list[float]()
+        while len(warm) < (period if (late := time.perf_counter() >= until) else warmup):
+            warm.append(self.run(1).wall_s)
+        once_s = statistics.fmean(warm[-period:])
+        if late:
+            return once_s
         times: list[float] = []
-        while len(times) < rounds and (left_s := until - time.perf_counter()) > 0:
-            count = max(1, min(steps, int(left_s / once_s)))
+        while len(times) < rounds:
+            fitting = int((until - time.perf_counter()) / (period * min(times, default=once_s)))
+            if times and fitting < 1:
+                break
+            count = period * max(1, min(math.ceil(steps / period), fitting))
             times.append(self.run(count).wall_s / count)
-        return sorted(times)[len(times) // 4] if times else once_s
+        return sorted(times)[len(times) // 4]
 
     @property
     def _on_cuda(self) -> bool:
