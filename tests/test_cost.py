@@ -83,6 +83,7 @@ def test_a_time_bounded_by_counts(text):
         ("5s,90s", "budget '5s,90s' has the times ['5s', '90s']; give one"),
         ("5s,soon=1", "unknown count 'soon' in the budget"),
         ("steps=0", "budget count steps='0' must be a whole number of at least 1"),
+        ("steps=\u00b2", "budget count steps='\u00b2' must be a whole number"),
         ("steps=1.5", "budget count steps='1.5' must be a whole number"),
         ("steps=", "budget count steps='' must be a whole number"),
     ],

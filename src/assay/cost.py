@@ -117,7 +117,7 @@ def _count(part: str) -> tuple[str, int]:
     name, _, value = (p.strip() for p in part.partition("="))
     if name not in _COUNTS:
         raise InvalidSetting(f"unknown count {name!r} in the budget; {nearest(name, _COUNTS)}")
-    if not value.isdigit() or int(value) < 1:
+    if not value.isdecimal() or int(value) < 1:
         raise InvalidSetting(f"budget count {name}={value!r} must be a whole number of at least 1")
     return name, int(value)
 

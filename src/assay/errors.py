@@ -15,6 +15,7 @@ AssayError
 ├── ForeignMachine          a latency table that was measured on another machine
 ├── WorkerDied              a process that ended before its job did
 ├── Unsendable              a job that cannot be copied to another process
+├── Unwritable              a file or database of a study that takes no more, as on a full disk
 └── InvalidStudy            junk, newer than this Assay, in use, or of another search
 
 Each also inherits the builtin a caller would expect. A message says what is wrong, the offending
@@ -42,6 +43,7 @@ __all__ = [
     "Unsendable",
     "UnsupportedLayer",
     "UnsupportedMix",
+    "Unwritable",
     "WorkerDied",
     "nearest",
     "reason",
@@ -108,6 +110,10 @@ class WorkerDied(AssayError, RuntimeError):
 
 class Unsendable(AssayError, TypeError):
     """A job that holds what cannot be copied to another process, such as an open file."""
+
+
+class Unwritable(AssayError, OSError):
+    """A file or database of a study that cannot be written, as on a full disk."""
 
 
 class InvalidStudy(AssayError, RuntimeError):

@@ -133,6 +133,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--task", "digits", "--data", "x"], "not both"),
         (["search", "--data", "nowhere"], "nowhere"),
         (["search", "--model", "mynet"], "package.module:Class"),
+        (["search", "--model", "./mynet.py:Net"], "package.module:Class"),
         (["search", "--model", "mynat:Net"], "cannot be imported"),
         (["search", "--model", "mynet:Nett"], "did you mean 'Net'"),
         (["search", "--model", "mynet:Plain"], "no choice"),

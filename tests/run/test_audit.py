@@ -11,7 +11,7 @@ import pytest
 from torch import Tensor, nn
 
 from assay.architecture import Architecture
-from assay.cost import derive
+from assay.cost import Cost, derive
 from assay.errors import InvalidSetting, InvalidStudy
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
@@ -306,6 +306,35 @@ def test_a_budget_that_pays_for_no_epoch_says_how_much_would(tmp_path):
             tiny_space(), tiny_task(), estimators=[FakeEstimator(len)], num=50, budget="1ms",
             out=tmp_path / "audit", recipe=RECIPE,
         )  # fmt: skip
+
+    assert not (tmp_path / "audit").exists()  # it is free for another question
+
+
+def test_more_truths_than_the_time_pays_for_are_refused_before_they_are_trained(tmp_path):
+    def ask(num, budget):
+        return audit(
+            tiny_space(), tiny_task(), estimators=[FakeEstimator(len)], num=num, seeds=1,
+            budget=budget, out=tmp_path / "audit", recipe=RECIPE,
+        )  # fmt: skip
+
+    ask(3, "1h")
+    with Study.read(tmp_path / "audit") as study:
+        identity, keys = study.identity, [f"truth {key} 0" for key in study.get("audit")["truths"]]
+    with Study.open(tmp_path / "audit", identity=identity) as study:
+        study.book("truth", Cost(3500.0))
+        for key in keys:
+            study.put(key, {**study.get(key), "seconds": 60.0})
+    with pytest.raises(InvalidSetting, match="3 more trainings of 2 epochs each take about 180 s"):
+        ask(6, "1h")
+    assert ask(3, "1h").table.num == 3  # what is there may be asked again
+    assert ask(6, "2h").table.num == 6
+
+
+def test_an_audit_of_another_device_is_another(tmp_path, monkeypatch):
+    run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=2, seeds=1)
+    monkeypatch.setattr(asked, "training_device", lambda given: "cuda")
+    with pytest.raises(InvalidStudy, match="train_on is 'cpu' there and 'cuda' here"):
+        run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=2, seeds=1)
 
 
 def test_another_recipe_in_the_same_folder_is_refused(tmp_path):

@@ -131,3 +131,27 @@ def test_finalists_that_cannot_be(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(InvalidSetting, match=rf"finalists\.{name}="):
         Finalists(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("results", "winner"),
+    [
+        ({(0, 0): 0.95, (1, 0): 0.94, (1, 1): 0.9, (1, 2): 0.9}, (1, 0)),  # 0 diverged twice
+        ({(0, 0): 0.95, (0, 1): 0.7, (1, 0): 0.8, (1, 1): 0.9}, (1, 1)),
+        ({(0, 2): 0.1, (1, 1): 0.2}, (1, 1)),
+    ],
+)
+def test_the_winner_is_the_best_of_those_that_came_through_with_most_seeds(
+    results: dict[tuple[int, int], float], winner: tuple[int, int]
+) -> None:
+    finals = {
+        (trial, seed): Final("finalist", FINALS[trial].architecture, seed, trial)
+        for trial in range(2) for seed in range(3)
+    }  # fmt: skip
+    task = SimpleNamespace(train=None, score_of=lambda figures: figures["accuracy"])
+    plan = SimpleNamespace(finalists=Finalists(seeds=3), recipe=Recipe(), task=task)
+    selection = Selection(
+        SimpleNamespace(plan=plan, study=None, steps=None, measures=None)  # type: ignore[arg-type]
+    )
+    selection.trained.results = {finals[k].key: {"accuracy": v} for k, v in results.items()}
+    assert selection._winner(list(finals.values())) == finals[winner]

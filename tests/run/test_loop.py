@@ -108,7 +108,7 @@ def searcher(
 
 def ran(search: Searcher, num: int) -> list:
     try:
-        search.run(num, lambda *known: None)
+        search.run(num, lambda *known: num)
     finally:
         search.study.end_session()
         search.study.close()
@@ -258,10 +258,40 @@ def test_what_comes_one_by_one_is_kept_one_by_one(tmp_path: Path) -> None:
     assert rest.batches == [1] * 4
 
 
+class Crowded(Instant):
+    """Finds no memory, as where another job has it, for as long as it is told."""
+
+    crowded = True
+
+    def estimate(self, ctx, proposals):
+        if self.crowded:
+            raise MemoryError("others have it")
+        return super().estimate(ctx, proposals)
+
+
+def test_a_batch_for_which_there_is_no_memory_is_asked_again(tmp_path: Path) -> None:
+    whole = ran(searcher(tmp_path / "whole", space(), Random(), Instant(), batch=4), 8)
+    crowded = Crowded()
+    search = searcher(tmp_path / "crowded", space(), Random(), crowded, batch=4)
+    with pytest.raises(MemoryError, match="others have it"):
+        ran(search, 8)
+    with Study.read(tmp_path / "crowded") as study:
+        before = study.trials()
+    assert {t.state for t in before} == {"running"}
+    crowded.crowded = False
+    again = searcher(tmp_path / "crowded", space(), Random(), crowded, trials=before, batch=4)
+    assert ran(again, 8) == whole
+
+
+def test_one_alone_for_which_there_is_no_memory_has_failed(tmp_path: Path) -> None:
+    found = ran(searcher(tmp_path / "out", space(), Random(), Crowded(), batch=1), 2)
+    assert [state for _, _, state, _ in found] == ["failed"] * 2
+
+
 def test_progress_is_told_as_scores_come(tmp_path: Path) -> None:
     search = searcher(tmp_path / "out", space(), Random(), OneByOne(), batch=2)
     known = []
-    search.run(4, lambda judged, waiting, *costs: known.append((judged, waiting)))
+    search.run(4, lambda judged, waiting, *costs: known.append((judged, waiting)) or 4)
     search.study.close()
     assert known == [(1, 1), (2, 0), (3, 1), (4, 0)]
 
@@ -347,7 +377,7 @@ class Counting(Random):
         return [Learning(known, {}, 0.5) for known in range(2, len(history) + 1, 2)]
 
 
-def step_of(search: Searcher, trials: int, notes: list[str]) -> dict[str, Any]:
+def step_of(search: Searcher, trials: int, notes: list[str], **more: float) -> dict[str, Any]:
     """Take the step of a search that stands where this one does; return what was learned."""
     steps = Steps(search.study, lambda e: notes.append(e.message) if e.kind == "note" else None)
     watch = Watch(search.strategy, search.history, search.study, steps)
@@ -355,7 +385,7 @@ def step_of(search: Searcher, trials: int, notes: list[str]) -> dict[str, Any]:
     run: Any = Workflow.__new__(Workflow)
     vars(run).update(
         plan=plan, ctx=search.ctx, study=search.study, aims=search.aims, measures=search.measure,
-        steps=steps, history=search.history, _search_counts=lambda: {"trials": trials},
+        steps=steps, history=search.history, _search_counts=lambda: {"trials": trials, **more},
         _watch=watch if hasattr(search.strategy, "learned") else None,
     )  # fmt: skip
     run._search()
@@ -372,8 +402,39 @@ def test_a_kill_between_the_last_score_and_what_is_learned_of_it_changes_nothing
     whole = step_of(searcher(tmp_path / "whole", space(), Counting()), 8, [])
     assert [record["step"] for record in whole["records"]] == [2, 4, 6, 8]
     killed = searcher(tmp_path / "killed", space(), Counting())
-    killed.run(8, lambda *known: None)
+    killed.run(8, lambda *known: 8)
     assert step_of(killed, 8, []) == whole
+
+
+class Spending(Random):
+    """Books what it takes to propose a batch, without taking it."""
+
+    def __init__(self, study: Study, seconds: float) -> None:
+        super().__init__()
+        self.study, self.seconds, self.known = study, seconds, -1
+
+    def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
+        if len(history) > self.known:
+            self.study.book("search", Cost(self.seconds))
+            self.known = len(history)
+        return super().ask(history, n, rng=rng)
+
+
+@pytest.mark.parametrize(("each_s", "judged"), [(45.0, 75), (63.0, 50), (200.0, 25), (1.0, 100)])
+def test_a_search_whose_proposals_take_its_time_ends_with_what_is_judged(
+    each_s: float, judged: int, tmp_path: Path
+) -> None:
+    search = searcher(tmp_path / "out", space(), Random())
+    search.strategy = Spending(search.study, each_s)
+    notes: list[str] = []
+    step_of(search, 100, notes, seconds=100.0)
+    assert search.judged() == judged
+    with Study.read(tmp_path / "out") as study:
+        assert study.get("search cut") == (None if judged == 100 else {"trials": judged})
+    assert [f"{judged} of 100 trials took" in note for note in notes] == [True] * (judged < 100)
+    again = searcher(tmp_path / "out", space(), Random(), trials=list(search.history))
+    step_of(again, 100, notes, seconds=100.0)  # one that goes on obeys
+    assert again.judged() == judged
 
 
 def test_a_search_that_brings_nothing_new_says_so_and_what_to_change(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from assay.estimators.predictor import Predictor
 from assay.estimators.scratch import Scratch
 from assay.estimators.zero_cost import ZeroCost
 from assay.options import options_of
-from assay.run.names import ESTIMATORS, STRATEGIES, name_of, resolve
+from assay.run.names import ESTIMATORS, STRATEGIES, is_import, name_of, resolve
 from assay.testing import FakeEstimator, tiny_context
 
 
@@ -56,6 +56,15 @@ def test_an_object_in_place_of_a_name_gives_its_settings():
 def test_another_name_is_refused_with_the_nearest(name, settings, message):
     with pytest.raises(InvalidSetting, match=message):
         made(name, **settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["./mine.py:Net", ".mine:Net", ":Net", "mine:", "a b:Net", "a:b:c"]
+)
+def test_a_name_that_nobody_can_import_is_refused(name):
+    assert not is_import(name)
+    with pytest.raises(InvalidSetting, match=r"must be written package\.module:Class"):
+        resolve("estimator", ESTIMATORS, name)
 
 
 def test_an_object_is_known_by_its_class_whatever_its_settings():

@@ -16,11 +16,13 @@ from assay.architecture import Architecture
 from assay.cost import Budget
 from assay.errors import InvalidSetting, SpaceExhausted, UnsupportedMix
 from assay.hardware.device import Device
+from assay.hardware.measures import Measures
 from assay.run.plan import Finalists, Plan
 from assay.run.refusals import (
     refuse_broken_model,
     refuse_hopeless_latency,
     refuse_hopeless_limits,
+    uncounted,
 )
 from assay.space.choices import Depth, OneOf
 from assay.space.space import Space
@@ -180,3 +182,20 @@ def test_options_that_run_one_at_a_time_may_write_into_their_input() -> None:
         model = toys.of_operations()
         model[2].add_module("see", nn.ReLU(inplace=True))
         refuse_broken_model(learns(model, strategy, 0))
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Bilinear(2, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.both(x, x)  # type: ignore[no-any-return]
+
+
+def test_what_macs_leave_out_is_told_whichever_option_it_is_in() -> None:
+    example = torch.ones(1, 2)
+    assert uncounted(SPACE, Measures(SPACE, Device(), example)) == ""
+    space = Space(nn.Sequential(OneOf(a=nn.Tanh(), b=Twice(), c=nn.ReLU())), example=example)
+    said = uncounted(space, Measures(space, Device(), example))
+    assert said.startswith("no formula counts the MACs of 0.b.both: they are left out")

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.contracts import Executor, Job
 from assay.cost import derive
-from assay.errors import NotFinite, WorkerDied
+from assay.errors import AssayError, NotFinite, WorkerDied
 from assay.executors.inline import Inline
 from assay.executors.processes import Processes
 from assay.run import ending, trainings
@@ -183,6 +183,25 @@ def test_a_finalist_whose_loss_or_score_is_not_finite_is_refused(score: str) -> 
     network = space.fresh(space.sample(derive(0, "point")), 0)
     with pytest.raises(NotFinite, match="the trained network's validation figures are"):
         trainings.Trainings(flow, tiny.RECIPE)._validated(network)
+
+
+def test_a_finalist_for_which_there_is_no_memory_is_tried_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crowded(*given: Any) -> Any:
+        raise MemoryError("others have it")
+
+    whole = searched(tmp_path / "whole", table, Inline())
+    monkeypatch.setattr(trainings, "evaluate", crowded)
+    with pytest.raises(AssayError, match="every finalist's training failed"):
+        searched(tmp_path / "out", table, Inline())
+    with Study.read(tmp_path / "out") as study:
+        assert study.finalists() == []
+        assert [f.phase for f in study.failures()] == ["finalists"] * 3
+    monkeypatch.setattr(trainings, "evaluate", evaluate)
+    again = searched(tmp_path / "out", table, Inline())
+    assert again.best().metrics["valid_accuracy"] == whole.best().metrics["valid_accuracy"]
+    assert [f[0] for f in finals(tmp_path / "out").values()] == ["done"] * 3
 
 
 class Deadly(Processes):

@@ -7,6 +7,7 @@ import math
 import random
 import warnings
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -383,6 +384,61 @@ def test_the_fingerprint_tells_spaces_apart() -> None:
     assert Space(Chain).fingerprint == Space(Chain).fingerprint
     assert Space(Chain).fingerprint != Space(lambda: Chain(5)).fingerprint
     assert Space(Chain).fingerprint != Space(Tangle).fingerprint
+
+
+def made_by(source: str) -> nn.Module:
+    """Return a module of the class `Net` in a source."""
+    known: dict[str, Any] = {"nn": nn, "OneOf": OneOf, "torch": torch, "__name__": "of_a_user"}
+    exec(source, known)
+    return known["Net"]()  # type: ignore[no-any-return]
+
+
+NET = '''
+class Net(nn.Module):
+    """One."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = OneOf(a=nn.Linear(2, 2), b=nn.Identity())
+        self.act, self.times = nn.ReLU(), 2
+        self.of = torch.relu
+
+    def forward(self, x):
+        return self.times * self.of(self.act(self.first(x)))
+'''
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("nn.ReLU()", "nn.GELU()"),
+        ("nn.ReLU()", "nn.ELU(0.5)"),
+        ("self.times = nn.ReLU(), 2", "self.times = nn.ReLU(), 3"),
+        ("self.of = torch.relu", "self.of = torch.tanh"),
+        ("self.times * self", "self.times + self"),
+        ("(self.first(x))", "(self.first(x) + x)"),
+    ],
+)
+def test_a_model_that_was_changed_is_another_space(before: str, after: str) -> None:
+    assert before in NET
+    one, other = Space(made_by(NET)), Space(made_by(NET.replace(before, after)))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_a_model_that_is_used_or_told_otherwise_is_the_same_space() -> None:
+    first = Space(made_by(NET)).fingerprint
+    told = NET.replace('"""One."""', '"""Two."""').replace(
+        "return self", "# why\n        return self"
+    )
+    assert Space(made_by(told)).fingerprint == first
+    model = made_by(NET)
+    Space(model).select(Space(model).smallest())
+    model.train()(torch.ones(3, 2))
+    assert Space(model).fingerprint == first
+    chain = Space(Chain)
+    before = Space(Chain).fingerprint
+    chain.select(chain.smallest())
+    assert chain.fingerprint == before
 
 
 def test_a_model_with_choices_runs_as_it_stands_and_deep_copies() -> None:

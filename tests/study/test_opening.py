@@ -323,3 +323,24 @@ def test_nothing_in_a_study_is_executed(tmp_path):
         assert study.trials()[0].architecture["a"] == "__import__('os').abort()"
         with pytest.raises(json.JSONDecodeError):
             study.get("evil")
+
+
+def test_a_study_elsewhere_is_that_of_one_folder(tmp_path):
+    url = f"sqlite:///{tmp_path}/other.db"
+    out = began(tmp_path / "s", url=url)
+    before = names(tmp_path)
+    with pytest.raises(InvalidStudy, match=f"is the study of the folder {out}; give that one"):
+        Study.open(tmp_path / "t", identity=IDENTITY, url=url)
+    assert names(tmp_path) == before
+    moved = out.rename(tmp_path / "moved")
+    with Study.open(moved, identity=IDENTITY, url=url) as study:
+        assert study.get("kept") == 1
+
+
+def test_a_database_that_could_not_keep_it_is_refused(monkeypatch, tmp_path):
+    from assay.study import opening
+
+    monkeypatch.setattr(opening, "_DATABASES", ("postgresql",))
+    with pytest.raises(InvalidSetting, match="URL is of a sqlite database; There are: postgresql"):
+        Study.open(tmp_path / "s", identity=IDENTITY, url=f"sqlite:///{tmp_path}/other.db")
+    assert names(tmp_path) == set()

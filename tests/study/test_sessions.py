@@ -75,3 +75,17 @@ def test_outside_a_run_costs_are_booked_to_none(tmp_path):
         study.end_session()
         assert study.sessions() == []
         assert study.ledger() == {"search": Cost(1.0)}
+
+
+def test_a_machine_that_sleeps_or_sets_its_clock_has_not_worked_longer(tmp_path, monkeypatch):
+    with Study.open(tmp_path, identity={}) as study:
+        study.begin_session({})
+        woken = time.time() + 8 * 3600
+        monkeypatch.setattr(sessions.time, "time", lambda: woken)
+        study.book("train", Cost(0.001))
+    with Study.open(tmp_path, identity={}) as study:
+        study.begin_session({})
+        assert study.lost_s < 600
+        (first, second) = study.sessions()
+        assert first["ended"] - first["started"] < 600
+        assert second["started"] == woken

@@ -13,6 +13,7 @@ from sqlalchemy import event
 from assay.architecture import Architecture
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
+from assay.errors import Unwritable
 from assay.study.rows import to_json
 from assay.study.store import Study
 
@@ -156,8 +157,18 @@ def test_a_record_takes_the_same_few_statements_however_long_the_study(tmp_path)
                     {"search": Cost(), "score": Cost()},
                 )
         assert counts[0] == counts[-1]
-        assert sum(counts[0].values()) == 4
+        assert sum(counts[0].values()) == 3
         plan = study._engine.connect().exec_driver_sql(
             "EXPLAIN QUERY PLAN SELECT sum(wall_s) FROM costs WHERE session = 1"
         )
         assert "USING INDEX costs_by_session" in str(plan.all())
+
+
+def test_a_full_database_is_told_and_takes_nothing_of_what_was_written():
+    with Study.open(None, identity={}) as study:
+        with study._engine.connect() as connection:
+            (pages,) = connection.exec_driver_sql("PRAGMA page_count").one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(Unwritable, match=r"cannot be written \(.* is full\); make room for it"):
+            study.put("large", "x" * 2**20)
+        assert study.get("large") is None

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
-from assay.errors import InvalidStudy
+from assay.errors import InvalidStudy, Unwritable
 from assay.train import files
 from assay.train.files import load_tensors, save_tensors
 
@@ -97,3 +98,18 @@ def test_junk_is_refused(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(InvalidStudy, match=r"s\.safetensors cannot be read as saved weights"):
         load_tensors(path)
+
+
+def test_what_cannot_be_written_is_told_with_the_file(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unwritable, match=r"file/state.safetensors cannot be written \("):
+        save_tensors(tmp_path / "file" / "state.safetensors", {"a": torch.ones(1)})
+
+    def full(*given, **options):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(files, "save_file", full)
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(Unwritable, match="No space left on device"):
+        save_tensors(path, {"a": torch.ones(1)})
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

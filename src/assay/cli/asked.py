@@ -126,9 +126,13 @@ def executor_asked(workers: int) -> Any:
 
 def _imported(name: str) -> Any:
     """Import "module:attribute", with the current folder among the places to look."""
+    from assay.run import names
+
     module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise InvalidSetting(f"--model {name!r} must be written package.module:Class")
+    if not names.is_import(name):
+        raise InvalidSetting(
+            f"--model {name!r} must be written package.module:Class, as one imports it"
+        )
     sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)

@@ -14,7 +14,7 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Estimator, Proposal
 from assay.cost import Cost
-from assay.errors import InvalidSetting, reason
+from assay.errors import InvalidSetting, Unwritable, reason
 from assay.estimators.each import Diverged, Told, each
 from assay.run import names
 from assay.run.audit_plan import AuditPlan, key_of
@@ -184,6 +184,8 @@ class Asking:
         if self._left(row) or self.study.phase(_preparing(row)).state != "done":
             try:
                 self._prepare(row)
+            except Unwritable:  # no fault of the estimator's, and it would meet the next one, too
+                raise
             except Exception as error:
                 return self._refused(row, error)
             self._score(row)

@@ -121,13 +121,17 @@ def audit(
         page = plan.out / "report.html"
         live = Live(partial(write_audit, study, page, live=True), on_event)
         auditing = Auditing(plan, study, Steps(study, live))
-        auditing.truths.check()
-        # What is asked may grow from call to call; the settings above stay those of the first.
-        study.put("asked", {
-            "num": num, "seeds": seeds, "budget": str(plan.budget), "estimators": list(chosen),
-            **plan.origin,
-        })  # fmt: skip
-        found = auditing.run()
+        try:
+            auditing.truths.check()
+            # What is asked may grow from call to call; the settings above stay those of the first.
+            study.put("asked", {
+                "num": num, "seeds": seeds, "budget": str(plan.budget),
+                "estimators": list(chosen), **plan.origin,
+            })  # fmt: skip
+            found = auditing.run()
+        except Exception:
+            study.withdraw()  # what is refused at its beginning leaves the folder as it was
+            raise
         study.end_session()
         write_audit(study, page)  # which tells how the session ended
     return found

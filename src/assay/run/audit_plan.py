@@ -38,7 +38,7 @@ class AuditPlan:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes the truths comparable; sample and estimators may grow."""
+        """Return what makes truths and prices comparable; sample and estimators may grow."""
         told = {} if self.truths is None else {"truths": _told(self.truths)}
         return {
             "kind": "audit",
@@ -48,6 +48,7 @@ class AuditPlan:
             "published": self.truths is not None,
             **told,
             "seed": self.seed,
+            "train_on": self.train_on,
         }
 
 

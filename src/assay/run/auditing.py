@@ -16,6 +16,7 @@ from assay.hardware.measures import Measures
 from assay.run.asking import Asking
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.plan import versions
+from assay.run.refusals import uncounted
 from assay.run.steps import Steps
 from assay.run.truths import Truths
 from assay.study.store import Study
@@ -72,6 +73,8 @@ class Auditing:
                 f"{len(kept)} of {len(sample)} truths could be trained; see the failures in "
                 f"{self.plan.out}: assay report {self.plan.out}"
             )
+        if missing := uncounted(self.plan.space, self._measures()):
+            self.steps.note(missing)
         scores, costs = baselines(self._measures(), {key_of(a): a for a in kept})
         self._book("baselines")
         asking = Asking(self.plan, self.truths.context(self.ctx), self.study, self.steps, kept)

@@ -75,18 +75,18 @@ def _saving(workflow: Workflow, selection: Selection) -> dict[str, Any]:
     Both are of this machine: the price of one training is what the finalists' own took.
     """
     ledger = workflow.study.ledger()
-    trials = sum(t.state == "scored" for t in workflow.history)
+    scored = len({t.architecture for t in workflow.history if t.state == "scored"})  # once a rung
     each_s = selection.seconds_each()
     spent_s = sum(cost.wall_s for cost in ledger.values())
     return {
         "spent_s": spent_s,
-        "scored": trials,
+        "scored": scored,
         "training_s": each_s,
-        "train_each_s": trials * each_s,
-        "ratio": trials * each_s / spent_s if spent_s else 0.0,
+        "train_each_s": scored * each_s,
+        "ratio": scored * each_s / spent_s if spent_s else 0.0,
         "formula": (
-            f"{trials} scored architectures x {each_s:.3g} s (mean of the finalists' own "
-            f"trainings on this machine) = {trials * each_s:.4g} s, against {spent_s:.4g} s for "
+            f"{scored} scored architectures x {each_s:.3g} s (mean of the finalists' own "
+            f"trainings on this machine) = {scored * each_s:.4g} s, against {spent_s:.4g} s for "
             "all six steps"
         ),
     }

@@ -180,7 +180,10 @@ class Selection:
     # --- choosing -----------------------------------------------------------------------------
 
     def _winner(self, finals: Sequence[Final]) -> Final:
-        """Return the architecture best on average over its seeds, with its best seed."""
+        """Return the architecture best on average over its seeds, with its best seed.
+
+        Of one that came through with fewer seeds than another the mean would be too good.
+        """
         task = self.plan.task
         by_trial: dict[int, list[tuple[float, Final]]] = {}
         for final in finals:
@@ -192,7 +195,9 @@ class Selection:
                 "every finalist's training failed; see the failures in the report, and lower the "
                 "recipe's learning rate if they are NaN"
             )
-        best = max(by_trial.values(), key=lambda runs: statistics.fmean(s for s, _ in runs))
+        best = max(
+            by_trial.values(), key=lambda runs: (len(runs), statistics.fmean(s for s, _ in runs))
+        )
         return max(best, key=lambda run: run[0])[1]
 
 

@@ -31,6 +31,7 @@ from assay.contracts import (
 from assay.cost import Cost, derive
 from assay.errors import InvalidSetting, NotFinite, SpaceExhausted
 from assay.estimators.each import Diverged, Told, each
+from assay.run.failing import may_pass
 from assay.run.limits import Aims, Measure, Quantity, quantity_name
 from assay.strategies.learned.symptoms import advised
 from assay.study.store import Study
@@ -75,13 +76,13 @@ class Searcher:
         """Return how many trials were estimated; see `was_judged`."""
         return sum(map(was_judged, self.history))
 
-    def run(self, trials: int, progress: Callable[[int, int, Cost, Cost], None]) -> None:
+    def run(self, trials: int, progress: Callable[[int, int, Cost, Cost], int]) -> None:
         """Search until `trials` trials are judged or the space gives nothing new.
 
         Args:
             trials: In all, those of an interrupted run included.
             progress: Called as scores come with (judged, those of the batch that have none yet,
-                cost of searching, cost of scoring).
+                cost of searching, cost of scoring); returns how many trials in all from now on.
         Raises:
             SpaceExhausted: nothing within the limits was found in bounded tries.
         """
@@ -98,7 +99,7 @@ class Searcher:
             waiting = len(pending)
             for told, scored in self._estimate(pending, searched):
                 judged, waiting = judged + told, waiting - told
-                progress(judged, waiting, searched, scored)
+                trials = progress(judged, waiting, searched, scored)
                 searched = Cost()
             pending = []
 
@@ -208,6 +209,7 @@ class Searcher:
         proposals = [Proposal(t.architecture, t.fidelity, t.parent) for t in pending]
         started = time.perf_counter()
         for told in each(self.estimator, self.ctx, proposals):
+            _refuse_passing(told)
             done = [self._judged(pending[index], said) for index, said in told.items()]
             spent = [s.cost for s in told.values() if isinstance(s, Estimate | Diverged)]
             cost = Cost(
@@ -226,6 +228,16 @@ class Searcher:
             return replace(trial, state="failed", error=_trace(said))
         values = self.aims.values(said, trial.measured)
         return replace(trial, state="scored", estimate=said, objectives=values)
+
+
+def _refuse_passing(told: Mapping[int, Told]) -> None:
+    """Raise what several architectures all failed with, where it may pass: they are asked again.
+
+    Of one alone, which may be too large, it is the answer.
+    """
+    errors = [said for said in told.values() if isinstance(said, Exception) and may_pass(said)]
+    if len(errors) == len(told) > 1:
+        raise errors[0]
 
 
 def _trace(error: Exception) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "STRATEGIES",
     "changed",
     "describe",
+    "is_import",
     "is_variant",
     "name_of",
     "resolve",
@@ -101,6 +102,10 @@ def resolve(
     if given not in known and ":" not in given:
         raise InvalidSetting(f"unknown {kind} {given!r}; {nearest(given, known)}")
     module, _, attribute = known.get(given, given).partition(":")
+    if not is_import(f"{module}:{attribute}"):
+        raise InvalidSetting(
+            f"{kind} {given!r} must be written package.module:Class, as one imports it"
+        )
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -111,6 +116,12 @@ def resolve(
     made = _construct(kind, cls, _with_parts(kind, given, dict(settings or {})))
     _refuse_alien(kind, made, known)
     return made
+
+
+def is_import(name: str) -> bool:
+    """Whether it is written as one imports it, such as "package.module:Class"."""
+    module, _, attribute = name.partition(":")
+    return attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def name_of(known: Mapping[str, str], thing: Any) -> str:

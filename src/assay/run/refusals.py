@@ -14,6 +14,7 @@ from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Mix
 from assay.cost import derive
 from assay.errors import SpaceExhausted
+from assay.hardware.measures import Measures
 from assay.hardware.table import runner_of
 from assay.run.limits import Measure, Quantity, quantity_name
 from assay.run.plan import Plan
@@ -24,7 +25,12 @@ from assay.space.structure import Choice
 from assay.train.task import call_model
 from assay.weights.supernet import Supernet
 
-__all__ = ["refuse_broken_model", "refuse_hopeless_latency", "refuse_hopeless_limits"]
+__all__ = [
+    "refuse_broken_model",
+    "refuse_hopeless_latency",
+    "refuse_hopeless_limits",
+    "uncounted",
+]
 
 _CHECKED_PATHS = 3
 _DRAWN = 501
@@ -209,6 +215,17 @@ def _refuse_all(
                 f"{most} architectures; raise the limit or widen the space"
             )
         values.append(measures(quantity, plan.space.sample(rng)))
+
+
+def uncounted(space: Space, measures: Measures) -> str:
+    """Say what multiplies in a space's networks and is not in their MACs; "" where all is."""
+    names = {name for point in _covering(space) for name in measures.uncounted(point)}
+    if not names:
+        return ""
+    return (
+        f"no formula counts the MACs of {', '.join(sorted(names))}: they are left out wherever "
+        "MACs are limited, compared or shown"
+    )
 
 
 def _covering(space: Space) -> list[Architecture]:

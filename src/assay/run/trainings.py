@@ -17,6 +17,7 @@ from assay.architecture import Architecture
 from assay.contracts import Job
 from assay.cost import Cost, derive
 from assay.errors import NotFinite, Unsendable, WorkerDied
+from assay.run.failing import may_pass
 from assay.run.steps import Step
 from assay.run.workflow import Workflow
 from assay.train.files import load_tensors, save_tensors
@@ -123,7 +124,8 @@ class Trainings:
     def run(self, finals: Sequence[Final], steps: int, step: Step) -> None:
         """Train each for so many steps, or take up where an earlier run left it.
 
-        One that fails in any way is recorded, and takes no other with it.
+        One that fails in any way is recorded, and takes no other with it; what may pass by itself,
+        as a lack of memory, is tried again by the next call that finds no winner.
         """
         executor = self.plan.executor
         pending, waiting = deque(finals), list[_Run]()
@@ -170,6 +172,9 @@ class Trainings:
             trainer = self._maker(final, self._network(final), steps)()
         except Exception as error:  # of the user's factory
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
+            if may_pass(error):  # the next call on this folder tries again
+                step.checkpoint()
+                return None
             self.study.save_finalist(
                 final.key, trial=final.trial, seed=final.seed, state="failed", metrics={},
                 weights="", steps=0, architecture=final.architecture.to_json(),
@@ -214,7 +219,10 @@ class Trainings:
                 return False
         except Exception as error:  # of the user's loss, metric or module
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
-            self._save(run, "failed", {}, step)
+            if may_pass(error):  # the next call goes on from what was saved last
+                step.checkpoint()
+            else:
+                self._save(run, "failed", {}, step)
             return False
         sending_s = time.monotonic() - run.sent_at - cost.wall_s
         aim_s = min(max(_TURN_S, sending_s / _SENDING), _MOST_TURN_S)

@@ -103,13 +103,13 @@ class Truths:
             Key of an architecture -> one value a seed; without those of which one could not be had:
             a mean over the seeds that came through would be too good.
         Raises:
-            InvalidSetting: the budget pays for no epoch of each.
+            InvalidSetting: the budget pays for no epoch of each, or not for so many more.
         """
         if self.plan.truths is not None:
             return {key_of(a): [self.plan.truths[a]] for a in sample}
         wanted = [(a, s) for s in range(self.plan.seeds) for a in sample]
         with self.steps.step("truth", len(wanted), title="train the truth") as step:
-            epochs = self._plan_epochs(ctx, len(wanted))
+            epochs = self._plan_epochs(ctx, wanted)
             self._train(self.context(ctx), wanted, step)
             step.message = f"{len(sample)} architectures, epochs of each: {epochs}"
         found = {key_of(a): [self._truth(a, s) for s in range(self.plan.seeds)] for a in sample}
@@ -142,11 +142,12 @@ class Truths:
         there = [told for told in known if told is not None and told["score"] is not None]
         return float(np.mean([told["seconds"] for told in there]))
 
-    def _plan_epochs(self, ctx: Context, count: int) -> int:
+    def _plan_epochs(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]]) -> int:
         """Return the epochs of each training: all of the recipe, or what half the time allows."""
         if self.epochs is not None:
+            self._refuse_dear_growth(wanted)
             return self.epochs
-        plan = self.plan
+        plan, count = self.plan, len(wanted)
         epochs = plan.budget.epochs or plan.recipe.epochs
         if plan.budget.seconds is not None:
             epoch_s = Scratch().training_step_seconds(ctx) / plan.executor.at_once
@@ -159,7 +160,26 @@ class Truths:
                     f"give a budget of at least {least_s:.0f}s, or fewer architectures or seeds"
                 )
             epochs = min(epochs, paid)
-        return int(self.study.plan("truth", {"epochs": epochs})["epochs"])
+        return int(self.study.plan("truth", {"epochs": epochs, "count": count})["epochs"])
+
+    def _refuse_dear_growth(self, wanted: Sequence[tuple[Architecture, int]]) -> None:
+        """Refuse more trainings than were planned for, where the time left does not pay for them.
+
+        Each has as many epochs as those before it, whatever the budget.
+        """
+        budget, planned = self.plan.budget, self.study.phase("truth").counts.get("count", 0)
+        known = [self.study.get(_name(a, s)) for a, s in wanted]
+        took = [told["seconds"] for told in known if told is not None]
+        if budget.seconds is None or len(wanted) <= planned or not took:
+            return
+        more, spent_s = len(wanted) - len(took), self.steps.spent_s()
+        needed_s = more * float(np.mean(took))
+        if needed_s > budget.seconds - spent_s:
+            raise InvalidSetting(
+                f"{more} more trainings of {self.epochs} epochs each take about {needed_s:.3g} s, "
+                f"and of {budget} {spent_s:.3g} s are spent; give a budget of at least "
+                f"{spent_s + needed_s / _SHARE:.0f}s in all, or fewer architectures or seeds"
+            )
 
     def _train(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]], step: Step) -> None:
         """Train what has no truth yet, one after another or as many at once as the executor can."""

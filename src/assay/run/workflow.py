@@ -14,9 +14,11 @@ from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Cost, derive
 from assay.errors import InvalidSetting
+from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
-from assay.run.allot import count_for
+from assay.report.units import duration
+from assay.run.allot import count_for, share_of
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher, measure_all
 from assay.run.plan import Plan, versions
@@ -25,6 +27,7 @@ from assay.run.refusals import (
     refuse_broken_model,
     refuse_hopeless_latency,
     refuse_hopeless_limits,
+    uncounted,
 )
 from assay.run.steps import Step, Steps
 from assay.run.watch import Watch
@@ -36,6 +39,7 @@ _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
 _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
+_OVERRUN = 1.25  # of the time of a search, which is timed roughly, until it is ended
 _VALIDATED = 8
 _DRAWN = 501
 
@@ -91,6 +95,8 @@ class Workflow:
             self._refuse_weights()
             table = self._given_table()
             refuse_broken_model(self.plan)
+            if missing := uncounted(space, self.measures):
+                self.steps.note(missing)
             refuse_hopeless_limits(self.plan, self.measures)
             if table is not None:
                 refuse_hopeless_latency(
@@ -234,7 +240,8 @@ class Workflow:
         with ExitStack() as last, ExitStack() as first:  # they go on together, and end in order
             searching = first.enter_context(self.steps.step("search"))
             scoring = last.enter_context(self.steps.step("score"))
-            counts = self.study.phase("search").counts or self._search_counts()
+            counts = dict(self.study.phase("search").counts or self._search_counts())
+            counts |= self.study.get("search cut") or {}
             searching.total = scoring.total = counts["trials"]
             if searching.finished:
                 return
@@ -248,7 +255,7 @@ class Workflow:
                     watch.keep("trial", counts["trials"])
                     self.study.book("search", Cost(searching.lap()))
 
-            def progress(judged: int, waiting: int, searched: Cost, scored: Cost) -> None:
+            def progress(judged: int, waiting: int, searched: Cost, scored: Cost) -> int:
                 searching.done = scoring.done = judged
                 searching.cost_s += searched.wall_s
                 scoring.cost_s += scored.wall_s
@@ -257,6 +264,9 @@ class Workflow:
                     learn()
                 searching.tell()
                 scoring.tell()
+                if not waiting:
+                    self._cut(counts, judged)
+                return int(counts["trials"])
 
             searcher.run(counts["trials"], progress)
             searching.done = scoring.done = searcher.judged()
@@ -272,6 +282,23 @@ class Workflow:
             scoring.message = f"{len(judged) - failed} scored" + (
                 f", {failed} failed" * bool(failed)
             )
+
+    def _cut(self, counts: dict[str, Any], judged: int) -> None:
+        """End a search that takes longer than its time, with what is judged.
+
+        The count is planned by what scores take; proposing and measuring may take as long, or grow.
+        """
+        ledger, time_s = self.study.ledger(), counts.get("seconds")
+        spent_s = sum(ledger[name].wall_s for name in ("search", "score") if name in ledger)
+        if time_s is None or spent_s <= _OVERRUN * time_s or judged >= counts["trials"]:
+            return
+        self.steps.note(
+            f"{judged} of {counts['trials']} trials took {duration(spent_s)}, where the search has "
+            f"{duration(time_s)}: proposing and measuring took the rest; it ends here, so that the "
+            "finalists have their time"
+        )
+        counts["trials"] = judged
+        self.study.put("search cut", {"trials": judged})
 
     def _note_unclimbed(self) -> None:
         rungs = getattr(self.plan.strategy, "rungs", [])
@@ -294,27 +321,42 @@ class Workflow:
         # One that climbs takes each rung as if it were trained anew: not every estimator goes on.
         unit_s = self._estimate_seconds() * _mean_share(rungs)
         try:
-            count = count_for("search", "score", self.left_s(), unit_s, most=most)
+            left_s = self.left_s()
+            count = count_for("search", "score", left_s, unit_s, most=most)
         except InvalidSetting as error:
             if not self.study.phase("train").counts["steps"]:
                 raise
             # What was prepared is paid for; a score for each finalist makes use of it.
             count = min(most, plan.finalists.k)
             self.steps.note(f"{error}; {count} architectures are scored")
-        return self.study.plan("search", {"trials": count})
+            return self.study.plan("search", {"trials": count})
+        time_s = share_of("search", left_s)
+        return self.study.plan("search", {"trials": count, "seconds": time_s})
 
     def _estimate_seconds(self) -> float:
-        """Return the seconds of one estimate, timed briefly."""
+        """Return the seconds of one estimate, timed briefly, of those that raise nothing.
+
+        Raises:
+            Exception: all of them do; the first.
+        """
         plan = self.plan
         told = getattr(plan.estimator, "estimate_seconds", None)
         if told is not None:
             return float(told(self.ctx))
         rng = derive(plan.seed, "timing")
-        proposals = [Proposal(plan.space.sample(rng)) for _ in range(_TIMED_PATHS)]
-        plan.estimator.estimate(self.ctx, proposals[:1])
+        drawn = (plan.space.canonical(plan.space.sample(rng)) for _ in range(_TIMED_PATHS))
+        proposals = [Proposal(point) for point in drawn]
+        self._asked(proposals[:1])
         started = time.perf_counter()
-        plan.estimator.estimate(self.ctx, proposals)
+        said = self._asked(proposals)
+        errors = [answer for answer in said if isinstance(answer, Exception)]
+        if len(errors) == len(said):
+            raise errors[0]
         return (time.perf_counter() - started) / len(proposals)
+
+    def _asked(self, proposals: Sequence[Proposal]) -> list[Told]:
+        answers = each(self.plan.estimator, self.ctx, proposals)
+        return [said for part in answers for said in part.values()]
 
     def left_s(self) -> float:
         """Return the seconds left of a budget in time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from assay.space.structure import explore
 if TYPE_CHECKING:
     from assay.space.space import Space
 
-__all__ = ["fresh", "reset"]
+__all__ = ["fresh", "made", "reset"]
 
 
 def fresh(space: Space, architecture: Architecture, seed: int) -> nn.Module:
@@ -61,6 +62,32 @@ def reset(space: Space, seed: int) -> None:
         return
     with _seeded(seed):
         space.model.load_state_dict(_twin(space, space.factory).state_dict())
+
+
+def made(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+    """Return a model, or what a callable makes.
+
+    Args:
+        model: A module, or a function without arguments that makes one.
+    Raises:
+        InvalidSpace: it cannot be called without arguments, or makes no module.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    try:
+        made = model()
+    except TypeError as error:
+        if len(traceback.extract_tb(error.__traceback__)) > 1:  # raised by the model's own code
+            raise
+        raise InvalidSpace(
+            f"{model!r} is neither an nn.Module nor a callable without arguments ({error}); give a "
+            "module, or a function that makes one, such as lambda: Net(width=16)"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise InvalidSpace(
+            f"{model!r} made no nn.Module but {type(made).__name__}; let it return the module"
+        )
+    return made
 
 
 def _twin(space: Space, factory: Callable[[], nn.Module]) -> nn.Module:

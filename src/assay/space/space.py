@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, Unsu
 from assay.space import extremes, fresh
 from assay.space.build import build
 from assay.space.canonical import Canonical
+from assay.space.digest import digest
 from assay.space.draws import check_generator, draw, drawn, pick
 from assay.space.sizes import OpenSize
 from assay.space.slicing import OpenLayer
@@ -67,7 +67,7 @@ class Space:
         features: Callable[[Architecture], Sequence[float]] | None = None,
     ) -> None:
         self.factory = None if isinstance(model, nn.Module) else model
-        self.model: nn.Module = _made(model)
+        self.model: nn.Module = fresh.made(model)
         self.given: Mapping[str, Any] | None = None  # an instance's own state, once it is needed
         self.example = example
         self.structure = explore(self.model)
@@ -294,12 +294,8 @@ class Space:
             InvalidSpace: an open size is kept where no path could follow it.
         """
         point = self.check(architecture)
-        selected, values = self.shadowed, self.values
-        self._unshadow()
-        try:
+        with self._whole():
             return build(self.model, self.structure, point)
-        finally:
-            self._shadow(selected, values)
 
     def fresh(self, architecture: Mapping[str, Any], seed: int) -> nn.Module:
         """Return the plain module with weights initialised anew, as for training from scratch."""
@@ -331,6 +327,16 @@ class Space:
             on = [g for conditions, g in self._groups if meets(conditions, weights)]
             self._shadow([layer for group in on for layer in group], self._sizes(weights))
 
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Within: no path is selected, and layers hold the sizes that are open."""
+        selected, values = self.shadowed, self.values
+        self._unshadow()
+        try:
+            yield
+        finally:
+            self._shadow(selected, values)
+
     def _shadow(self, layers: list[OpenLayer], values: dict[OpenSize, int]) -> None:
         for layer in layers:
             layer.shadow(values)
@@ -361,38 +367,12 @@ class Space:
         """Return the value that each open size takes in an architecture."""
         return self._sizes({label: {option: 1.0} for label, option in architecture.items()})
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of labels, options, and the names and shapes of all parameters."""
-        tensors = {n: list(t.shape) for n, t in self.model.state_dict().items()}
-        choices = {c.label: [c.kind, c.options] for c in self.choices.values()}
-        text = json.dumps([choices, tensors], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        """Hex digest of choices, parameters, layers and their code, as it is first asked for."""
+        with self._whole():
+            return digest(self.model, self.choices.values())
 
 
 def _as_point(architecture: Mapping[str, Any]) -> Architecture:
     return architecture if isinstance(architecture, Architecture) else Architecture(architecture)
-
-
-def _made(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
-    """Return a model, or what a callable makes.
-
-    Raises:
-        InvalidSpace: it cannot be called without arguments, or makes no module.
-    """
-    if isinstance(model, nn.Module):
-        return model
-    try:
-        made = model()
-    except TypeError as error:
-        if len(traceback.extract_tb(error.__traceback__)) > 1:  # raised by the model's own code
-            raise
-        raise InvalidSpace(
-            f"{model!r} is neither an nn.Module nor a callable without arguments ({error}); give a "
-            "module, or a function that makes one, such as lambda: Net(width=16)"
-        ) from error
-    if not isinstance(made, nn.Module):
-        raise InvalidSpace(
-            f"{model!r} made no nn.Module but {type(made).__name__}; let it return the module"
-        )
-    return made

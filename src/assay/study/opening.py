@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,17 +16,19 @@ from sqlalchemy import URL, Engine, create_engine, event, insert, inspect, make_
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from assay.errors import InvalidSetting, InvalidStudy
+from assay.errors import InvalidSetting, InvalidStudy, nearest
 from assay.study import schema
 from assay.study.rows import to_json
 
 __all__ = [
     "check_folder",
+    "check_mark",
     "connect",
     "connect_to_read",
     "discard",
     "give_back",
     "lock",
+    "marked",
     "place",
     "read_meta",
     "write_or_compare",
@@ -33,6 +36,8 @@ __all__ = [
 
 _FILE = "study.db"
 _LOCK = "lock"
+_MARK = "study.mark"  # the same in the folder and in a database that is elsewhere
+_DATABASES = ("sqlite", "postgresql")
 _SHOWN = 6
 
 
@@ -57,7 +62,7 @@ def check_folder(out: Path, url: str | None) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise InvalidStudy(f"{out} is a file; give a folder for the study")
-    strange = out.is_dir() and any(p.name != _LOCK for p in out.iterdir())
+    strange = out.is_dir() and any(p.name not in (_LOCK, _MARK) for p in out.iterdir())
     if strange and not _is_begun(out, url):
         of = "" if url is None else f" of {place(out, url)}"
         raise InvalidStudy(f"{out} is not empty and holds no study{of}; give a new folder")
@@ -130,7 +135,7 @@ def lock(out: Path) -> tuple[FileLock, bool]:
     return taken, made
 
 
-def give_back(out: Path, taken: FileLock, *, made: bool, locked: bool) -> None:
+def give_back(out: Path, taken: FileLock, *, made: bool, locked: bool, marked: bool) -> None:
     """Give back a folder that was refused, as it was.
 
     Args:
@@ -138,7 +143,10 @@ def give_back(out: Path, taken: FileLock, *, made: bool, locked: bool) -> None:
         taken: Its lock.
         made: Whether the folder was made for it; it goes if nothing is in it.
         locked: Whether the file of the lock was made for it.
+        marked: Whether it may have been marked for it.
     """
+    if marked:
+        (out / _MARK).unlink(missing_ok=True)
     if locked:
         (out / _LOCK).unlink()  # while it is held, so that nobody else's is removed
     taken.release()
@@ -150,13 +158,14 @@ def give_back(out: Path, taken: FileLock, *, made: bool, locked: bool) -> None:
 
 
 def connect(out: Path | None, url: str | None) -> Engine:
-    """Return the engine: SQLite in the folder, any SQLAlchemy URL, or memory where both are None.
+    """Return the engine: SQLite in the folder, that of a URL, or memory where both are None.
 
     SQLite writes ahead (WAL) with synchronous=NORMAL: what is committed survives the death of the
     process, though the last of it may not survive that of the machine's power.
 
     Raises:
-        InvalidSetting: the URL is none, or its driver is not installed.
+        InvalidSetting: the URL is none, or of another database than SQLite or PostgreSQL, or its
+            driver is not installed.
     """
     if url is None and out is None:
         engine = create_engine(
@@ -172,6 +181,10 @@ def connect(out: Path | None, url: str | None) -> Engine:
                 f"the study's URL cannot be used ({error}); write one such as "
                 "'postgresql+psycopg://user@host/name' and install its driver"
             ) from error
+    if engine.dialect.name not in _DATABASES:
+        raise InvalidSetting(
+            f"the study's URL is of a {engine.dialect.name} database; {nearest('', _DATABASES)}"
+        )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _write_ahead)
     return engine
@@ -242,10 +255,20 @@ def read_meta(engine: Engine, where: str, *, begun: bool = False) -> dict[str, A
 
 
 def write_or_compare(
-    engine: Engine, where: str, identity: Mapping[str, Any], settings: Mapping[str, Any]
+    engine: Engine,
+    where: str,
+    identity: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Begin a study with its identity, or check that the one there has the same.
 
+    Args:
+        engine: Of the database.
+        where: What messages call the study.
+        identity: What makes it itself.
+        settings: How to say it again; kept where it begins.
+        more: Further first rows of one that begins.
     Raises:
         InvalidStudy: it is of another search; the differences are shown.
         InvalidSetting: it cannot be written.
@@ -253,17 +276,46 @@ def write_or_compare(
     found = read_meta(engine, where)
     plain = json.loads(to_json(identity))
     if not found:
-        rows = {"schema": schema.VERSION, "identity": plain, "settings": dict(settings)}
+        rows = {
+            "schema": schema.VERSION, "identity": plain, "settings": dict(settings), **more,
+        }  # fmt: skip
         return _begin(engine, where, rows)
     differences = list(_differences("", found["identity"], plain))
     if differences:
-        more = len(differences) - _SHOWN
-        told = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        rest = len(differences) - _SHOWN
+        told = "; ".join(differences[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
         raise InvalidStudy(
             f"{where} belongs to another search: {told}; give another folder, or the same settings "
             "to continue"
         )
     return found
+
+
+def marked(out: Path) -> dict[str, str]:
+    """Mark a folder as that of a study whose database is elsewhere; return what to keep there."""
+    mark = {"folder": str(out.resolve()), "mark": secrets.token_hex(8)}
+    (out / _MARK).write_text(mark["mark"])
+    return mark
+
+
+def check_mark(out: Path, where: str, found: Mapping[str, Any]) -> None:
+    """Refuse a folder that is not the one in which the study of a database elsewhere began.
+
+    Its weights are there, and whoever works on it has locked that folder.
+
+    Args:
+        out: A folder.
+        where: What messages call the study.
+        found: What `read_meta` returns.
+    Raises:
+        InvalidStudy: the study began in another folder.
+    """
+    mark, path = found.get("mark"), out / _MARK
+    if mark and not (path.is_file() and path.read_text() == mark["mark"]):
+        raise InvalidStudy(
+            f"{where} is the study of the folder {mark['folder']}; give that one to continue, or "
+            "another database"
+        )
 
 
 def _begin(engine: Engine, where: str, rows: dict[str, Any]) -> dict[str, Any]:

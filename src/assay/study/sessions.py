@@ -23,16 +23,26 @@ class Run:
     A study in memory has one connection and dies with its process: there the heart only beats
     when the run is stopped.
 
+    What counts is how long it worked: a machine that sleeps, or whose clock is set, meanwhile has
+    not worked longer, and the heartbeat does not show it.
+
     Args:
         engine: Of the study's database.
         number: Of the run.
+        started: Seconds since 1970.
     """
 
-    def __init__(self, engine: Engine, number: int) -> None:
+    def __init__(self, engine: Engine, number: int, started: float) -> None:
         self.number = number
+        self._started = started
+        self._since = time.perf_counter()
         self._engine = engine
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def now(self) -> float:
+        """Return when it began and how long it has worked since, in seconds since 1970."""
+        return self._started + time.perf_counter() - self._since
 
     def start(self) -> None:
         """Let the heart beat."""
@@ -50,12 +60,12 @@ class Run:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
-        now = time.time()
+        now = self.now()
         self._write(heartbeat=now, **({"ended": now} if ended else {}))
 
     def _beat(self) -> None:
         while not self._stopped.wait(_HEARTBEAT_S):
-            self._write(heartbeat=time.time())
+            self._write(heartbeat=self.now())
 
     def _write(self, **values: float) -> None:
         table = schema.sessions
@@ -76,23 +86,25 @@ def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
         values = {"started": now, "heartbeat": now, "versions": to_json(dict(versions))}
         result = connection.execute(insert(schema.sessions), values)
         number = int(result.inserted_primary_key[0])  # type: ignore[index]
-    return Run(engine, number)
+    return Run(engine, number, now)
 
 
-def book(connection: Connection, session: int, costs: Mapping[str, Cost]) -> None:
+def book(connection: Connection, run: Run | None, costs: Mapping[str, Cost]) -> None:
     """Book costs of a run to steps; a booking is a sign of life, like a heartbeat.
 
     Args:
         connection: In a transaction.
-        session: Number of the run; 0 for none.
+        run: Whose costs; None outside one.
         costs: Step -> cost.
     """
     if not costs:
         return
-    rows = [cost_row(session, name, cost) for name, cost in costs.items()]
+    number = 0 if run is None else run.number
+    rows = [cost_row(number, name, cost) for name, cost in costs.items()]
     connection.execute(insert(schema.costs), rows)
-    table = schema.sessions
-    connection.execute(update(table).where(table.c.id == session).values(heartbeat=time.time()))
+    if run is not None:
+        table = schema.sessions
+        connection.execute(update(table).where(table.c.id == number).values(heartbeat=run.now()))
 
 
 def _book_lost(connection: Connection) -> None:

@@ -95,18 +95,22 @@ class Study(Records):
         """
         folder = None if out is None else Path(out)
         engine = opening.connect(folder, url)
-        taken, made, locked = None, False, False
+        taken, made, locked, is_new = None, False, False, False
         try:
             if folder is not None:
                 made = opening.check_folder(folder, url)
                 taken, locked = opening.lock(folder)
             where = opening.place(folder, url)
             is_new = not opening.read_meta(engine, where)
-            meta = opening.write_or_compare(engine, where, identity, settings or {})
+            elsewhere = folder if url is not None else None
+            more = {"mark": opening.marked(elsewhere)} if elsewhere and is_new else {}
+            meta = opening.write_or_compare(engine, where, identity, settings or {}, more)
+            if elsewhere:
+                opening.check_mark(elsewhere, where, meta)
         except BaseException:
             engine.dispose()
             if folder is not None and taken is not None:
-                opening.give_back(folder, taken, made=made, locked=locked)
+                opening.give_back(folder, taken, made=made, locked=locked, marked=is_new)
             raise
         discard = partial(opening.discard, engine, folder, made=made)
         return cls(engine, meta, taken, discard if is_new else None)
@@ -191,8 +195,8 @@ class Study(Records):
             self._run.stop(ended=True)
 
     @property
-    def _session(self) -> int:
-        return 0 if self._run is None else self._run.number
+    def _session(self) -> sessions.Run | None:
+        return self._run
 
     def sessions(self) -> list[dict[str, Any]]:
         """Return every run: id, started, heartbeat, ended (seconds since 1970), versions."""
@@ -253,7 +257,7 @@ class Study(Records):
 
     def _save_phase(self, name: str, cost: Cost | None = None, **values: Any) -> None:
         table = schema.phases
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             changed = connection.execute(update(table).where(table.c.name == name).values(values))
             if changed.rowcount == 0:
                 empty = {"state": "pending", "counts": "{}", "done": 0, "checkpoint": "{}"}
@@ -285,7 +289,7 @@ class Study(Records):
         """
         estimated = [estimate_row(t) for t in new if t.estimate is not None]
         failed = [] if failed_in is None else failure_rows(failed_in, new)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if new:
                 self._replace(connection, schema.trials, [trial_row(t) for t in new])
             if estimated:

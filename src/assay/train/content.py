@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from assay.options import options_of
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
-__all__ = ["digest_of", "named"]
+__all__ = ["digest_of", "named", "written"]
 
 
 def digest_of(*parts: Any) -> str:
@@ -59,11 +59,20 @@ def named(thing: Any) -> str:
     return f"{name}({', '.join(settings)})" if settings else name
 
 
-def _body(code: CodeType) -> list[Any]:
+def written(kind: type) -> list[Any]:
+    """Return what the methods of a class do, as JSON values; what documents them does not count."""
+    parts = [getattr(part, "fget", None) or getattr(part, "__func__", part)
+             for part in vars(kind).values()]  # fmt: skip
+    methods = {part.__name__: part for part in parts if isinstance(part, FunctionType)}
+    return [[name, repr(_body(m.__code__, m.__doc__)), repr(m.__defaults__)]
+            for name, m in sorted(methods.items())]  # fmt: skip
+
+
+def _body(code: CodeType, doc: str | None = None) -> list[Any]:
     """Return what a function does: its instructions, the names and the constants in them."""
     constants = [
         _body(c) if isinstance(c, CodeType) else sorted(map(repr, c)) if isinstance(c, frozenset)
-        else c for c in code.co_consts
+        else c for c in code.co_consts if doc is None or c != doc
     ]  # fmt: skip
     return [code.co_code, code.co_names, code.co_freevars, constants]
 

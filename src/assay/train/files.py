@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from assay.errors import InvalidStudy
+from assay.errors import InvalidStudy, Unwritable
 
 __all__ = ["load_tensors", "save_tensors", "under"]
 
@@ -31,6 +31,7 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
         state: Name -> tensor `[...]` or JSON value. Tensors are stored on the CPU.
     Raises:
         TypeError: a value that is neither.
+        Unwritable: it cannot be written, as on a full disk.
     """
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     values = json.dumps({k: v for k, v in state.items() if k not in tensors})
@@ -41,16 +42,21 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
         for k, v in tensors.items()
         if k not in same
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
-        save_file(whole, temporary, metadata={_KEY: values, _SAME: json.dumps(same)})
-        _flush(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)  # or the new name may be lost with the power
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            save_file(whole, temporary, metadata={_KEY: values, _SAME: json.dumps(same)})
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _flush(path.parent)  # or the new name may be lost with the power
+    except (OSError, SafetensorError) as error:
+        raise Unwritable(
+            f"{path} cannot be written ({error}); make room for it, then run the same again to go "
+            "on"
+        ) from error
 
 
 def _same(tensors: Mapping[str, Tensor]) -> dict[str, str]:
