@@ -317,7 +317,7 @@ def test_more_truths_than_the_time_pays_for_are_refused_before_they_are_trained(
             budget=budget, out=tmp_path / "audit", recipe=RECIPE,
         )  # fmt: skip
 
-    ask(3, "1h")
+    ask(3, "1h,steps=12")
     with Study.read(tmp_path / "audit") as study:
         identity, keys = study.identity, [f"truth {key} 0" for key in study.get("audit")["truths"]]
     with Study.open(tmp_path / "audit", identity=identity) as study:
@@ -325,9 +325,9 @@ def test_more_truths_than_the_time_pays_for_are_refused_before_they_are_trained(
         for key in keys:
             study.put(key, {**study.get(key), "seconds": 60.0})
     with pytest.raises(InvalidSetting, match="3 more trainings of 2 epochs each take about 180 s"):
-        ask(6, "1h")
-    assert ask(3, "1h").table.num == 3  # what is there may be asked again
-    assert ask(6, "2h").table.num == 6
+        ask(6, "1h,steps=12")
+    assert ask(3, "1h,steps=12").table.num == 3  # what is there may be asked again
+    assert ask(6, "2h,steps=12").table.num == 6
 
 
 def test_an_audit_of_another_device_is_another(tmp_path, monkeypatch):
