@@ -407,25 +407,28 @@ def test_a_kill_between_the_last_score_and_what_is_learned_of_it_changes_nothing
 
 
 class Spending(Random):
-    """Books what it takes to propose a batch, without taking it."""
+    """Takes so long to propose a batch, by a clock of its own."""
 
-    def __init__(self, study: Study, seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__()
-        self.study, self.seconds, self.known = study, seconds, -1
+        self.seconds, self.known, self.now = seconds, -1, 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
     def ask(self, history: History, n: int, *, rng) -> list[Proposal]:
         if len(history) > self.known:
-            self.study.book("search", Cost(self.seconds))
-            self.known = len(history)
+            self.now, self.known = self.now + self.seconds, len(history)
         return super().ask(history, n, rng=rng)
 
 
 @pytest.mark.parametrize(("each_s", "judged"), [(45.0, 75), (63.0, 50), (200.0, 25), (1.0, 100)])
 def test_a_search_whose_proposals_take_its_time_ends_with_what_is_judged(
-    each_s: float, judged: int, tmp_path: Path
+    each_s: float, judged: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search = searcher(tmp_path / "out", space(), Random())
-    search.strategy = Spending(search.study, each_s)
+    strategy = Spending(each_s)
+    monkeypatch.setattr(loop, "time", strategy)
+    search = searcher(tmp_path / "out", space(), strategy)
     notes: list[str] = []
     step_of(search, 100, notes, seconds=100.0)
     assert search.judged() == judged

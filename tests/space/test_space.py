@@ -403,7 +403,7 @@ class Net(nn.Module):
         self.act, self.times = nn.ReLU(), 2
         self.of = torch.relu
 
-    def forward(self, x):
+    def forward(self, x, after=lambda y: y):
         return self.times * self.of(self.act(self.first(x)))
 '''
 

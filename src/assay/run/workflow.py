@@ -265,7 +265,7 @@ class Workflow:
                 searching.tell()
                 scoring.tell()
                 if not waiting:
-                    self._cut(counts, judged)
+                    self._cut(counts, judged, searching.cost_s + scoring.cost_s)
                 return int(counts["trials"])
 
             searcher.run(counts["trials"], progress)
@@ -283,13 +283,12 @@ class Workflow:
                 f", {failed} failed" * bool(failed)
             )
 
-    def _cut(self, counts: dict[str, Any], judged: int) -> None:
+    def _cut(self, counts: dict[str, Any], judged: int, spent_s: float) -> None:
         """End a search that takes longer than its time, with what is judged.
 
         The count is planned by what scores take; proposing and measuring may take as long, or grow.
         """
-        ledger, time_s = self.study.ledger(), counts.get("seconds")
-        spent_s = sum(ledger[name].wall_s for name in ("search", "score") if name in ledger)
+        time_s = counts.get("seconds")
         if time_s is None or spent_s <= _OVERRUN * time_s or judged >= counts["trials"]:
             return
         self.steps.note(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from assay.space.structure import Choice
-from assay.train.content import named, written
+from assay.train.content import digest_of, named, unplaced, written
 
 __all__ = ["digest"]
 
@@ -32,14 +29,13 @@ def digest(model: nn.Module, choices: Iterable[Choice]) -> str:
     tensors = {n: list(t.shape) for n, t in model.state_dict().items()}
     told = [[c.label, c.kind, c.options] for c in choices]
     layers = [[name, *_layer(module)] for name, module in model.named_modules()]
-    text = json.dumps([told, tensors, layers], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_of(told, tensors, layers)
 
 
 def _layer(module: nn.Module) -> list[Any]:
     """Return class and settings of a module; of one that is a user's own also what it does."""
     kind = type(module)
-    told: list[Any] = [kind.__qualname__, re.sub(r" at 0x[0-9a-f]+", "", module.extra_repr())]
+    told: list[Any] = [kind.__qualname__, unplaced(module.extra_repr())]
     own = [k for k in kind.__mro__[:-1] if k.__module__.partition(".")[0] not in _OWN]
     if own:
         told += [_values(module), *(written(k) for k in own)]

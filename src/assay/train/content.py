@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from assay.options import options_of
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
-__all__ = ["digest_of", "named", "written"]
+__all__ = ["digest_of", "named", "unplaced", "written"]
 
 
 def digest_of(*parts: Any) -> str:
@@ -59,12 +60,17 @@ def named(thing: Any) -> str:
     return f"{name}({', '.join(settings)})" if settings else name
 
 
+def unplaced(text: str) -> str:
+    """Return a repr without the addresses of objects, which are others in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
 def written(kind: type) -> list[Any]:
-    """Return what the methods of a class do, as JSON values; what documents them does not count."""
+    """Return what the methods of a class do; what documents them does not count."""
     parts = [getattr(part, "fget", None) or getattr(part, "__func__", part)
              for part in vars(kind).values()]  # fmt: skip
     methods = {part.__name__: part for part in parts if isinstance(part, FunctionType)}
-    return [[name, repr(_body(m.__code__, m.__doc__)), repr(m.__defaults__)]
+    return [[name, _body(m.__code__, m.__doc__), unplaced(repr(m.__defaults__))]
             for name, m in sorted(methods.items())]  # fmt: skip
 
 

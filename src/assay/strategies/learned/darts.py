@@ -30,6 +30,7 @@ from assay.strategies.learned.bilevel import (
 )
 from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
+from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.strategies.learned.symptoms import idle_options, open_options, preferring_idle
 from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
@@ -111,16 +112,10 @@ class DARTS:
             )
         if self.second_order and self.relax == "gumbel":
             raise InvalidSetting("strategy.second_order=True goes with softmax or sigmoid only")
-        for name in ("every", "batch"):
-            if not 1 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
-        for name in ("zero_one", "most_skips", "decay"):
-            if not 0 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
-        if not 0 < self.lr < math.inf:
-            raise InvalidSetting(f"strategy.lr={self.lr} must be finite and above 0")
-        if not 0 <= self.warmup < 1:
-            raise InvalidSetting(f"strategy.warmup={self.warmup} must be from 0 to below 1")
+        refuse_out_of_range(self, {
+            "count": ("every", "batch"), "not negative": ("zero_one", "most_skips", "decay"),
+            "positive": ("lr",), "share": ("warmup",),
+        })  # fmt: skip
         ends: Any = self.temperature
         two = isinstance(ends, tuple | list) and len(ends) == 2
         if not two or not all(0 < end < math.inf for end in ends):

@@ -7,7 +7,6 @@ the same weights are small (Li, Talwalkar 2019, arXiv:1902.07638; Yu et al. 2019
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
 from assay.strategies.learned.learner import Learner, rewards
+from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
 from assay.train.optimizers import TorchOptimizer
@@ -97,20 +97,13 @@ class ENAS:
     batch: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "paths_each", "every", "updates", "batch"):
-            if not 1 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
-        for name in ("bound", "entropy", "skip_weight", "weight"):
-            if not 0 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
-        for name in ("lr", "temperature"):
-            if not 0 < (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and above 0")
+        refuse_out_of_range(self, {
+            "count": ("hidden", "paths_each", "every", "updates", "batch"),
+            "not negative": ("bound", "entropy", "skip_weight", "weight"),
+            "positive": ("lr", "temperature"), "share": ("baseline", "warmup"),
+        })  # fmt: skip
         if not 0 < self.skip_rate < 1:
             raise InvalidSetting(f"strategy.skip_rate={self.skip_rate} must be between 0 and 1")
-        for name in ("baseline", "warmup"):
-            if not 0 <= (given := getattr(self, name)) < 1:
-                raise InvalidSetting(f"strategy.{name}={given} must be from 0 to below 1")
         self.paths = Children(self)
 
     def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:

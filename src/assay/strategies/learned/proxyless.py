@@ -7,7 +7,6 @@ scores rest on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -33,6 +32,7 @@ from assay.strategies.learned.gates import (
     score_gradients,
 )
 from assay.strategies.learned.learner import Learner, rewards
+from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.train.files import under
 from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
@@ -106,16 +106,10 @@ class Proxyless:
             given = getattr(self, name)
             if given not in known:
                 raise InvalidSetting(f"unknown strategy.{name}={given!r}; {nearest(given, known)}")
-        for name in ("every", "batch", "paths_each"):
-            if not 1 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
-        for name in ("weight", "target"):
-            if not 0 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and 0 or more")
-        if not 0 < self.lr < math.inf:
-            raise InvalidSetting(f"strategy.lr={self.lr} must be finite and above 0")
-        if not 0 <= self.warmup < 1:
-            raise InvalidSetting(f"strategy.warmup={self.warmup} must be from 0 to below 1")
+        refuse_out_of_range(self, {
+            "count": ("every", "batch", "paths_each"), "not negative": ("weight", "target"),
+            "positive": ("lr",), "share": ("warmup",),
+        })  # fmt: skip
         self.paths = Gates(self)
 
     def check_limits(self, limits: Mapping[Any, Any]) -> None:

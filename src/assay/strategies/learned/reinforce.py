@@ -20,6 +20,7 @@ from assay.contracts import History, Learning, Proposal, Trial
 from assay.errors import InvalidSetting
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.strategies.learned.tightest import Measure, Tightest
 from assay.strategies.learned.trace import Trace
 
@@ -80,17 +81,11 @@ class Reinforce:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "batch", "epochs"):
-            if not 1 <= (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and at least 1")
-        for name in ("lr", "power", "temperature"):
-            if not 0 < (given := getattr(self, name)) < math.inf:
-                raise InvalidSetting(f"strategy.{name}={given} must be finite and above 0")
-        for name in ("baseline", "clip"):
-            if not 0 <= (given := getattr(self, name)) < 1:
-                raise InvalidSetting(f"strategy.{name}={given} must be from 0 to below 1")
-        if not 0 <= self.entropy < math.inf:
-            raise InvalidSetting(f"strategy.entropy={self.entropy} must be finite and 0 or more")
+        refuse_out_of_range(self, {
+            "count": ("hidden", "layers", "batch", "epochs"),
+            "positive": ("lr", "power", "temperature"), "share": ("baseline", "clip"),
+            "not negative": ("entropy",),
+        })  # fmt: skip
         if self.epochs > 1 and not self.clip:
             raise InvalidSetting(
                 f"strategy.epochs={self.epochs} needs clip above 0, such as 0.2: plain REINFORCE "
