@@ -63,6 +63,34 @@ def test_a_signal_depends_on_no_other_and_on_no_mode() -> None:
     assert together == backwards == alone
 
 
+class Flattening(nn.Module):
+    """A convolution whose output is flattened by `view`, which asks for the usual layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+        self.layouts: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layouts.append(x.is_contiguous(memory_format=torch.channels_last))
+        out = self.inner[:3](x)
+        out = out.view(out.shape[0], -1)
+        return self.inner[4](out)
+
+
+def test_channels_are_last_in_memory_unless_the_forward_cannot_take_it() -> None:
+    seen: list[bool] = []
+    network, given = net(), {"batch": batch(), "task": task(F.cross_entropy)}
+    network[2].register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    told = measure(network, ["snip", "jacob_cov"], **given)
+    assert seen == [True, True]
+    flattening = Flattening()
+    assert measure(flattening, ["snip", "jacob_cov"], **given) == pytest.approx(told, rel=1e-4)
+    assert flattening.layouts == [True, False, False]
+
+
 def test_what_a_network_draws_is_fixed_by_the_seed() -> None:
     class Noisy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

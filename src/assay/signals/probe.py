@@ -23,6 +23,7 @@ from assay.signals.blocks import (
     map_of,
     parts,
 )
+from assay.train.layout import channels_last, is_of_views, prefers
 from assay.train.splits import leaves, map_tensors
 from assay.train.task import Task, call_model
 
@@ -163,11 +164,20 @@ class Probe:
     @functools.cached_property
     def halves(self) -> tuple[Half, Half]:
         """The forward of the batch, in halves."""
-        middle = (len(self._targets) + 1) // 2
-        return self._half(slice(middle)), self._half(slice(middle, None))
+        if prefers(self.network, self._targets.device.type):
+            try:
+                return self._both(map_tensors(self._inputs, channels_last))
+            except RuntimeError as error:
+                if not is_of_views(error):
+                    raise
+        return self._both(self._inputs)
 
-    def _half(self, which: slice) -> Half:
-        inputs = map_tensors(self._inputs, lambda t: _leaf(t[which]))
+    def _both(self, inputs: Any) -> tuple[Half, Half]:
+        middle = (len(self._targets) + 1) // 2
+        return self._half(inputs, slice(middle)), self._half(inputs, slice(middle, None))
+
+    def _half(self, inputs: Any, which: slice) -> Half:
+        inputs = map_tensors(inputs, lambda t: _leaf(t[which]))
         targets = self._targets[which]
         modules, layers = parts(self.network), list(filter(_connects, self.network.modules()))
         with listening(modules) as told, listening(layers) as heard:

@@ -16,6 +16,7 @@ from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
 from assay.train.average import Average
 from assay.train.files import under
+from assay.train.layout import channels_last, is_of_views, prefers
 from assay.train.optimizers import Optimizer, TorchOptimizer
 from assay.train.precision import LossScale, autocast, in_full, working_dtype
 from assay.train.recipe import Recipe
@@ -23,7 +24,7 @@ from assay.train.splits import Batch, Stream, map_tensors
 from assay.train.task import Task, call_model
 from assay.train.writes import times_written
 
-__all__ = ["Optimizer", "Trainer", "channels_last"]
+__all__ = ["Optimizer", "Trainer"]
 
 _READ_EVERY_ON_CUDA = 20
 _TIMED_S = 2.0
@@ -83,7 +84,8 @@ class Trainer:
         dtype = working_dtype(recipe, module, device)
         self._autocast = autocast(dtype, device)
         self._scale = LossScale() if dtype is torch.float16 else None
-        self._use_channels_last(_wants_channels_last(recipe, module, device))
+        wanted = recipe.channels_last
+        self._use_channels_last(prefers(module, device) if wanted == "auto" else wanted)
         self._average = Average(module, recipe.ema) if recipe.ema else None
         self._augmenting = torch.Generator()
         self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
@@ -181,7 +183,7 @@ class Trainer:
         except RuntimeError as error:
             if not (self._channels_last and self.recipe.channels_last == "auto"):
                 raise
-            if "view size is not compatible" not in str(error):
+            if not is_of_views(error):
                 raise
             self._use_channels_last(False)  # the forward flattens by `view`
             losses = self._differentiate(*self._batch())
@@ -321,11 +323,6 @@ class Trainer:
         self.module.to(memory_format=layout)  # type: ignore[call-overload]
 
 
-def channels_last(tensor: Tensor) -> Tensor:
-    """Return images `[N, C, H, W]` with their channels innermost in memory, others as they are."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
 def _one_pass(step: int) -> Iterator[float]:
     yield 1.0
 
@@ -336,24 +333,3 @@ def _draw(seed: int, step: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
     return (z ^ (z >> 31)) >> 1
-
-
-def _wants_channels_last(recipe: Recipe, module: nn.Module, device: str) -> bool:
-    """On a CPU too: backwards of depthwise convolutions took half the time, of dense ones 0.96."""
-    if recipe.channels_last != "auto":
-        return recipe.channels_last
-    volumes = any(p.ndim == 5 for p in module.parameters())  # for which torch has no such format
-    images = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    return not volumes and bool(images) and not (device == "cpu" and any(map(_overruns, images)))
-
-
-def _overruns(conv: nn.Conv2d) -> bool:
-    """Whether oneDNN may write past its workspace in the backward, and corrupt memory.
-
-    Strided 1x1 convolutions of less than a block of channels, which are 8 or 16 by the processor
-    (github.com/uxlfoundation/oneDNN/issues/6035, seen with torch 2.13). Of an open size the
-    smallest option counts, and one worked out of others is taken to be small.
-    """
-    fewest = conv.in_channels if type(conv.in_channels) is int else 0
-    fewest = min(getattr(conv.in_channels, "options", [fewest])) // int(conv.groups)
-    return max(map(int, conv.kernel_size)) == 1 and max(conv.stride) > 1 and fewest < 16
