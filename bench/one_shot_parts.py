@@ -1,14 +1,15 @@
 """What each part of the supernet's recipe is worth, in Kendall tau, all at equal computing time.
 
-    python -m bench.one_shot_parts                          # two seeds, about 40 minutes
-    python -m bench.one_shot_parts --seconds 10 --seeds 0   # to see that it runs
+    python -m bench.one_shot_parts                         # two seeds, about 45 minutes
+    python -m bench.one_shot_parts --steps 200 --seeds 0   # to see that it runs
 
 100 cells of NAS-Bench-201 on CIFAR-10, drawn with seed 2 from the space's own classes: the sample
 that settings are tuned on, none of which says anything of the 300 of `bench.nasbench201_fidelity`.
-Each line of `TRAINED` is a supernet that is trained for as many seconds of one core as the others;
-each of `JUDGED` scores the default one's weights in another way. `few-shot` (Zhao et al. 2021,
-arXiv:2006.06863) trains one supernet for half of the time, and then one for each option of the
-first edge, from its weights, for equal parts of the other half.
+Each line of `TRAINED` is a supernet that takes as many steps as are paid for by `--steps` of the
+defaults: how much longer one of its steps takes is measured in interleaved pairs, so that work
+beside it does no harm. Each of `JUDGED` scores the default one's weights in another way. `few-shot`
+(Zhao et al. 2021, arXiv:2006.06863) trains one supernet for half of the steps, and then one for
+each option of the first edge, from its weights, for equal parts of the other half.
 
 Each seed's lines say tau, and how much more it is than that of the defaults with the same seed,
 with an interval over architectures. `value` is tau of the defaults and `gain` what each line has
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -42,11 +42,11 @@ from assay.train.task import Task
 from assay.trust.compare import compare
 from assay.weights.paths import Sized
 from assay.zoo.cell import cell
-from bench.harness import report
+from bench.harness import paired_ratios, report
 from bench.nasbench201_fidelity import SHARED, cifar10, sample, scored
 
 DEFAULT, FEW_SHOT, FIRST_EDGE = "default", "few-shot", "edge01"
-_TIMED_STEPS = 60
+_TIMED_STEPS, _PAIRS = 40, 7
 STATES = 4
 """Kept of the default supernet, of which the defaults take the third and the last."""
 TRAINED: Mapping[str, Mapping[str, Any]] = {
@@ -107,29 +107,26 @@ def told(estimator: OneShot, ctx: Context, points: Sequence[Architecture]) -> li
     return estimator.estimate(ctx, [Proposal(a) for a in points])
 
 
-def affordable(settings: Mapping[str, Any], ctx: Context, seconds: float) -> int:
-    """Return the steps that a supernet takes in so many seconds of a core.
+def affordable(settings: Mapping[str, Any], ctx: Context, steps: int) -> int:
+    """Return the steps with such settings that take as long as `steps` with the defaults."""
 
-    These count what this process computes, so that work beside it does no harm.
-    """
-    prepared(OneShot(**settings), ctx, 1)  # a first step costs more
-    rounds = []
-    for _ in range(3):
-        started = time.process_time()
-        prepared(OneShot(**settings), ctx, _TIMED_STEPS)
-        rounds.append((time.process_time() - started) / _TIMED_STEPS)
-    return max(1, int(seconds / float(np.median(rounds))))
+    def train(some: Mapping[str, Any]) -> None:
+        prepared(OneShot(**some), ctx, _TIMED_STEPS)
+
+    ratios = paired_ratios(partial(train, settings), partial(train, {}), pairs=_PAIRS)
+    return max(1, round(steps / float(np.median(ratios))))
 
 
 def scores(
-    name: str, ctx: Context, points: Sequence[Architecture], seconds: float
+    name: str, ctx: Context, points: Sequence[Architecture], default_steps: int
 ) -> dict[str, Any]:
     """Train one supernet, and score by it in each way that there is."""
     if name == FEW_SHOT:
-        steps = affordable({}, ctx, seconds)
-        said = {name: few_shot(ctx, points, steps)}
-        return {"seed": ctx.seed, "trained": name, "steps": steps, "said": said}
-    steps = affordable(TRAINED[name], ctx, seconds)
+        said = {name: few_shot(ctx, points, default_steps)}
+        return {"seed": ctx.seed, "trained": name, "steps": default_steps, "said": said}
+    steps = default_steps
+    if name != DEFAULT:
+        steps = affordable(TRAINED[name], ctx, default_steps)
     estimator = prepared(OneShot(**TRAINED[name]), ctx, steps)
     if name == DEFAULT:
         said, state = {}, estimator.state_dict()
@@ -169,7 +166,7 @@ def judged(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=240.0)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--data", type=Path, default=SHARED)
@@ -182,7 +179,7 @@ def main() -> None:
     macs = [float(count(space.build(a), example).macs) for a in points]
     executor, names = Processes(), list(dict.fromkeys([DEFAULT, *given.only]))
     jobs = [
-        executor.submit(partial(scores, name, context(task, seed), points, given.seconds))
+        executor.submit(partial(scores, name, context(task, seed), points, given.steps))
         for seed in given.seeds
         for name in names
     ]
@@ -200,7 +197,7 @@ def main() -> None:
     told_by_default = [row[DEFAULT][0] for row in rows.values()]
     report(
         "one_shot_parts", float(np.mean(told_by_default)), "tau", "stated",
-        (min(told_by_default), max(told_by_default)), num=given.num, seconds=given.seconds,
+        (min(told_by_default), max(told_by_default)), num=given.num, steps=given.steps,
         seeds=given.seeds, gain={
             name: round(float(np.mean([row[name][1] for row in rows.values()])), 3)
             for name in rows[given.seeds[0]] if name != DEFAULT
