@@ -73,6 +73,7 @@ def test_a_time_bounded_by_counts(text):
     [
         ("", "budget '' is neither a time nor counts; write \"90s\""),
         ("soon", "budget 'soon' is neither a time nor counts"),
+        ("1h,steps=3,steps=4", "budget '1h,steps=3,steps=4': steps is given twice (3 and 4);"),
         ("5 parsecs", "budget '5 parsecs' is neither a time nor counts"),
         ("-5s", "budget '-5s' is neither"),
         ("0s", "budget '0s' must be positive and finite"),
@@ -86,6 +87,12 @@ def test_a_time_bounded_by_counts(text):
         ("steps=\u00b2", "budget count steps='\u00b2' must be a whole number"),
         ("steps=1.5", "budget count steps='1.5' must be a whole number"),
         ("steps=", "budget count steps='' must be a whole number"),
+        (Budget(), "the budget names neither a time nor a count; give seconds, steps, trials or"),
+        (Budget(seconds=-5), "budget Budget(seconds=-5, steps=None, trials=None, epochs=None) "),
+        (Budget(seconds="5s"), "must be positive and finite"),
+        (Budget(steps=0, trials=3), "budget count steps=0 must be a whole number of at least 1"),
+        (Budget(90.0, trials=-1), "budget count trials=-1 must be a whole number of at least 1"),
+        (Budget(epochs=1.5), "budget count epochs=1.5 must be a whole number"),
     ],
 )
 def test_what_is_no_budget_is_refused(text, said):

@@ -177,6 +177,9 @@ def everything_in(room: str) -> str:
     return "\n".join(f"import {name}" for name in names)
 
 
+LISTS = [("listing", "tasks"), ("listing", "spaces"), ("options", "options")]
+
+
 def test_the_check_sees_torch():
     assert "torch" in loaded_by("import assay; assay.Width; assay.OneOf")
 
@@ -192,8 +195,12 @@ def test_the_check_sees_torch():
         "sys.argv = ['assay', '--help']\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code",
+        *(f"from assay.cli.{file} import {name}; {name}()" for file, name in LISTS),
     ],
-    ids=["face", "contracts", *house.TORCH_FREE, "strategies through the face", "help"],
+    ids=[
+        *("face", "contracts", *house.TORCH_FREE, "strategies through the face", "help"),
+        *(name for _, name in LISTS),
+    ],
 )
 def test_no_torch_where_none_belongs(code):
     assert not loaded_by(code) & {"torch", "onnxruntime", "sklearn"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -67,18 +69,28 @@ class Budget:
     def parse(cls, text: str | float | Budget) -> Budget:
         """Read "90s", "20min", a number of seconds, "steps=300,trials=50", or "20min,trials=500".
 
+        A budget is returned as it is, if it is one that a run can have.
+
         Raises:
-            InvalidSetting: it is neither, a count is unknown, or a value is not positive.
+            InvalidSetting: it is neither, a count is unknown or there twice, a value is not
+                positive, or none is given.
         Example:
             >>> Budget.parse("20min").seconds, Budget.parse("steps=300,trials=50").trials
             (1200.0, 50)
         """
         if isinstance(text, Budget):
+            text._check()
             return text
         if not isinstance(text, str):
             return cls(seconds=_positive(float(text), text))
         parts = [part.strip() for part in text.split(",") if part.strip()]
-        counts = dict(_count(part) for part in parts if "=" in part)
+        counts: dict[str, int] = {}
+        for name, value in (_count(part) for part in parts if "=" in part):
+            if name in counts:
+                raise InvalidSetting(
+                    f"budget {text!r}: {name} is given twice ({counts[name]} and {value}); give one"
+                )
+            counts[name] = value
         times = [part for part in parts if "=" not in part]
         if len(times) == 1 or not parts:
             return cls(_seconds("".join(times), text), **counts)
@@ -90,6 +102,19 @@ class Budget:
     def in_counts(self) -> bool:
         """Whether the run is bounded by counts alone, and therefore repeats bit for bit."""
         return self.seconds is None
+
+    def _check(self) -> None:
+        given = {name: getattr(self, name) for name in ("seconds", *_COUNTS)}
+        if all(value is None for value in given.values()):
+            raise InvalidSetting(
+                "the budget names neither a time nor a count; give seconds, steps, trials or epochs"
+            )
+        if self.seconds is not None:
+            _positive(self.seconds, self)
+        for name in _COUNTS:
+            value: Any = given[name]
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise _no_count(name, value)
 
     def __str__(self) -> str:
         time = [] if self.seconds is None else [f"{self.seconds:g}s"]
@@ -107,10 +132,10 @@ def _seconds(time: str, text: str) -> float:
     return _positive(float(match[1]) * _UNITS[match[2] or "s"], text)
 
 
-def _positive(value: float, text: object) -> float:
-    if not 0 < value < float("inf"):
+def _positive(value: Any, text: object) -> float:
+    if not isinstance(value, Real) or not 0 < float(value) < float("inf"):
         raise InvalidSetting(f"budget {text!r} must be positive and finite")
-    return value
+    return float(value)
 
 
 def _count(part: str) -> tuple[str, int]:
@@ -118,8 +143,12 @@ def _count(part: str) -> tuple[str, int]:
     if name not in _COUNTS:
         raise InvalidSetting(f"unknown count {name!r} in the budget; {nearest(name, _COUNTS)}")
     if not value.isdecimal() or int(value) < 1:
-        raise InvalidSetting(f"budget count {name}={value!r} must be a whole number of at least 1")
+        raise _no_count(name, value)
     return name, int(value)
+
+
+def _no_count(name: str, value: object) -> InvalidSetting:
+    return InvalidSetting(f"budget count {name}={value!r} must be a whole number of at least 1")
 
 
 def derive(seed: int, *names: object) -> np.random.Generator:

@@ -24,7 +24,7 @@ from assay.cli.main import COMMANDS, main
 from assay.cli.search import resume, search
 from assay.errors import InvalidStudy
 from assay.study.store import Study
-from assay.train.ready import READY
+from assay.train import READY
 from assay.zoo import SPACES
 
 NET = """
@@ -93,6 +93,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--set", "estimator.paths=fare"], "did you mean 'fair'"),
         (["search", "--set", "estimater.paths=fair"], "did you mean 'estimator'"),
         (["search", "--set", "paths"], "SECTION.OPTION=VALUE"),
+        (
+            ["search", "--limit", "macs=9", "--limit", "macs=8"],
+            "--limit macs is given twice (9.0 and 8.0); give one",
+        ),
+        (
+            ["search", "--set", "recipe.lr=1", "--set", "recipe.lr=2"],
+            "--set recipe.lr is given twice (1 and 2); give one",
+        ),
+        (["search", "--budget", "-20s"], "budget '-20s' is neither a time nor counts"),
+        (["search", "--budget", "steps=3,steps=4"], "steps is given twice (3 and 4); give one"),
         (
             ["search", "--estimator", "low-fidelity", "--set", "estimator.proxy=digit"],
             "did you mean 'digits'",

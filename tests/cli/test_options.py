@@ -10,7 +10,7 @@ from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
 from assay.options import options_of
 from assay.run.names import ESTIMATORS, STRATEGIES
-from assay.train.ready import READY
+from assay.train import READY
 from assay.zoo import SPACES
 
 NAMES = sorted({*ESTIMATORS, *STRATEGIES, *SPACES, *READY, "recipe", "finalists", "target"})
@@ -44,6 +44,7 @@ def test_it_prints_names_and_options(capsys: pytest.CaptureFixture[str]) -> None
         assert ended.value.code in (0, None)
     said = " ".join(capsys.readouterr().out.split())
     assert "strategy random, evolution" in said
+    assert "and recipe, finalists, target one-shot: --set" in said
     assert "one-shot: --set estimator.OPTION=VALUE; in an audit --set one-shot.OPTION=VALUE" in said
     assert "paths sized" in said
 
@@ -51,3 +52,6 @@ def test_it_prints_names_and_options(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(InvalidSetting, match=r"nothing called 'oneshot' .*did you mean 'one-shot'"):
         options_named("oneshot")
+    with pytest.raises(InvalidSetting, match=r"did you mean 'darts' or ") as refused:
+        options_named("darst")
+    assert ", darts, digits, " in str(refused.value)  # once, though a strategy and a space

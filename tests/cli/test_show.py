@@ -58,3 +58,25 @@ def test_without_a_test_split_validation_is_shown(
     said = capsys.readouterr().out
     assert "test accuracy" in said
     assert "validation" not in said
+
+
+def test_limits_are_written_out_and_what_is_over_one_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    documents = dict(finished(60).documents)
+    limits = {"latency_ms": 0.42, "macs": 4_234_567}
+    print_result(kept(tmp_path / "one", {**documents, "limits": limits}))
+    said = capsys.readouterr().out
+    assert "limits       latency_ms <= 0.42, macs <= 4,234,567\n" in said
+    assert said.count("(over the limit)") == 1
+    assert "largest (over the limit)" in said
+
+
+def test_the_line_of_costs_is_not_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    documents = dict(finished(60).documents)
+    print_result(kept(tmp_path / "one", documents))
+    assert f"{documents['saving']['formula']}\n" in capsys.readouterr().out

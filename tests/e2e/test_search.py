@@ -24,6 +24,7 @@ from assay.errors import (
     ForeignMachine,
     InvalidSetting,
     InvalidStudy,
+    InvalidTask,
     SpaceExhausted,
     TestSplitClosed,
     UnsupportedMix,
@@ -31,6 +32,7 @@ from assay.errors import (
 from assay.run import trainings, workflow
 from assay.run.events import Event
 from assay.run.plan import Finalists
+from assay.space.space import Space
 from assay.study.store import Study
 from assay.testing import tiny_task
 from tests.e2e import tiny
@@ -158,6 +160,19 @@ def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) 
     assert all(t.measured["depth"] <= 3 for t in result.trials() if t.state == "scored")
     assert result.trials()[0].measured["depth"] >= 1
     assert result.best().architecture in [t.architecture for t in result.trials()]
+
+
+def test_a_head_that_does_not_fit_the_classes_is_refused_and_leaves_nothing(
+    table: Path, tmp_path: Path
+) -> None:
+    def narrow() -> nn.Module:
+        net = tiny.Net()
+        net.head = nn.Linear(net.head.in_features, 9)
+        return net
+
+    with pytest.raises(InvalidTask, match="the network has 9 outputs, but labels go up to 9"):
+        assay.search(Space(narrow), tiny.task(), budget=tiny.BUDGET, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 class Breaking:

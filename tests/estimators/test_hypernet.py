@@ -128,6 +128,9 @@ def test_settings_that_cannot_be():
         Hypernet(hidden=0)
     with pytest.raises(InvalidSetting, match=r"estimator\.score='acc'"):
         Hypernet(score="acc")
+    for lr in (-1, 0.0, math.nan, 101.0):
+        with pytest.raises(InvalidSetting, match=rf"estimator\.lr={lr} must be from 1e-08 to 100"):
+            Hypernet(lr=lr)
 
 
 def test_unprepared_it_estimates_nothing():

@@ -16,8 +16,10 @@ from assay.estimators.inherit import Inherit
 from assay.estimators.one_shot import OneShot
 from assay.estimators.training import Trained, Training
 from assay.space.choices import OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.testing.tiny import tiny_context
+from assay.train.task import Task
 from assay.weights.morph import plan
 
 
@@ -106,9 +108,45 @@ def test_a_lineage_worked_out_again_gives_the_same_bits(monkeypatch):
     worked_out = again.estimate(ctx, [Proposal(c, parent=1)])[0]
     assert worked_out.score == kept.score
     assert worked_out.cost.samples == kept.cost.samples + 2 * (3 * 16 + len(ctx.task.valid))
-    monkeypatch.setattr("assay.estimators.inherit._NETWORKS_KEPT", 1)
+    monkeypatch.setattr("assay.estimators.inherit._FEWEST_KEPT", 1)
+    monkeypatch.setattr("assay.estimators.inherit._MOST_BYTES", 0)
     assert again.estimate(ctx, [Proposal(c, parent=1)])[0].score == kept.score
     assert len(again._kept) == 1
+
+
+def test_as_many_networks_are_kept_as_memory_holds_and_64_of_any_size(monkeypatch):
+    estimator = Inherit()
+    point = Architecture({"a": 1})
+    for number in range(500):  # an elite's children come hundreds of trials after it
+        estimator._remember((point, (number,)), {"weight": torch.zeros(256)})
+    assert len(estimator._kept) == 500
+    monkeypatch.setattr("assay.estimators.inherit._MOST_BYTES", 100 * 1024)
+    for _ in range(2):  # the same one again takes no more room
+        estimator._remember((point, (7,)), {"weight": torch.zeros(256)})
+    assert [number for _, (number,) in estimator._kept] == [*range(401, 500), 7]
+    for number in range(100):
+        estimator._remember((point, (number,)), {"weight": torch.zeros(10**4)})
+    assert [number for _, (number,) in estimator._kept] == list(range(36, 100))
+
+
+def test_pixels_that_a_forward_casts_itself_are_scored():
+    class Pixels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            w = Width(4, 6)
+            self.first, self.last = nn.Conv2d(1, w, 3), nn.Linear(w, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.relu(self.first(x.float() / 255)).mean((2, 3)))
+
+    rng, space = np.random.default_rng(0), Space(Pixels)
+    pixels = rng.integers(0, 256, (60, 1, 4, 4), dtype=np.uint8)
+    task = Task.from_arrays(pixels, rng.permutation(60) % 3, layout="NCHW")
+    ctx = replace(tiny_context(history=History(space)), space=space, task=task)
+    estimator = Inherit(ancestors=1, tune_steps=1)
+    list(estimator.prepare(ctx, Budget(steps=2)))
+    found = estimator.estimate(ctx, [Proposal(space.largest()), Proposal(space.smallest())])
+    assert all(np.isfinite(estimate.score) for estimate in found)
 
 
 def test_a_parent_that_diverges_when_it_is_worked_out_again_is_told(monkeypatch):

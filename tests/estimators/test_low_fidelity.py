@@ -173,6 +173,20 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(options, said):
         LowFidelity(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "fidelity", "steps"), [({"steps": 3}, 1.0, 3), ({"share": 1.0}, 0.08, 2)]
+)
+def test_a_fit_of_too_few_steps_is_refused_before_they_are_paid_for(
+    monkeypatch, options, fidelity, steps
+):
+    ctx = context()
+    monkeypatch.setattr(Training, "__call__", lambda self: pytest.fail("was begun"))
+    with pytest.raises(InvalidSetting, match=rf"of {steps} steps is too short .* estimator\.steps"):
+        LowFidelity(score="fit", points=4, **options).estimate(
+            ctx, [Proposal(point(ctx), fidelity)]
+        )
+
+
 def test_a_curve_that_cannot_be_fitted_fails_alone(monkeypatch):
     """A validation loss may be NaN where no training loss and no weight was."""
     ctx = context()

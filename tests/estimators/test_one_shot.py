@@ -273,6 +273,26 @@ def test_a_state_alone_is_enough_to_score() -> None:
     )
 
 
+def test_an_estimator_that_is_used_again_knows_nothing_of_the_search_before() -> None:
+    images = derive(1, "data").integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    first = context(Space(Hidden))  # which is not shared
+    second = replace(
+        context(Space(Chain)), task=Task.from_arrays(images, np.arange(120) % 10, layout="NHW")
+    )
+    used, fresh = OneShot(), OneShot()
+    list(used.prepare(first, Budget(steps=1)))
+    used.estimate(first, [Proposal(point) for point in first.space.all()])
+    proposals = [Proposal(second.space.smallest()), Proposal(second.space.largest())]
+    costs, found = [], []
+    for estimator in (used, fresh):
+        costs.append(sum(cost.macs for cost in estimator.prepare(second, Budget(steps=2))))
+        found.append(estimator.estimate(second, proposals))
+    assert costs[0] == costs[1]
+    for one, other in zip(*found):
+        assert (one.score, one.made_from) == (other.score, other.made_from)
+        assert one.cost.macs == other.cost.macs
+
+
 def test_a_score_is_the_mean_over_states_of_the_second_half() -> None:
     def scores(states: int, steps: int) -> list[float]:
         ctx = context(Space(Chain), warmup=0.0)  # so that a shorter training is the beginning

@@ -134,6 +134,32 @@ def test_an_error_comes_with_the_place_where_it_was_raised(two):
     assert "in failing" in str(raised.value.__cause__)
 
 
+class Unarriving(Exception):
+    def __init__(self, what, at):
+        super().__init__(f"{what} at {at}")
+
+
+def test_an_error_that_cannot_be_sent_is_told_in_words_and_costs_no_worker():
+    executor = Processes(workers=1)
+
+    def failing():
+        raise Unarriving("metric wrong", 3)
+
+    def holding():
+        error = ValueError("holds a lock")
+        error.lock = threading.Lock()
+        raise error
+
+    jobs = [executor.submit(work) for work in (os.getpid, failing, holding, os.getpid)]
+    list(executor.gather(jobs))
+    with pytest.raises(RuntimeError, match=r"^Unarriving: metric wrong at 3$") as raised:
+        jobs[1].result()
+    assert "in failing" in str(raised.value.__cause__)
+    with pytest.raises(RuntimeError, match=r"^ValueError: holds a lock$"):
+        jobs[2].result()
+    assert jobs[0].result() == jobs[3].result()
+
+
 def test_work_that_cannot_be_sent_is_the_jobs_error(two):
     lock = threading.Lock()
     job, other = two.submit(lambda: lock), two.submit(lambda: 7)

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
 from assay.architecture import Architecture
 from assay.handover.card import write_card
-from assay.handover.export import HandOver
+from assay.handover.export import HandOver, hand_over
+from assay.space.space import Space
+from assay.testing import TinyNet
 
 
-def card(tmp_path: Path, metrics: dict[str, float], done: HandOver) -> list[str]:
+def card(tmp_path: Path, metrics: dict[str, float], done: HandOver, **more: Any) -> list[str]:
     path = tmp_path / "card.md"
-    settings = {"seed": 0, "limits": {"latency_ms": 0.5}, "space": "mobile | tiny"}
+    settings = {"seed": 0, "limits": {"latency_ms": 0.5}, "space": "mobile | tiny", **more}
     point = Architecture({"stage1": 2, "stage1.0": "k3e6"})
     write_card(path, point, metrics, settings, done, torch.zeros(4, 1, 8, 8))
     return path.read_text().splitlines()
@@ -46,8 +51,18 @@ def test_only_the_files_that_are_there_are_loaded(tmp_path: Path) -> None:
     lines = card(tmp_path, {}, done)
     start, end = lines.index("```python"), lines.index("```")
     assert lines[start + 1 : end] == [
+        "import torch",
         "net = torch.export.load('model.pt2').module()  # needs torch alone",
-        "state = safetensors.torch.load_file('weights.safetensors')",
+        "",
+        "from safetensors.torch import load_file",
+        "state = load_file('weights.safetensors')",
+        "",
+        "from pathlib import Path",
+        "from assay import Architecture, Space",
+        "point = Architecture.from_json(Path('architecture.json').read_text())",
+        "net = Space(YourModel).build(point)  # YourModel: as the search was given it",
+        "net.load_state_dict(state)",
+        "net.eval()",
     ]
     assert "- There is no `model.onnx`: too wild" in lines
     assert (
@@ -55,6 +70,46 @@ def test_only_the_files_that_are_there_are_loaded(tmp_path: Path) -> None:
         "network's by at most 1.25e-07."
     ) in lines
     assert "Inputs are `[N, 1, 8, 8]`, float32; N is any number unless said otherwise." in lines
+
+
+def test_how_inputs_are_normalised_and_classes_named_is_said_outside_the_settings(
+    tmp_path: Path,
+) -> None:
+    task = {
+        "normalised": {"mean": [77.36520385742188, 0.5], "deviation": [95.5, 2.0]},
+        "class_names": ["ant", "bee"],
+    }
+    text = "\n".join(card(tmp_path, {}, HandOver(), task=task)).partition("How it was found")[0]
+    assert "`(x - [77.3652, 0.5]) / [95.5, 2]` of the values x that the task was given" in text
+    assert "Outputs are of the classes `ant`, `bee`." in text
+    task = {"normalised": {"mean": [3.25], "deviation": [0.5]}, "class_names": []}
+    text = "\n".join(card(tmp_path, {}, HandOver(), task=task)).partition("How it was found")[0]
+    assert "`(x - 3.25) / 0.5`" in text
+    assert "classes" not in text
+
+
+def test_the_lines_for_a_model_of_ones_own_load_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Space(TinyNet)
+    network = space.build(space.smallest())
+    network.eval()
+    hand_over(
+        network, torch.rand(4, 6), tmp_path / "best", architecture=space.smallest(),
+        metrics={}, settings={},
+    )  # fmt: skip
+    text = (tmp_path / "best" / "card.md").read_text()
+    monkeypatch.chdir(tmp_path / "best")
+    x = torch.rand(3, 6)
+    known = {"YourModel": TinyNet, "x": x.numpy()}
+    exec(text.partition("```python\n")[2].partition("```")[0], known)
+    with torch.no_grad():
+        assert torch.equal(known["net"](x), network(x))
+        assert np.abs(known["outputs"][0] - network(x).numpy()).max() < 1e-5
+
+
+def test_a_ready_space_needs_no_such_lines(tmp_path: Path) -> None:
+    assert "Space(" not in "\n".join(card(tmp_path, {}, HandOver(), origin={"space": "mobile"}))
 
 
 def test_the_limits_tell_of_a_test_only_where_there_was_one(tmp_path: Path) -> None:

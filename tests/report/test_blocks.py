@@ -50,6 +50,22 @@ def test_blocks_share_what_they_take() -> None:
     assert largest_share([]) == 100.0
 
 
+@pytest.mark.parametrize(
+    ("latencies", "shares"),
+    [
+        ((-0.0003, 0.0019, 0.0019), [0.0, 50.0, 50.0]),
+        ((-0.0042, 0.0001), [0.0, 100.0]),
+        ((-0.0042, -0.0086), [None, None]),
+        ((0.0, 0.002), [0.0, 100.0]),
+    ],
+)
+def test_a_latency_below_nothing_takes_nothing_from_the_others(
+    latencies: tuple[float, ...], shares: list[float | None]
+) -> None:
+    rows = [{"label": str(i), "latency_ms": ms} for i, ms in enumerate(latencies)]
+    assert [block["latency_ms_share"] for block in blocks({"blocks": rows})] == shares
+
+
 def test_a_chain_of_layers_goes_by_its_place_in_the_network() -> None:
     row = {"label": "stage1.0.k7e6", "name": "Conv2d", "detail": DEPTHWISE, "shape": [1, 96, 4, 4]}
     [block] = blocks({"blocks": [row]})

@@ -74,6 +74,25 @@ def test_the_page_is_whole_and_points_nowhere(text: str) -> None:
     assert "@import" not in text
 
 
+@pytest.mark.parametrize(
+    ("latencies", "said"),
+    [((-0.0003, 0.0019, 0.0019), ["too little to tell", "50 %", "50 %"]),
+     ((-0.0042, -0.0086), ["too little to tell"] * 2)],
+)  # fmt: skip
+def test_a_block_that_takes_next_to_nothing_has_no_bar(
+    latencies: tuple[float, ...], said: list[str], tmp_path: Path
+) -> None:
+    study = finished(60)
+    chain = [{"label": str(i), "macs": 5, "latency_ms": ms} for i, ms in enumerate(latencies)]
+    winner = {**study.documents["winner"], "blocks": chain}
+    study.documents = {**study.documents, "winner": winner}
+    page = written(study, tmp_path)
+    assert "width:-" not in page
+    shown = re.findall(r'<div class="ms">.*width:([\d.]+)%.*?<span>(.*?)</span></div>', page)
+    assert [text.rpartition(" · ")[2] for _, text in shown] == said
+    assert all((width == "0.0") == (text == "too little to tell") for width, text in shown)
+
+
 def test_every_figure_is_there_with_a_caption(text: str) -> None:
     assert re.findall(r'<svg[^>]*class="figure (\w+)"', text) == [
         "front", "progress", "predicted", "macs", "ledger", "saving",

@@ -10,7 +10,7 @@ from tests.report.fake_study import FakeStudy, finished, halved, untested
 def test_lead_says_what_was_searched_measured_and_saved() -> None:
     assert lead.lead(read_content(finished())) == [
         "400 architectures out of 17.3 M were proposed by evolution: 204 scored by one-shot, "
-        "195 over a limit and never scored, 1 failed, 3 trained from scratch.",
+        "195 over a limit (latency 0.420 ms) and never scored, 1 failed, 3 trained from scratch.",
         "Latency was measured on the machine that ran this (onnxruntime, 1 thread, batch 1, "
         "median of up to 50 runs). A score ranks architectures within this search and is not the "
         "accuracy of a trained network.",
@@ -32,7 +32,7 @@ def test_headline_of_another_task_names_its_metric_and_of_another_limit_its_quan
     content = replace(
         read_content(finished()),
         quantity="macs",
-        limit=2_000_000,
+        limits={"macs": 2_000_000},
         winner={"metrics": {"test_mse": 0.0123, "test_loss": 0.5, "macs": 1_500_000}},
     )
     assert lead.headline(content) == (
@@ -71,10 +71,33 @@ def test_tiles_say_where_each_figure_comes_from() -> None:
     ]
 
 
+def test_each_limit_stands_in_the_tile_of_its_quantity() -> None:
+    content = read_content(finished())
+    content = replace(content, limits={**content.limits, "params": 8_000, "model_bytes": 2.0**20})
+    notes = {tile.name: tile.note for tile in lead.tiles(content)}
+    assert notes["latency"] == "whole network, measured; limit 0.420 ms"
+    assert notes["parameters"] == "counted; limit 8.00 k"
+    assert (
+        "over a limit (latency 0.420 ms, parameters 8.00 k, model size 1.00 MiB)"
+        in (lead.lead(content)[0])
+    )
+
+
 def test_an_unfinished_study_has_a_headline_too() -> None:
     content = read_content(FakeStudy(rows=finished(40).rows, costs=finished().costs))
     assert lead.headline(content) == "No winner yet: 22 architectures scored in 1 min 53 s."
     assert lead.title(content) == "a search"
+
+
+def test_one_is_one_and_a_search_that_took_longer_is_not_praised() -> None:
+    one = FakeStudy(rows=halved()[:1], documents={"saving": {"spent_s": 25.0, "train_each_s": 1.2}})
+    content = read_content(one)
+    assert lead.headline(content) == "No winner yet: 1 architecture scored in 0 s."
+    said = lead.lead(content)
+    assert said[0] == "1 architecture was proposed: 1 scored by the estimator."
+    assert said[-1].endswith(
+        "25 s; training every scored architecture instead would have taken 1.2 s."
+    )
 
 
 def test_an_unfinished_study_says_where_it_is() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from assay.report.pairs import Network, equal_macs
 
 
@@ -23,6 +25,8 @@ def test_no_network_is_in_two_pairs_and_order_is_by_ratio() -> None:
 
 def test_equal_latency_makes_no_pair_and_most_is_kept() -> None:
     assert equal_macs([Network({}, 5, 1.0), Network({}, 5, 1.0)]) == []
+    assert equal_macs([Network({}, 5, 1.0), Network({}, 5, 1.004)]) == []
+    assert equal_macs([Network({}, 5, 0.0), Network({}, 5, 1.0)]) == []
     nets = [Network({"a": str(i)}, 5, 1.0 + i) for i in range(20)]
     assert len(equal_macs(nets, most=3)) == 3
     assert equal_macs([]) == []
@@ -45,6 +49,19 @@ def test_ops_are_named_by_their_time_where_the_table_knows_it() -> None:
     slow = Network({"a": "y", "b": "y"}, 100, 2.0, {"depthwise 7×7": 1.25, "linear": 0.1})
     [pair] = equal_macs([slow, fast])
     assert pair.ops == (
-        "depthwise 7×7: +1.250 ms in the slower",
-        "conv 3×3: -0.500 ms in the slower",
+        "depthwise 7×7: 1.25 ms more in the slower",
+        "conv 3×3: 0.500 ms less in the slower",
+    )
+
+
+def test_a_difference_by_the_table_that_explains_nothing_is_not_told() -> None:
+    fast = Network({"a": "x"}, 100, 1.0, {"conv": 0.5, "linear": 0.1})
+    slow = Network({"a": "y"}, 100, 2.0, {"conv": 0.4988, "linear": 0.13})
+    [pair] = equal_macs([slow, fast])
+    assert pair.ops == ("nothing in the table tells them apart",)
+    tiny = [replace(n, latency_ms=n.latency_ms / 1000) for n in (fast, slow)]
+    [pair] = equal_macs(tiny)
+    assert pair.ops == (
+        "linear: 0.0300 ms more in the slower",
+        "conv: 0.0012 ms less in the slower",
     )

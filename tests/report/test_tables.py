@@ -9,7 +9,8 @@ def test_comparison_puts_known_metrics_first_and_marks_what_is_missing() -> None
         [
             {"name": "winner", "metrics": {"zeal": 1, "macs": 2_000_000, "test_accuracy": 0.5}},
             {"name": "random", "metrics": {"latency_ms": 0.25, "valid_accuracy": 0.9}},
-        ]
+        ],
+        {},
     )
     assert table.head == ["network", "test accuracy", "latency", "MACs", "zeal"]
     assert table.rows == [
@@ -21,9 +22,23 @@ def test_comparison_puts_known_metrics_first_and_marks_what_is_missing() -> None
 
 def test_comparison_shows_validation_where_nothing_was_tested() -> None:
     rows = [{"name": "winner", "metrics": {"valid_accuracy": 0.9, "macs": 5}}]
-    table = tables.comparison(rows)
+    table = tables.comparison(rows, {})
     assert table.head == ["network", "validation accuracy", "MACs"]
     assert table.rows == [["winner", "90.00 %", "5"]]
+
+
+def test_comparison_marks_what_is_over_a_limit_and_what_is_the_winner_again() -> None:
+    rows = [
+        {"name": "winner", "architecture": {"a": 1}, "metrics": {"macs": 5}},
+        {"name": "largest", "architecture": {"a": 2}, "metrics": {"macs": 6}},
+        {"name": "smallest", "architecture": {"a": 0}, "metrics": {"macs": 1}},
+        {"name": "random", "architecture": {"a": 1}, "metrics": {"macs": 5}},
+    ]
+    first = [row[0] for row in tables.comparison(rows, {"macs": 5, "of_the_user": 1}).rows]
+    assert first == [
+        "winner", "largest (over the limit)", "smallest", "random (the winner's architecture)",
+    ]  # fmt: skip
+    assert tables.comparison([], {"macs": 5}).rows == []
 
 
 def test_finalists_name_the_winner() -> None:

@@ -13,7 +13,7 @@ import assay
 from assay.errors import InvalidSetting
 from assay.estimators.one_shot import OneShot
 from assay.run.audit import audit
-from assay.testing import tiny_space, tiny_task
+from assay.testing import FakeEstimator, tiny_space, tiny_task
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"space": nn.Linear}, "is not a Space; write Space(Net)"),
@@ -35,6 +35,13 @@ OF_A_SEARCH: list[tuple[dict[str, Any], str]] = [
     ({"strategy": object()}, "type object is no strategy: it has no ask; give one that has, or"),
     ({"executor": object()}, "type object is no executor: it has no submit, gather, cancel;"),
 ]
+OF_AN_AUDIT: list[tuple[dict[str, Any], str]] = [
+    ({"num": "4"}, "num='4' is not an int; write 40"),
+    ({"seeds": 1.5}, "seeds=1.5 is not an int; write 2"),
+    ({"estimators": FakeEstimator(len)}, 'is not a list; write ["one-shot"]'),
+    ({"estimators": "zero-cost"}, "estimators='zero-cost' is not a list; write [\"one-shot\"]"),
+    ({"truths": [0.5] * 9}, "is not a mapping; write {architecture: 0.9}"),
+]
 
 
 @pytest.mark.parametrize(("given", "said"), WRONG + OF_A_SEARCH)
@@ -47,10 +54,11 @@ def test_a_search_refuses(given: dict[str, Any], said: str, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("given", "said"), WRONG)
+@pytest.mark.parametrize(("given", "said"), WRONG + OF_AN_AUDIT)
 def test_an_audit_refuses(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     whole = {"space": tiny_space(), "task": tiny_task(), "out": tmp_path / "out", **given}
     with pytest.raises(InvalidSetting) as refused:
         audit(**whole)
     assert said in str(refused.value)
+    assert str(refused.value).startswith(f"{next(iter(given))}=")
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting, InvalidStudy
+from assay.errors import InvalidSetting, InvalidSpace, InvalidStudy
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
 from assay.estimators.scratch import Scratch
@@ -238,6 +238,7 @@ def test_published_truths_are_taken_in_place_of_training(tmp_path):
     options = {"num": 20, "out": tmp_path / "audit", "budget": BUDGET, "recipe": RECIPE}
     turned = dict(reversed(truths.items()))
     audit(space, tiny_task(), estimators=[again], truths=turned, **options)
+    assert again.estimated == []  # it is the same sample, which is scored
     changed = {**truths, next(iter(truths)): 0.5}
     told = r"truths is '(\d+) published, digest (\w+)' there and '\1 published, digest (?!\2)"
     with pytest.raises(InvalidStudy, match=told):
@@ -300,6 +301,25 @@ def test_what_cannot_be_audited_is_refused_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "audit").exists()
 
 
+class Broken(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("made to fail")
+
+
+def test_a_model_with_a_broken_option_is_refused_before_anything_is_written(tmp_path):
+    def model():
+        return nn.Sequential(
+            nn.Linear(6, 8), OneOf(good=nn.Tanh(), bad=Broken()), nn.Linear(8, 3)
+        )  # fmt: skip
+
+    with pytest.raises(InvalidSpace, match=r"1\.bad"):
+        audit(
+            Space(model), tiny_task(), estimators=[FakeEstimator(len)], num=2, seeds=1,
+            budget=BUDGET, out=tmp_path / "audit", recipe=RECIPE,
+        )  # fmt: skip
+    assert not (tmp_path / "audit").exists()
+
+
 def test_a_budget_that_pays_for_no_epoch_says_how_much_would(tmp_path):
     with pytest.raises(InvalidSetting, match="at least"):
         audit(
@@ -326,6 +346,8 @@ def test_more_truths_than_the_time_pays_for_are_refused_before_they_are_trained(
             study.put(key, {**study.get(key), "seconds": 60.0})
     with pytest.raises(InvalidSetting, match="3 more trainings of 2 epochs each take about 180 s"):
         ask(6, "1h,steps=12")
+    with Study.read(tmp_path / "audit") as study:
+        assert study.get("asked")["num"] == 3  # to continue is to ask what was not refused
     assert ask(3, "1h,steps=12").table.num == 3  # what is there may be asked again
     assert ask(6, "2h,steps=12").table.num == 6
 

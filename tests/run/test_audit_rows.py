@@ -276,10 +276,17 @@ def test_time_to_plan_is_no_time_to_prepare(tmp_path):
             time.sleep(0.3)
             return 1.0
 
-    found = run(tmp_path / "a", estimators={"x": Slow()}, budget="900s")
+    class SlowToSetUp(Priced):
+        def setup_seconds(self, ctx, steps):
+            time.sleep(0.3)
+            return 0.0
+
+    asked = {"x": Slow(), "y": SlowToSetUp(step_s=1.0)}
+    found = run(tmp_path / "a", estimators=asked, budget="900s")
     with Study.read(tmp_path / "a") as study:
-        assert study.ledger()["plan"].wall_s >= 0.3
+        assert study.ledger()["plan"].wall_s >= 0.6
     assert row_of(found, "x").prepare_s < 0.3
+    assert row_of(found, "y").prepare_s < 0.3
 
 
 def test_one_that_cannot_be_timed_stops_no_other_and_is_timed_again(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from assay.cost import Cost
-from assay.errors import InvalidStudy, WorkerDied
+from assay.errors import InvalidSetting, InvalidStudy, WorkerDied
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Trained
 from assay.executors.inline import Inline
@@ -87,6 +87,33 @@ def test_forty_grow_to_sixty_and_each_of_the_forty_is_kept(tmp_path, trainings):
     assert len(small.estimated) == 40
     assert len(large.estimated) == 20  # nor is one scored twice
     assert not set(small.estimated) & set(large.estimated)
+
+
+@pytest.mark.parametrize("last", [4, 6])
+def test_a_growth_that_was_accepted_is_carried_on_whatever_it_took(
+    tmp_path, trainings, monkeypatch, last
+):
+    monkeypatch.setattr(truths, "_CANDIDATES", 12)  # what they measure is of no matter here
+
+    def ask(num, **options):
+        return run(tmp_path / "a", num=num, budget="2h,steps=2", **options)
+
+    def stop(event):
+        if event.step == "truth" and event.done == last:
+            raise KeyboardInterrupt
+
+    ask(3)
+    with pytest.raises(KeyboardInterrupt):
+        ask(6, on_event=stop)
+    with Study.read(tmp_path / "a") as study:
+        identity = study.identity
+    with Study.open(tmp_path / "a", identity=identity) as study:
+        study.book("truth", Cost(7300.0))  # it overran
+    assert len(trainings.ran) == last
+    assert ask(6).table.num == 6
+    assert len(ask(6, estimators=[FakeEstimator(len), FakeEstimator(hash)]).table.rows) == 4
+    with pytest.raises(InvalidSetting, match=r"^1 more trainings of 2 epochs each"):
+        ask(7)
 
 
 @pytest.mark.parametrize("candidates", [12, 1000])

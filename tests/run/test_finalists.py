@@ -8,15 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 
 from assay.architecture import Architecture
-from assay.cost import Budget
+from assay.cost import Budget, derive
 from assay.errors import InvalidSetting
 from assay.hardware.device import Latency
 from assay.run.allot import SHARES
 from assay.run.finalists import Selection
+from assay.run.limits import Aims
 from assay.run.plan import Finalists
 from assay.run.trainings import Final
+from assay.space.choices import OneOf
+from assay.space.space import Space
 from assay.study.store import Study
 from assay.train.recipe import Recipe
 
@@ -126,7 +130,10 @@ def test_what_seems_over_the_limit_is_measured_in_rounds_too(
         assert [row.value for row in study.measurements()] == [kept_ms]
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"seeds": 0}, {"k": -2}, {"weights": "mine"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"k": 0}, {"seeds": 0}, {"k": -2}, {"k": "3"}, {"seeds": 1.5}, {"weights": "mine"}],
+)
 def test_finalists_that_cannot_be(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(InvalidSetting, match=rf"finalists\.{name}="):
@@ -155,3 +162,42 @@ def test_the_winner_is_the_best_of_those_that_came_through_with_most_seeds(
     )
     selection.trained.results = {finals[k].key: {"accuracy": v} for k, v in results.items()}
     assert selection._winner(list(finals.values())) == finals[winner]
+
+
+SPACE = Space(nn.Sequential(*[OneOf(a=nn.Linear(2, 2), b=nn.Tanh()) for _ in range(4)]))
+
+
+def cost(quantity: Any, architecture: Architecture) -> float:
+    """Return 1 and how often "a" is taken; with four of them it cannot be told."""
+    num = sum(option == "a" for option in architecture.values())
+    if num == 4:
+        raise InvalidSetting("of the user's")
+    return 1.0 + num
+
+
+def drawn(limits: dict[Any, float], seed: int) -> Architecture:
+    plan = SimpleNamespace(
+        finalists=Finalists(), recipe=Recipe(), space=SPACE, seed=seed,
+        task=SimpleNamespace(train=None),
+    )  # fmt: skip
+    flow: Any = SimpleNamespace(
+        plan=plan, study=None, steps=None, measures=cost, aims=Aims(limits, ["score"], list)
+    )
+    _, _, random = Selection(flow)._comparison()
+    assert random.name == "random"
+    return random.architecture
+
+
+def test_the_random_network_is_drawn_within_the_limits() -> None:
+    free = [drawn({}, seed) for seed in range(9)]
+    held = [drawn({"params": 2.0}, seed) for seed in range(9)]
+    assert max(cost("params", point) for point in free) > 2.0
+    assert max(cost("params", point) for point in held) <= 2.0
+    within = [i for i, point in enumerate(free) if cost("params", point) <= 2.0]
+    assert [held[i] for i in within] == [free[i] for i in within]
+
+
+def test_where_none_holds_the_limits_the_random_network_is_the_first_drawn() -> None:
+    assert [drawn({"params": 0.5}, seed) for seed in range(9)] == [
+        SPACE.canonical(SPACE.sample(derive(seed, "comparison"))) for seed in range(9)
+    ]

@@ -14,17 +14,26 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from assay.architecture import Architecture
 from assay.cost import Budget
-from assay.errors import InvalidSetting, SpaceExhausted, UnsupportedMix
+from assay.errors import (
+    InvalidSetting,
+    InvalidSpace,
+    InvalidTask,
+    LostLink,
+    SpaceExhausted,
+    UnsupportedMix,
+)
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.run.plan import Finalists, Plan
 from assay.run.refusals import (
     refuse_broken_model,
+    refuse_broken_paths,
     refuse_hopeless_latency,
     refuse_hopeless_limits,
     uncounted,
 )
 from assay.space.choices import Depth, OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.strategies.learned.darts import DARTS
 from assay.strategies.learned.proxyless import Proxyless
@@ -67,6 +76,14 @@ def test_a_users_function_is_asked_about_both_ends(limits: Any, objectives: Any)
     told = Told()
     refuse_hopeless_limits(plan(limits, objectives), told)
     assert told.asked == [0, 5]
+
+
+def test_a_model_in_which_nothing_can_be_trained_is_refused() -> None:
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    space = Space(nn.Sequential(frozen, OneOf(a=nn.Tanh(), b=nn.ReLU())))
+    given: Any = SimpleNamespace(space=space, task=None, seed=0)
+    with pytest.raises(InvalidSpace, match=r"^Sequential has no parameter .*requires_grad_\(True"):
+        refuse_broken_model(given)
 
 
 def test_and_about_others_until_one_is_within_the_limit() -> None:
@@ -199,3 +216,55 @@ def test_what_macs_leave_out_is_told_whichever_option_it_is_in() -> None:
     space = Space(nn.Sequential(OneOf(a=nn.Tanh(), b=Twice(), c=nn.ReLU())), example=example)
     said = uncounted(space, Measures(space, Device(), example))
     assert said.startswith("no formula counts the MACs of 0.b.both: they are left out")
+
+
+def sized(features: int = 4, outputs: int = 3) -> Space:
+    width = Width(5, 8)
+    return Space(nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, outputs)))
+
+
+X, Y = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3
+Z = X[:, :1]
+
+
+def boom(output: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    raise ValueError("boom")
+
+
+def of_many_samples(output: torch.Tensor, targets: torch.Tensor) -> float:
+    assert len(targets) == 40  # as many as there are
+    return 1.0
+
+
+def test_data_that_do_not_fit_are_to_blame_and_no_size() -> None:
+    with pytest.raises(InvalidSpace, match=r"on inputs of shape \[2, 4\]; correct") as refused:
+        refuse_broken_paths(sized(features=5), Task((X, Y), (X, Y)), seed=0)
+    assert not isinstance(refused.value, LostLink)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "task", "said"),
+    [
+        (2, Task((X, Y), (X, Y)), r"^the network has 2 outputs, but labels go up to 2; "),
+        (1, Task((X, Z), (X, Z), loss=boom), r"^the loss fails on .* for 40 .*ValueError: boom\)"),
+        (1, Task((X, Z), (X, Z), loss=lambda o, t: (o - t) ** 2), r"^the loss gives \[40, 1\] "),
+        (3, Task((X, Y), (X, Y), metrics={"m": boom}), r"^the metric 'm' fails on .*: boom\); "),
+    ],
+)
+def test_what_the_task_cannot_judge_is_refused_with_the_model(
+    outputs: int, task: Task, said: str
+) -> None:
+    space = sized(outputs=outputs)
+    with pytest.raises(InvalidTask, match=said):
+        refuse_broken_paths(space, task, seed=0)
+    assert space.selected is None
+    assert space.model.training
+
+
+def test_what_it_can_judge_is_not() -> None:
+    refuse_broken_paths(sized(), Task((X, Y), (X, Y), metrics={"m": of_many_samples}), seed=0)
+
+
+def test_counts_are_written_out() -> None:
+    with pytest.raises(SpaceExhausted, match=r"size <= 1,000: the space has min 1,234,567, "):
+        refuse_hopeless_limits(plan({size: 1000}), Told(lambda a: 1_234_567 + a))

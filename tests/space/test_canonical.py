@@ -163,6 +163,19 @@ def test_what_training_gathers_does_not_tell_positions_apart() -> None:
     assert len({Space(model).canonical(a) for a in Space(model).all()}) == 8 > len(forms)
 
 
+def test_what_a_frozen_norm_has_gathered_tells_positions_apart() -> None:
+    def option(mean: float) -> OneOf:
+        op = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, affine=False))
+        nn.init.ones_(op[0].weight)
+        nn.init.zeros_(op[0].bias)
+        op[1].running_mean.fill_(mean)
+        return OneOf(op=op.requires_grad_(False), skip=nn.Identity())
+
+    for means, size in (((0.0, 0.0), 3), ((0.0, 1.0), 4)):
+        space = Space(nn.Sequential(*map(option, means)))
+        assert len({space.canonical(a) for a in space.all()}) == size
+
+
 def test_a_tied_tensor_tells_its_position_apart() -> None:
     def op() -> nn.Linear:
         return nn.Linear(4, 4)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -104,6 +106,22 @@ def test_the_path_selected_goes_on_with_its_own_weights() -> None:
         out = space.model(x)
         space.fresh(point, 0)
         assert torch.equal(space.model(x), out)
+
+
+def test_a_factory_may_draw_by_any_generator() -> None:
+    def drawn() -> nn.Module:
+        numbers = [float(torch.rand(())), float(np.random.rand()), random.random()]
+        model = nn.Sequential(OneOf(a=nn.Linear(3, 3), b=nn.Identity()), nn.Linear(1, 3))
+        model[1].bias = nn.Parameter(torch.tensor(numbers))
+        return model
+
+    space = Space(drawn)
+    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    one, same, other = (space.fresh({"0": "b"}, seed)[1].bias for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not bool((one == other).any())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
 
 
 class Headed(nn.Module):

@@ -95,6 +95,32 @@ def test_an_option_that_writes_into_its_input_is_not_mixed(
         choice(x=given(torch.tensor([-1.0, 2.0])))
 
 
+@pytest.mark.parametrize(
+    ("blocks", "mix", "number"),
+    [
+        ([nn.Tanh, Rectified], {1: half().requires_grad_(), 2: half().requires_grad_()}, 1),
+        ([Rectified, nn.Tanh], {0: 0.5, 2: 0.5}, 0),
+        ([nn.Identity, Rectified], {0: half(), 2: half()}, 1),
+    ],
+)
+def test_a_block_that_writes_into_what_a_shallower_depth_returns_is_not_mixed(
+    blocks: list[type[nn.Module]], mix: dict, number: int
+) -> None:
+    depth = Depth(*(block() for block in blocks), min=0, label="deep")
+    depth.mix = mix
+    said = rf"^deep: block {number} writes into its input, .*; use inplace=False in it, or"
+    with pytest.raises(UnsupportedMix, match=said):
+        depth(torch.tensor([-1.0, 2.0]))
+
+
+def test_a_block_may_write_into_what_no_other_depth_of_the_mix_returns() -> None:
+    depth = Depth(nn.Tanh(), Rectified(), nn.Identity(), min=0)
+    depth.mix = {0: 0.5, 3: 0.5}
+    assert depth(torch.tensor([-2.0, 0.0])).tolist() == [-1.0, 0.0]
+    depth.mix = {2: 1.0}
+    assert depth(torch.tensor([-2.0, 0.0])).tolist() == [0.0, 0.0]
+
+
 def test_alone_it_may_be_selected_and_weighed() -> None:
     choice = OneOf(skip=First(), write=Rectified())
     for weight, expected in ((1.0, [0.0, 2.0]), (half(), [0.0, 1.0])):

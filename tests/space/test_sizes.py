@@ -66,6 +66,15 @@ def test_concatenated_channels_keep_the_first_of_each_part() -> None:
     assert kept == [0, 1, 4, 7, 8]
 
 
+def test_flattened_channels_keep_the_blocks_of_those_kept() -> None:
+    w, v = Width(2, 4), Width(2, 4)
+    values = {w: 2, v: 4}
+    for size in ((w + v) * 4, 4 * (w + v), (w + v) * 2 * 2):
+        assert size.pieces(values) == (slice(0, 8), slice(16, 32))
+    assert (w * 49).pieces(values) == (slice(0, 98),)
+    assert (w * v).pieces(values) == (slice(0, 8),)
+
+
 def test_a_kernel_keeps_its_centre() -> None:
     k = Kernel(3, 5, 7)
     assert k.pieces({k: 3}) == (slice(2, 5),)

@@ -4,9 +4,11 @@ import copy
 import io
 import json
 import math
+import operator
 import random
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import fx, nn
 
 from assay.architecture import Architecture
 from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, UnsupportedMix
@@ -226,6 +228,77 @@ def test_a_point_may_come_straight_from_json() -> None:
         space.build({**read, "pick": [0]})
 
 
+def test_a_variant_whose_choices_lie_elsewhere_is_refused() -> None:
+    def remake(nested: bool) -> Space:
+        inner = OneOf(a=nn.ReLU(), b=nn.Tanh(), label="inner")
+        outer = OneOf(x=nn.Sequential(inner), y=nn.Identity(), label="outer")
+        return Space(outer if nested else nn.Sequential(outer, inner), remake=remake)
+
+    assert remake(True).variant(nested=True).size == 3
+    said = r"OneOf\('a', 'b'\), not OneOf\('a', 'b'\) in options of outer; a variant keeps all"
+    with pytest.raises(InvalidSetting, match=said):
+        remake(True).variant(nested=False)
+
+
+def test_a_choice_where_no_path_can_follow_it_is_refused() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = OneOf(a=nn.Linear(4, 4), b=nn.Tanh())
+            self.others = [OneOf(relu=nn.ReLU(), tanh=nn.Tanh())]
+
+    said = r"^OneOf\('relu', 'tanh'\) is kept where no path can follow it, .* an nn\.ModuleList"
+    with pytest.raises(InvalidSpace, match=said):
+        Space(Listed).build({"first": "a"})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: OneOf(nn.ReLU(), nn.Tanh()), r"without names; name them as in OneOf\(conv="),
+        (lambda: OneOf([nn.ReLU(), nn.Tanh()]), "without names"),
+        (lambda: OneOf({3: nn.ReLU(), 5: nn.Tanh()}), "cannot have an option named 3; rename it"),
+        (lambda: OneOf({3: nn.ReLU()}), r"OneOf\(3\) is no choice"),
+        (
+            lambda: Depth([nn.ReLU(), nn.Tanh()]),
+            r"given a list; give the blocks .*Depth\(\*blocks\)",
+        ),
+        (lambda: Depth(nn.ModuleList([nn.ReLU()])), "was given a ModuleList"),
+    ],
+)
+def test_options_need_names_and_blocks_are_given_one_by_one(
+    given: Callable[[], nn.Module], message: str
+) -> None:
+    with pytest.raises(InvalidSpace, match=message):
+        given()
+
+
+def test_a_module_dict_names_options() -> None:
+    options = nn.ModuleDict({"relu": nn.ReLU(), "tanh": nn.Tanh()})
+    assert OneOf(options).options == ("relu", "tanh")
+
+
+def test_a_layer_without_shape_is_refused_by_path() -> None:
+    with pytest.raises(InvalidSpace, match=r"^1: LazyLinear has no shape yet; run the model once"):
+        Space(nn.Sequential(OneOf(a=nn.Tanh(), b=nn.ReLU()), nn.LazyLinear(2)))
+    lazy = nn.Sequential(OneOf(a=nn.Tanh(), b=nn.ReLU()), nn.LazyBatchNorm1d())
+    with pytest.raises(InvalidSpace, match=r"^1: LazyBatchNorm1d has"):
+        Space(lazy)
+    lazy(torch.zeros(3, 4))
+    assert Space(lazy).size == 2
+
+
+def test_a_plain_dict_selects_a_path() -> None:
+    space = Space(nn.Sequential(OneOf(a=nn.ReLU(), b=nn.Tanh()), Inputs(2)))
+    space.select({"0": "b", "1": [1]})
+    assert space.selected == Architecture({"0": "b", "1": (1,)})
+    assert torch.equal(space.model[0](-torch.ones(2)), torch.tanh(-torch.ones(2)))
+    for wrong in ({"0": "b"}, {"0": "c", "1": (0,)}, {"0": {"b": 1.0}, "1": (0,)}):
+        with pytest.raises(InvalidArchitecture):
+            space.select(wrong)
+    assert space.selected == Architecture({"0": "b", "1": (1,)})
+
+
 def test_a_built_network_is_plain_torch() -> None:
     space = Space(Tangle)
     for seed in range(20):
@@ -402,8 +475,10 @@ class Net(nn.Module):
         self.first = OneOf(a=nn.Linear(2, 2), b=nn.Identity())
         self.act, self.times = nn.ReLU(), 2
         self.of = torch.relu
+        self.seen = []
 
     def forward(self, x, after=lambda y: y):
+        self.seen.append(x)
         return self.times * self.of(self.act(self.first(x)))
 '''
 
@@ -423,6 +498,44 @@ def test_a_model_that_was_changed_is_another_space(before: str, after: str) -> N
     assert before in NET
     one, other = Space(made_by(NET)), Space(made_by(NET.replace(before, after)))
     assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1.0,), (2.0,)),
+        ([{"a": (1, 2)}], [{"a": (1, 3)}]),
+        ({"a": 1}, {"b": 1}),
+        ({"f": [torch.relu]}, {"f": [torch.tanh]}),
+    ],
+)
+def test_what_a_module_keeps_in_containers_tells_spaces_apart(one: Any, other: Any) -> None:
+    class Keeping(nn.Module):
+        def __init__(self, kept: Any) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.ReLU(), b=nn.Tanh())
+            self.kept = kept
+
+    def fingerprint(kept: Any) -> str:
+        return Space(Keeping(kept)).fingerprint
+
+    assert fingerprint(one) == fingerprint(copy.deepcopy(one)) != fingerprint(other)
+    assert fingerprint([one, torch.rand(2)]) == fingerprint([one, object()])
+
+
+def test_a_graph_goes_by_its_code() -> None:
+    def graph(function: Callable[..., Any]) -> nn.Module:
+        class Both(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return function(x, x)
+
+        return fx.symbolic_trace(Both())
+
+    def fingerprint(function: Callable[..., Any]) -> str:
+        choice = OneOf(a=nn.Tanh(), b=nn.ReLU())
+        return Space(nn.Sequential(choice, graph(function))).fingerprint
+
+    assert fingerprint(operator.add) == fingerprint(operator.add) != fingerprint(operator.mul)
 
 
 def test_a_model_that_is_used_or_told_otherwise_is_the_same_space() -> None:

@@ -58,7 +58,11 @@ def test_a_folder_with_strange_signs_in_its_name(tmp_path):
             "limits.latency_ms is 0.5 there and None here; limits.macs is None there and 9 here",
         ),
         ({"objectives": ["a"]}, "objectives is ['a', 'b'] there and ['a'] here"),
-        ({"space": "77", "seed": 2}, "seed is 0 there and 2 here; space is '9f31' there"),
+        (
+            {"space": "77", "seed": 2},
+            "seed is 0 there and 2 here; the model, or its code, is another; give",
+        ),
+        ({"task": "77"}, "search: the task (its data, loss, metrics or augmentation) is another;"),
     ],
 )
 def test_another_search_is_refused_with_the_difference(change, said, tmp_path):
@@ -71,6 +75,18 @@ def test_another_search_is_refused_with_the_difference(change, said, tmp_path):
     assert "\n" not in str(caught.value)
     assert names(out) == before
     began(out)  # it was given back, too
+
+
+def test_an_audit_is_no_search(tmp_path):
+    out, audit = began(tmp_path / "s"), {"kind": "audit", "seed": 1, "published": False}
+    with pytest.raises(InvalidStudy) as caught:
+        Study.open(out, identity=audit)
+    assert str(caught.value) == f"{out} holds a search, not an audit; give another folder"
+    Study.open(tmp_path / "a", identity=audit).close()
+    with pytest.raises(InvalidStudy, match=r"a holds an audit, not a search; give another folder"):
+        Study.open(tmp_path / "a", identity=IDENTITY)
+    with pytest.raises(InvalidStudy, match="belongs to another audit: seed is 1 there and 2 here"):
+        Study.open(tmp_path / "a", identity={**audit, "seed": 2})
 
 
 def test_of_many_differences_some_are_shown(tmp_path):

@@ -68,6 +68,15 @@ def test_a_feature_that_does_not_vary_is_only_shifted():
     assert statistics.describe() == {"mean": [2.0, 1e6 + 5], "deviation": [1.0, 1.0]}
 
 
+def test_normalised_images_have_torchs_default_type():
+    torch.set_default_dtype(torch.float64)
+    try:
+        batch = Normalise(torch.zeros(2, 1))(torch.ones(2, 1))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (batch.dtype, batch.tolist()) == (torch.float64, [[1.0], [1.0]])
+
+
 def test_without_normalising_bytes_become_0_to_1():
     ones = torch.full((2, 1, 2, 2), 255, dtype=torch.uint8), torch.tensor([0, 1])
     train, *_ = in_memory(ones, ones, ones, normalise=False)

@@ -57,6 +57,32 @@ def test_a_parameter_may_bear_any_name():
     assert again.state_dict()["weights.updates"].tolist() == [0.0]
 
 
+class Counting(nn.Linear):
+    """Has extra state, and a buffer that no state holds."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.register_buffer("scratch", torch.zeros(1), persistent=False)
+        self.extra = torch.zeros(1)
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+def test_extra_state_is_not_averaged():
+    module = Counting()
+    average = Average(module, 0.5)
+    module.extra = torch.ones(1)
+    average.update()
+    assert set(average.state_dict()) == {"updates", "weights.weight", "weights.bias"}
+    with average.in_place():
+        assert module.extra.tolist() == [1.0]
+    assert module.extra.tolist() == [1.0]
+
+
 def test_the_state_goes_on_elsewhere():
     layer = nn.Linear(2, 2)
     one, other = Average(layer, 0.9), Average(nn.Linear(2, 2), 0.9)

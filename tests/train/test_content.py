@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from assay.train.arrays import Normalise
 from assay.train.augment import ShiftAndFlip
-from assay.train.content import digest_of, named
+from assay.train.content import digest_of, named, written
 from assay.train.splits import InMemory, Loaded, Streamed
 from tests.train.small import Pairs
 
@@ -65,8 +65,8 @@ def test_a_data_set_that_draws_has_one_digest():
 def test_a_loader_goes_by_what_it_makes_of_its_first_and_last_items(collate):
     def coded(items):
         codes = [[ord(letter) for letter in item["text"].ljust(8)] for item in items]
-        labels = torch.tensor([item["label"] for item in items])
-        return ({"codes": torch.tensor(codes)} if collate == "dicts" else codes), labels
+        told, labels = torch.tensor(codes), torch.tensor([item["label"] for item in items])
+        return ({"codes": told} if collate == "dicts" else told), labels
 
     def digest(texts):
         items = [{"text": text, "label": len(text)} for text in texts]
@@ -91,7 +91,7 @@ def test_callables_are_named_with_their_settings():
     assert named(F.cross_entropy) == "torch.nn.functional:cross_entropy"
     assert named(ShiftAndFlip(2)) == "assay.train.augment:ShiftAndFlip(shift=2, flip=False)"
     partial = functools.partial(F.cross_entropy, ignore_index=3)
-    assert named(partial) == "torch.nn.functional:cross_entropy with () [('ignore_index', 3)]"
+    assert named(partial) == "torch.nn.functional:cross_entropy with () {'ignore_index': 3}"
     assert named(torch.nn.MSELoss()) == "torch.nn.modules.loss:MSELoss(reduction='mean')"
 
 
@@ -118,6 +118,7 @@ def test_a_lambda_goes_by_what_it_does():
 
     lambdas = [lambda x, y: x - y, lambda x, y: x + y, lambda x, y: x + y + 1, scaled(2), scaled(3)]
     assert len({named(f) for f in lambdas}) == len(lambdas)
+    assert named(lambda x, *, w=3.0: w) != named(lambda x, *, w=4.0: w)
     assert named(scaled(2)) == named(lambdas[3])
     code = "from assay.train.content import named; print(named(lambda x, y: x in {'a', 'b'} or y))"
     told = {
@@ -128,3 +129,50 @@ def test_a_lambda_goes_by_what_it_does():
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(told) == 1
+
+
+HOLDING = """
+import dataclasses, functools
+from torch.nn import functional as F
+from assay.train.content import named, written
+
+def smooth(output, targets, base=None):
+    return base(output, targets)
+
+@dataclasses.dataclass
+class Chain:
+    steps: tuple
+    kinds: set
+
+class Own:
+    def forward(self, x, f=smooth, *, g=smooth, kinds={"one", "two"}):
+        return f(x)
+
+junk = [object() for _ in range(COUNT)]
+print(named(functools.partial(smooth, base=smooth)), named(functools.partial(smooth, [smooth])))
+print(named(lambda output, targets, f=smooth, *, g=smooth: f(output, targets)))
+print(named(Chain(steps=(smooth, Chain), kinds={"one", "two"})), written(Own))
+"""
+
+
+def test_what_holds_functions_has_the_same_name_in_each_process():
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", HOLDING.replace("COUNT", str(count))], capture_output=True,
+            text=True, check=True, env={**os.environ, "PYTHONHASHSEED": str(count)},
+        ).stdout
+        for count in (10, 1000)
+    }  # fmt: skip
+    assert len(told) == 1
+    assert " at 0x" not in told.pop()
+
+
+def test_a_method_goes_also_by_the_defaults_of_its_keywords():
+    def kind(default):
+        class Own:
+            def forward(self, x, *, w=default):
+                return w * x
+
+        return Own
+
+    assert written(kind(1)) == written(kind(1)) != written(kind(2))

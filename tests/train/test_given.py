@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import UserDict
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,11 @@ X, Y = torch.zeros(4, 2), torch.arange(4) % 2
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
+
+
+def loader_of(inputs, targets):
+    """A loader of which each batch is this one."""
+    return DataLoader(Pairs(X, Y), 4, collate_fn=lambda items: (inputs, targets))
 
 
 def test_each_kind_of_data_becomes_its_split():
@@ -42,6 +49,15 @@ def test_each_kind_of_data_becomes_its_split():
         (DataLoader(Pairs(X, Y), batch_size=9, drop_last=True), "DataLoader has no batch"),
         (DataLoader(Pairs(X, Y), sampler=SubsetRandomSampler([2])), "split has 1 samples"),
         (Pairs(np.full((2, 1), np.nan), Y[:2]), "the items of the train split hold NaN"),
+        (DataLoader(X, num_workers=1, persistent_workers=True), "with persistent_workers=False"),
+        (DataLoader(Pairs(X / 0, Y)), "the batches of the train DataLoader hold NaN"),
+        (loader_of(X, Y[:3]), r"inputs \(4, 2\) and targets \(3,\); both must begin with the num"),
+        (loader_of({"a": X, "b": X[:2]}, Y), r"inputs \(2, 2\) and targets \(4,\)"),
+        (loader_of(X, (Y, Y)), r"targets are a tuple of tensors; .* torch\.stack\(\.\.\., -1\)"),
+        (loader_of(X, {"a": Y}), "targets are a dict of tensors; give targets as one tensor"),
+        (Pairs(X, [(0.0, 1.0)] * 4), "targets are a list of tensors; give targets as one tensor"),
+        (Pairs(X, [{"a": 0.0}] * 4), "targets are a dict of tensors; give targets as one tensor"),
+        ((X, Y * 1j), "the train targets are complex; give real ones"),
     ],
 )
 def test_what_is_no_data_is_refused(given, message):
@@ -96,6 +112,30 @@ def test_any_array_becomes_a_tensor(array):
     expected = array.detach().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     assert tensor.tolist() == expected.tolist()
     assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+@pytest.mark.parametrize("wrap", [np.asarray, torch.from_numpy])
+def test_unsigned_integers_are_numbers_like_others(kind, wrap):
+    split = as_split((wrap(X.numpy().astype(kind)), wrap(Y.numpy().astype(kind))), "train")
+    assert check_classes({"train": split}, None) == 2
+    inputs, targets = next(split.batches(4))
+    assert (inputs.dtype, targets.dtype) == (torch.int64, torch.int64)
+    assert sorted(targets.tolist()) == [0, 0, 1, 1]
+
+
+def test_targets_in_a_list_of_numbers_are_one_tensor():
+    for targets in ([0, 1, 0, 1], tuple(Y), np.asarray(Y)):
+        split = as_split(loader_of(X, targets), "train")
+        assert next(split.batches(4))[1].tolist() == [0, 1, 0, 1]
+
+
+def test_any_mapping_is_inputs_by_name():
+    given, items = UserDict(x=X, more=UserDict(y=X)), [UserDict(x=x, more={"y": x}) for x in X]
+    for data in ((given, Y), loader_of(given, Y), Pairs(items, Y)):
+        inputs, _ = next(as_split(data, "train").batches(4))
+        assert type(inputs) is type(inputs["more"]) is dict
+        assert [inputs["x"].shape, inputs["more"]["y"].shape] == [X.shape, X.shape]
 
 
 def splits(train, **others):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import time
 from types import SimpleNamespace
 
@@ -50,8 +51,22 @@ def noisy_pairs():
     return Pairs(images, labels, draw=lambda: 0.1 * torch.rand(()).numpy())
 
 
+def shaken(images, generator):
+    """Augment as transforms do that know of no generator."""
+    drawn = [torch.rand(()), np.random.rand(), random.random()]
+    return images + 0.1 * torch.rand_like(images) + sum(drawn)
+
+
+class Dropping(Quarters):
+    """Leaves its body out at random, by Python's generator."""
+
+    def forward(self, x):
+        return super().forward(x if random.random() < 0.5 else x * np.random.rand())
+
+
 TASKS = {
     "arrays": lambda: picture_task(augment=ShiftAndFlip(1, flip=True)),
+    "augmented": lambda: picture_task(augment=shaken),
     "streamed": lambda: Task(noisy_pairs(), noisy_pairs()),
     "loader": lambda: Task(DataLoader(noisy_pairs(), 16, shuffle=True), noisy_pairs()),
 }
@@ -64,19 +79,21 @@ TASKS = {
         ("arrays", Recipe(batch_size=8, ema=0.9, label_smoothing=0.1)),
         ("arrays", Recipe(batch_size=8, optimizer="adamw", ema=0.5, clip=0.1)),
         ("arrays", Recipe(batch_size=8, channels_last=False, precision="bf16")),
+        ("augmented", Recipe(batch_size=8)),
         ("streamed", Recipe(batch_size=8)),
         ("loader", Recipe(batch_size=16)),
     ],
-    ids=["sgd", "adamw", "bf16", "streamed", "loader"],
+    ids=["sgd", "adamw", "bf16", "augmented", "streamed", "loader"],
 )
 def test_a_resumed_training_has_the_bits_of_the_uninterrupted_one(data, recipe, cut, tmp_path):
     def trainer(seed):
-        return Trainer(seeded(Quarters, seed), TASKS[data](), recipe, steps=7, seed=3)
+        network = seeded(Dropping, seed)
+        return Trainer(network, TASKS[data](), recipe, steps=7, seed=3)
 
     whole, first, second = trainer(0), trainer(0), trainer(1)
     whole.run(7)
     first.run(cut)
-    torch.rand(5)  # what the user draws meanwhile is of no account
+    torch.rand(5), np.random.rand(), random.random()  # what is drawn meanwhile is of no account
     save_tensors(tmp_path / "state.safetensors", first.state_dict())
     second.load_state_dict(load_tensors(tmp_path / "state.safetensors"))
     assert second.step == cut
@@ -98,11 +115,12 @@ def test_the_seed_decides_all_and_another_decides_otherwise():
     assert not torch.equal(states[0]["module.head.weight"], states[2]["module.head.weight"])
 
 
-def test_the_users_generator_is_left_alone():
+def test_the_users_generators_are_left_alone():
     torch.manual_seed(7)
-    before = torch.get_rng_state()
-    Trainer(seeded(Quarters), picture_task(), Recipe(batch_size=8), steps=2).run(2)
-    assert torch.equal(torch.get_rng_state(), before)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    Trainer(seeded(Dropping), picture_task(augment=shaken), Recipe(batch_size=8), steps=2).run(2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]
 
 
 def test_dropout_differs_from_step_to_step():
@@ -257,6 +275,35 @@ def test_what_a_step_does_not_use_does_not_move():
     assert torch.equal(module.unused.weight, before)
 
 
+def test_a_norm_that_is_frozen_keeps_its_statistics():
+    backbone = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    module = nn.Sequential(backbone.requires_grad_(False), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    before = {name: t.clone() for name, t in module.state_dict().items()}
+    Trainer(module, blob_task(), PLAIN, steps=3).run(3)
+    same = {name for name, t in module.state_dict().items() if torch.equal(t, before[name])}
+    assert same == {name for name in before if name.startswith("0.")}
+
+
+def test_a_path_on_which_nothing_is_trained_moves_nothing():
+    module = nn.ModuleList([line().requires_grad_(False), line()])
+
+    class Turning(nn.Module):
+        """Takes the frozen layer at each other step."""
+
+        def __init__(self):
+            super().__init__()
+            self.layers, self.calls = module, 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.layers[self.calls % 2](x)
+
+    before = module[0].weight.clone(), module[1].weight.clone()
+    Trainer(Turning(), blob_task(), PLAIN, steps=10).run(10)
+    assert torch.equal(module[0].weight, before[0])
+    assert not torch.equal(module[1].weight, before[1])
+
+
 def test_the_average_follows_the_weights_and_is_handed_out():
     module = line()
     trainer = Trainer(module, blob_task(), PLAIN.with_(ema=0.3), steps=5)
@@ -367,6 +414,13 @@ def test_a_gradient_that_is_not_finite_is_refused(clip):
         trainer.run(1)
 
 
+def test_a_gradient_that_no_scale_makes_finite_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "working_dtype", lambda *_: torch.float16)
+    trainer = Trainer(Root(), blob_task(), PLAIN, steps=2000)
+    with pytest.raises(NotFinite, match="not finite at any scale of the loss, at step 30;"):
+        trainer.run(2000)
+
+
 # --- memory format and precision ------------------------------------------------------------------
 
 
@@ -376,9 +430,10 @@ class Flattening(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 4)
+        self.norm = nn.BatchNorm2d(4)
 
     def forward(self, x):
-        x = self.conv(x)
+        x = self.norm(self.conv(x))
         return self.head(x.view(x.size(0), -1))
 
 
@@ -462,13 +517,23 @@ def test_it_is_given_anew_what_it_wrote_into_by_then():
     assert one.losses[0] == pytest.approx(other.losses[0], abs=1e-6)
 
 
-def test_volumes_are_left_as_they_are():
-    class Volumes(Quarters):
-        def __init__(self):
-            super().__init__()
-            self.deep = nn.Conv3d(1, 1, 3)
+class Volumes(Quarters):
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.Conv3d(1, 1, 3)
 
-    assert trained(Volumes()).state_dict()["channels_last"] is False
+
+class Anchored(Quarters):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("anchors", torch.zeros(1, 3, 1, 1, 2))
+
+
+@pytest.mark.parametrize("kind", [Volumes, Anchored])
+def test_volumes_are_left_as_they_are(kind):
+    assert trained(kind()).state_dict()["channels_last"] is False
+    with pytest.raises(InvalidSetting, match=r"five dimensions.*; use channels_last='auto'"):
+        trained(kind(), channels_last=True)
 
 
 def test_other_errors_of_a_forward_are_handed_on():
@@ -564,6 +629,24 @@ def test_a_data_set_is_learned_sample_by_sample():
     for train in (data, DataLoader(data, batch_size=16, shuffle=True)):
         task = Task(train, data)
         assert validated(task, line(), ADAM, 60)["accuracy"] == 1.0
+
+
+class Normed(nn.Sequential):
+    def __init__(self):
+        super().__init__(line(), nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "size", "step"),
+    [(lambda pairs: DataLoader(pairs, 4), 16, 2), (lambda pairs: pairs, 1, 0)],
+)
+def test_a_batch_of_one_sample_is_refused_where_a_norm_cannot_take_it(wrap, size, step):
+    x, y = blobs(9)
+    task = Task(wrap(Pairs(x, y)), Pairs(x, y))
+    said = f"step {step} trains on a batch of one .*drop_last=True, or give recipe.batch_size of 2"
+    with pytest.raises(InvalidTask, match=said):
+        Trainer(Normed(), task, PLAIN.with_(batch_size=size), steps=3).run(3)
+    Trainer(line(), task, PLAIN.with_(batch_size=size), steps=3).run(3)
 
 
 # --- timing ---------------------------------------------------------------------------------------

@@ -126,5 +126,20 @@ def test_a_data_set_is_halved_by_number_and_what_cannot_be_is_refused():
     assert (len(halves.train), sorted(numbers)) == (10, list(range(21)))
     with pytest.raises(InvalidSetting, match=r"share of 0\.5 .* Loaded"):
         halved(Task(DataLoader(data, 4), data, loss=mse))
-    with pytest.raises(InvalidSetting, match="has 2 samples, too few for two halves"):
-        halved(Task(TensorDataset(*features(2)), data, loss=mse))
+    for num in (2, 3):
+        for few in (features(num), TensorDataset(*features(num))):
+            with pytest.raises(InvalidSetting, match=f"has {num} samples, too few for two halves"):
+                halved(Task(few, data, loss=mse))
+
+
+def test_a_regression_keeps_two_samples_however_small_the_share():
+    task = Task(features(20), features(6), loss=torch.nn.functional.mse_loss)
+    assert len(proxy_task(task, data=0.02).train) == 2
+
+
+def test_smaller_images_of_a_loader_come_in_as_many_batches():
+    data = TensorDataset(torch.zeros(16, 1, 4, 4), torch.zeros(16, 1, 4, 4))
+    task = Task(DataLoader(data, 4), data, loss=torch.nn.functional.mse_loss)
+    assert proxy_task(task, resolution=0.5).steps_per_epoch(16) == task.steps_per_epoch(16) == 4
+    arrays = images_task()
+    assert proxy_task(arrays, resolution=0.5).steps_per_epoch(16) == arrays.steps_per_epoch(16) == 6

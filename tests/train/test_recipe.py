@@ -39,14 +39,6 @@ def test_the_rate_rises_once_falls_once_and_stays_in_range(steps, warmup, schedu
 
 
 @pytest.mark.parametrize(
-    ("samples", "batch", "epochs", "steps"),
-    [(100, 32, 2, 6), (96, 32, 2, 6), (10, 64, 3, 3), (64, 64, None, 5)],
-)
-def test_steps_count_whole_batches(samples, batch, epochs, steps):
-    assert Recipe(batch_size=batch, epochs=5).steps(samples, epochs) == steps
-
-
-@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"lr": -0.1}, "recipe.lr=-0.1 must be a number from 1e-08 to 100.0"),
@@ -68,7 +60,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 
 
 def test_numbers_of_numpy_are_numbers():
-    assert Recipe(batch_size=np.int64(8), lr=np.float32(0.5)).steps(16, 1) == 2
+    assert Recipe(batch_size=np.int64(8), lr=np.float32(0.5)).batch_size == 8
 
 
 def test_with_changes_a_copy():

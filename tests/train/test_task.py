@@ -48,6 +48,8 @@ def test_a_metric_may_rank_in_either_direction():
     ("make", "message"),
     [
         (lambda: Task((X, X), (X, X)), "targets are floats, for which there is no default loss"),
+        (lambda: Task((X, Y), (X, Y), loss="mse"), "loss='mse' is no function; give one of"),
+        (lambda: regression(metrics={"m": 3}), "m=3 is no function; give one of"),
         (lambda: regression(score="acuracy"), "unknown score 'acuracy'; There are: loss"),
         (lambda: Task((X, Y), (X, Y), score="acuracy"), "did you mean 'accuracy'?"),
         (lambda: Task((X[:0], Y[:0]), (X, Y)), "the train split has 0 samples"),
@@ -66,6 +68,13 @@ def test_classes_of_a_data_set_are_as_many_as_one_says():
     data = Pairs(X, Y)
     assert Task(data, data).num_classes is None
     assert Task(data, DataLoader(data), num_classes=2).num_classes == 2
+
+
+def test_a_label_of_a_streamed_test_split_is_looked_at_when_it_is_met():
+    task = Task((X, Y), (X, Y), Pairs(X, 3 * Y))
+    with pytest.raises(InvalidTask, match=r"label 3 of a batch's sample .* is out of range"):
+        evaluate(nn.Linear(2, 2), task.open_test().batches(4), task)
+    assert Task((X, Y), (X, Y), (X, Y)).labels_known
 
 
 # --- the test split -------------------------------------------------------------------------------
@@ -271,10 +280,23 @@ def test_label_smoothing_is_of_the_default_loss_in_training_only():
     assert float(own.training_loss(logits, targets, 0.3)) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [
+        (lambda o, t: F.cross_entropy(o, t, reduction="none"), r"\[6\]"),
+        (lambda o, t: float(o.sum()), "float"),
+    ],
+)
+def test_a_loss_that_is_no_scalar_is_refused(loss, what):
+    task = Task((X, Y), (X, Y), loss=loss)
+    with pytest.raises(InvalidTask, match=f"the loss gives {what} for a batch; give a scalar mean"):
+        task.training_loss(torch.zeros(6, 2), Y, 0.0)
+
+
 def test_an_epoch_of_a_loader_is_its_own():
     data = Pairs(X, Y)
-    assert Task((X, Y), (X, Y)).steps_per_epoch(4) == 1
-    assert Task((X, Y), (X, Y)).steps_per_epoch(100) == 1
+    arrays = Task((X, Y), (X, Y))
+    assert [arrays.steps_per_epoch(size) for size in (1, 2, 3, 4, 100)] == [6, 3, 2, 1, 1]
     assert Task(DataLoader(data, batch_size=2), data).steps_per_epoch(4) == 3
 
 

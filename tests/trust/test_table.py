@@ -164,6 +164,25 @@ def test_the_cheapest_is_sought_among_those_that_may_be_as_good_as_the_best():
     assert replace(table, rows=free[::-1], pairs=()).cheapest() == free[1]
 
 
+def test_one_that_scores_hardly_any_is_no_stand_in_for_the_best():
+    worth = derive(0, "hardly any").normal(size=40)
+    truths = {f"a{i}": [w] for i, w in enumerate(worth)}
+    scores = {
+        "macs": {key: float(i < 2) for i, key in enumerate(truths)},  # nearly all are tied
+        "good": {key: w + 0.1 * i % 1 for i, (key, (w,)) in enumerate(truths.items())},
+        "free": {key: float(i) if i < 2 else None for i, key in enumerate(truths)},
+    }
+    scores["twin"] = {key: 2 * score for key, score in scores["good"].items()}
+    costs = {"macs": Price(0, 0), "free": Price(0, 0), "good": Price(60, 1), "twin": Price(9, 1)}
+    table = Table.make(truths, scores, costs, baselines=["macs"], resamples=100)
+    assert table.cheapest().estimator == "twin"  # which ranks like the best
+    rows = tuple(r for r in table.rows if r.estimator != "twin")
+    assert replace(table, rows=rows).cheapest().estimator == "good"
+    # Nothing is told of any: none is shown to be worse.
+    few = {key: truths[key] for key in list(truths)[:4]}
+    assert Table.make(few, scores, costs, baselines=["macs"]).cheapest().thousand_s == 0.0
+
+
 def given(**changes):
     truths, scores = sample(num=6)
     return {"truths": truths, "scores": scores, "costs": dict(COSTS), **changes}

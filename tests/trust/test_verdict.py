@@ -103,7 +103,7 @@ def test_noise_and_failures_are_said():
     rows = (SCRATCH, FUSED, failing, MACS, lost)
     assert verdict(replace(TABLE, rows=rows, ceiling=ceiling))[-3:] == [
         "Two trainings of the same architectures agree at tau 0.80, 0.70 to 0.90; against truths "
-        "of 2 seeds nothing can be expected above 0.87.",
+        "of 2 seeds nothing can be expected above 0.87, 0.80 to 0.90.",
         "one-shot failed on 3 of 40 architectures; they count against it.",
         "snip has no tau: all scores are equal.",
     ]
@@ -123,6 +123,17 @@ def test_a_tiny_sample_tells_nothing_apart():
     assert said[1].startswith("Whatever the budget use macs")
     assert len(said) == 2
     assert not any("better" in sentence for sentence in said)
+
+
+def test_what_ranks_alike_is_not_said_to_need_more_architectures():
+    worth = derive(0, "alike").normal(size=30)
+    truths = {f"a{i}": [w] for i, w in enumerate(worth)}
+    macs = {key: float(i) for i, key in enumerate(truths)}
+    scores = {"macs": macs, "zen": {key: 2 * value for key, value in macs.items()}}
+    costs = dict.fromkeys(scores, Price(0, 0.001))
+    said = verdict(Table.make(truths, scores, costs, baselines=["macs"], resamples=100))
+    assert said[0] == "All of them rank these architectures alike."
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize("num", [1, 4])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture
+from assay.space.choices import OneOf
 from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
 from assay.train.recipe import Recipe
@@ -103,6 +104,12 @@ def centred() -> nn.Module:
                          nn.Conv1d(w, 2, 3, padding=1), nn.Flatten())  # fmt: skip
 
 
+def tied() -> nn.Module:
+    part, whole = (nn.Linear(3, w, bias=False) for w in (Width(2, 4, label="w"), 4))
+    whole.weight = part.weight
+    return nn.Sequential(OneOf(part=part, whole=whole))
+
+
 SCATTERED = {
     "a gap": (Joined, [(2, 2)]),
     "gaps that another path fills": (Joined, [(2, 2), (4, 2), (2, 4)]),
@@ -111,6 +118,7 @@ SCATTERED = {
     "stairs": (crossed, [(2, 4), (3, 3), (4, 2)]),
     "stairs inside a box": (crossed, [(2, 3), (3, 2), (3, 3)]),
     "crossed kernels": (centred, [(2, 5), (4, 1), (4, 3)]),
+    "a part that another option uses whole": (tied, [("part", 2), ("whole",)]),
 }
 
 

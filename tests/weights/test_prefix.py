@@ -109,6 +109,15 @@ def test_later_batches_follow_the_first_ones_order() -> None:
     assert sum(kept[9:18]) <= sum(kept[:9])
 
 
+def test_many_paths_are_run_where_nothing_is_shared() -> None:
+    space = Space(nn.Sequential(*[OneOf(a=nn.Identity(), b=nn.Tanh()) for _ in range(11)]))
+    points = list(space.all())[:1200]
+    walk, visited = PrefixWalk(space, shared=False), []
+    with torch.no_grad(), walk.installed():
+        walk.population(points, torch.ones(1), lambda i, _: visited.append(i))
+    assert visited == list(range(1200))
+
+
 def test_memory_holds_one_path() -> None:
     space = Space(nn.Sequential(*[OneOf(a=conv(4, 3), b=nn.Identity()) for _ in range(6)]))
     space.model.eval()

@@ -9,6 +9,7 @@ from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.choices import OneOf
+from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.train.task import Task, evaluate
 from assay.weights.norms import recalibrate
@@ -102,11 +103,27 @@ def test_recalibration_is_the_cumulative_average() -> None:
 
 
 @pytest.mark.parametrize("norms", ["batch", "recalibrate"])
+def test_a_norm_that_is_frozen_is_judged_with_its_own_statistics(norms) -> None:
+    norm = nn.BatchNorm1d(4).requires_grad_(False)
+    norm.running_mean.fill_(5.0)
+    space = Space(nn.Sequential(norm, OneOf(a=nn.Linear(4, 2), b=nn.Linear(4, 2))))
+    x, y = torch.randn(6, 4), torch.tensor([0, 1] * 3)
+    task = Task((x, y), (x, y))
+    points = list(space.all())
+    found = score_paths(space, points, task, valid=[(x, y)], calibration=[(x, y)], norms=norms)
+    for point, figures in zip(points, found):
+        network = space.build(point)
+        recalibrate(network, lambda: iter([(x, y)]))
+        assert figures["loss"] == pytest.approx(evaluate(network, [(x, y)], task)["loss"], abs=1e-6)
+        assert network[0].running_mean.tolist() == [5.0] * 4
+
+
+@pytest.mark.parametrize("norms", ["batch", "recalibrate"])
 def test_one_value_for_each_channel_has_no_statistics(norms) -> None:
     space = Space(
         nn.Sequential(
             nn.Conv1d(1, 4, 3), nn.BatchNorm1d(4), OneOf(a=nn.Tanh(), b=nn.ReLU()),
-            nn.Flatten(), nn.LazyLinear(2),
+            nn.Flatten(), nn.Linear(8, 2),
         )
     )  # fmt: skip
     y = torch.tensor([1])
@@ -131,6 +148,41 @@ def test_models_without_norms_are_scored_as_they_are() -> None:
     for point, figures in zip(points, found):
         expected = nn.functional.cross_entropy(space.build(point)(x), y)
         assert figures["loss"] == pytest.approx(float(expected.detach()), abs=1e-6)
+
+
+class ReadAside(nn.Module):
+    """Reads the weights of a layer that it never calls, so that no forward shows their width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = Width(4, 16)
+        self.inner, self.outer = nn.Linear(8, width), nn.Linear(width, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = nn.functional.linear(x, self.inner.weight, self.inner.bias)
+        return x + nn.functional.linear(hidden.tanh(), self.outer.weight, self.outer.bias)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_norms_are_measured_anew_once_a_hidden_decision_is_found(batches: int) -> None:
+    torch.manual_seed(0)
+    space = Space(
+        nn.Sequential(
+            OneOf(a=nn.Linear(8, 8), skip=nn.Identity()), nn.BatchNorm1d(8), ReadAside(),
+            nn.BatchNorm1d(8), nn.Linear(8, 2),
+        )
+    )  # fmt: skip
+    data = [(torch.randn(12, 8) * (i + 1) + i, torch.tensor([0, 1] * 6)) for i in range(batches)]
+    task, points = Task(data[0], data[0]), list(space.all())
+    given = {"valid": data, "calibration": data}
+    shared, alone = (score_paths(space, points, task, **given, shared=s) for s in (True, False))
+    assert shared == alone
+
+
+def test_norms_are_not_measured_on_nothing() -> None:
+    space, task, valid, _ = made()
+    with pytest.raises(InvalidSetting, match=r"give calibration=, or norms='batch'"):
+        score_paths(space, [space.smallest()], task, valid=valid)
 
 
 def test_a_hidden_state_makes_sharing_differ() -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from assay.architecture import Architecture
 from assay.cost import derive
+from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.train.task import Task
@@ -60,6 +62,29 @@ def test_an_instance_begins_each_training_as_it_was_given() -> None:
         net.trainer(task(), Recipe(batch_size=16), steps=2).run(2)
         found.append(weights(net))
     assert all(torch.equal(v, found[1][k]) for k, v in found[0].items())
+
+
+class OnFrozen(nn.Module):
+    """A backbone that is frozen, and an option that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat = nn.Flatten()
+        self.backbone = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8)).requires_grad_(False)
+        self.op = OneOf(a=nn.Linear(8, 10).requires_grad_(False), b=nn.Linear(8, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.op(self.backbone(self.flat(x)))
+
+
+@pytest.mark.parametrize("paths", [Uniform(), Sandwich(num=1)])
+def test_what_is_frozen_keeps_weights_and_statistics(paths) -> None:
+    net = Supernet(Space(OnFrozen), paths=paths, seed=0)
+    net.reset()
+    before = weights(net)
+    net.trainer(task(), Recipe(batch_size=16), steps=10).run(10)
+    kept = {name for name, value in weights(net).items() if torch.equal(value, before[name])}
+    assert kept == {name for name in before if not name.startswith("op.b.")}
 
 
 def test_gradients_of_a_steps_paths_are_averaged() -> None:

@@ -69,6 +69,8 @@ def test_a_variant_keeps_the_choices() -> None:
     assert head.out_features == 3
     with pytest.raises(InvalidSetting, match="a variant keeps all choices"):
         space.variant(blocks=1)
+    with pytest.raises(InvalidSetting, match=r"is OneOf.*, not absent; a variant keeps all"):
+        space.variant(blocks=4)
 
 
 @pytest.mark.parametrize(

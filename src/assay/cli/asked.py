@@ -20,6 +20,7 @@ __all__ = [
     "display",
     "executor_asked",
     "how_to_continue",
+    "keep_once",
     "origin",
     "plain",
     "reach_own",
@@ -67,8 +68,24 @@ def read_settings(texts: Sequence[str], known: Collection[str]) -> dict[str, dic
             )
         if section not in known and ":" not in section:
             raise InvalidSetting(f"--set {text!r}: no {section!r}; {nearest(section, known)}")
-        settings.setdefault(section, {})[option] = value
+        keep_once(settings.setdefault(section, {}), option, value, f"--set {name}")
     return settings
+
+
+def keep_once(known: dict[str, Any], name: str, value: Any, called: str) -> None:
+    """Keep a value under a name of which there is none yet.
+
+    Args:
+        known: What is kept.
+        name: Under which.
+        value: The value.
+        called: What messages call it.
+    Raises:
+        InvalidSetting: there is another.
+    """
+    if name in known:
+        raise InvalidSetting(f"{called} is given twice ({known[name]} and {value}); give one")
+    known[name] = value
 
 
 def origin(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def audit(
     estimators: str = "all",
     num: int = 40,
     seeds: int = 2,
-    budget: str = "1h",
+    budget: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1h",
     out: Path | None = None,
     seed: int = 0,
     train_on: str = "auto",

@@ -31,7 +31,7 @@ def spaces() -> None:
 
 def tasks() -> None:
     """List the ready tasks."""
-    from assay.train.ready import READY
+    from assay.train import READY
 
     for name in READY:
         print(f"{name:15} {_TASKS.get(name, '')}")

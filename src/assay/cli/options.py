@@ -49,7 +49,8 @@ def options(name: str | None = None, /) -> None:
     """
     console = Console()
     if name is None:
-        for section, known in _sections().items():
+        sections = {**_named(), "and": _PARTS}
+        for section, known in sections.items():
             console.print(f"{section:10} {', '.join(known)}", highlight=False)
         return
     for section, found in options_named(name).items():
@@ -77,19 +78,23 @@ def options_named(name: str) -> Mapping[str, list[Option]]:
         if bare in known
     }
     if not found:
-        every = [one for known in sections.values() for one in known]
+        every = {one for known in sections.values() for one in known}
         raise InvalidSetting(f"nothing called {name!r} has options; {nearest(name, every)}")
     return found
 
 
 def _sections() -> Mapping[str, Mapping[str, str]]:
-    """Return section -> name -> "module:attribute"."""
+    """Return section -> name -> "module:attribute"; a section without names is its own."""
+    return {**_named(), **{part: {part: target} for part, target in _PARTS.items()}}
+
+
+def _named() -> Mapping[str, Mapping[str, str]]:
+    """Return the sections that have names: section -> name -> "module:attribute"."""
     from assay.run.names import ESTIMATORS, STRATEGIES
-    from assay.train.ready import READY
+    from assay.train import READY
     from assay.zoo import SPACES
 
-    named = {"estimator": ESTIMATORS, "strategy": STRATEGIES, "space": SPACES, "task": READY}
-    return {**named, **{part: {part: target} for part, target in _PARTS.items()}}
+    return {"estimator": ESTIMATORS, "strategy": STRATEGIES, "space": SPACES, "task": READY}
 
 
 def _options(section: str, target: str) -> Iterator[Option]:

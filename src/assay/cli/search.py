@@ -15,6 +15,7 @@ from assay.cli.asked import (
     default_out,
     display,
     executor_asked,
+    keep_once,
     origin,
     plain,
     reach_own,
@@ -44,7 +45,7 @@ def search(
     objective: Annotated[
         list[str] | None, Parameter(negative="", allow_leading_hyphen=True)
     ] = None,
-    budget: str | None = None,
+    budget: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     out: Path | None = None,
     seed: int = 0,
     train_on: str = "auto",
@@ -167,9 +168,10 @@ def _limits(texts: Sequence[str]) -> dict[Any, float | str]:
         if not equals or not name:
             raise InvalidSetting(f"--limit {text!r} must be written NAME=VALUE, as latency_ms=0.5")
         try:
-            limits[name] = value if value == "median" else float(value)
+            limit: float | str = value if value == "median" else float(value)
         except ValueError:
             raise InvalidSetting(
                 f"--limit {text!r}: {value!r} must be a number or 'median'"
             ) from None
+        keep_once(limits, name, limit, f"--limit {name}")
     return limits

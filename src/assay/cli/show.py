@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from assay.cli.asked import how_to_continue
-from assay.report.tables import is_tested
+from assay.report.tables import is_tested, network_names
+from assay.report.units import in_full
 from assay.study.store import Study
 
 __all__ = ["print_result", "summary"]
@@ -61,11 +62,11 @@ def print_result(out: Path, *, json: bool = False) -> None:
     if found["winner"] is None:
         _print_unfinished(console, found)
         return
-    console.print(_comparison(found["comparison"]))
+    console.print(_comparison(found["comparison"], found["limits"]))
     _print_facts(console, found, Path(out))
 
 
-def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
+def _comparison(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> Table:
     table = Table(title="The winner beside networks of the same space, trained alike")
     table.add_column("network")
     tested = is_tested(name for row in rows for name in row["metrics"])
@@ -79,14 +80,14 @@ def _comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = {k: v for k, v in columns.items() if any(k in row["metrics"] for row in rows)}
     for title, _ in shown.values():
         table.add_column(title, justify="right")
-    for row in rows:
+    for row, name in zip(rows, network_names(rows, limits)):
         cells = [form.format(row["metrics"][key]) for key, (_, form) in shown.items()]
-        table.add_row(row["name"], *cells, style="bold" if row["name"] == "winner" else "")
+        table.add_row(name, *cells, style="bold" if row["name"] == "winner" else "")
     return table
 
 
 def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
-    limits = ", ".join(f"{name} <= {value:.4g}" for name, value in found["limits"].items())
+    limits = ", ".join(f"{name} <= {in_full(value)}" for name, value in found["limits"].items())
     spent = sum(found["cost_s"].values())
     console.print(f"limits       {limits or 'none'}", highlight=False)
     validation = found["validation"]
@@ -97,7 +98,8 @@ def _print_facts(console: Console, found: Mapping[str, Any], out: Path) -> None:
             highlight=False,
         )
     if found["saving"]:
-        console.print(f"cost         {spent:.1f} s; {found['saving']['formula']}", highlight=False)
+        said = f"cost         {spent:.1f} s; {found['saving']['formula']}"
+        console.print(said, highlight=False, soft_wrap=True)
     gap = (found["handover"] or {}).get("onnx_max_difference")
     if gap is not None:
         console.print(f"model.onnx   largest difference from torch {gap:.2g}", highlight=False)

@@ -10,9 +10,10 @@ from scipy.optimize import least_squares
 
 from assay.errors import InvalidSetting, NotFinite
 
-__all__ = ["extrapolate"]
+__all__ = ["FEWEST_POINTS", "extrapolate"]
 
-_FEWEST = 4
+FEWEST_POINTS = 4
+"""From fewer points the three numbers of a power law cannot be fitted."""
 
 
 def extrapolate(curve: Sequence[tuple[int, float]], end: int) -> float:
@@ -34,10 +35,10 @@ def extrapolate(curve: Sequence[tuple[int, float]], end: int) -> float:
         InvalidSetting: fewer points than four, from which three numbers cannot be fitted.
         NotFinite: a loss of the curve is NaN or infinite.
     """
-    if len(curve) < _FEWEST:
+    if len(curve) < FEWEST_POINTS:
         raise InvalidSetting(
-            f"a learning curve of {len(curve)} points cannot be fitted; set estimator.points to at "
-            f"least {_FEWEST}"
+            f"a learning curve of {len(curve)} points cannot be fitted; give {FEWEST_POINTS} or "
+            "more"
         )
     steps, losses = (np.asarray(column, dtype=float) for column in zip(*curve))
     if not np.isfinite(losses).all():

@@ -60,7 +60,7 @@ class Hypernet:
         batch: Most samples of one scoring batch; batch norms are normalised by it, so their sizes
             are evened out.
     Raises:
-        InvalidSetting: an unknown generator or score, or a size below 1.
+        InvalidSetting: an unknown generator or score, a size below 1, or a rate of no recipe.
     """
 
     generator: Literal["mlp", "smash"] = "mlp"
@@ -80,6 +80,8 @@ class Hypernet:
         for name in ("hidden", "samples", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        if not 1e-8 <= self.lr <= 100:
+            raise InvalidSetting(f"estimator.lr={self.lr} must be from 1e-08 to 100")
         self._generated: Generated | None = None
         self._trainer: Trainer | None = None
         self._loaded: dict[str, Any] | None = None

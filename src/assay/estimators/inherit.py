@@ -12,10 +12,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
@@ -39,8 +39,12 @@ __all__ = ["Inherit"]
 
 _DRAWN_PER_ANCESTOR = 16
 _AVERAGED = 0.99
-_NETWORKS_KEPT = 64
+_FEWEST_KEPT = 64  # networks, however large
+_MOST_BYTES = 2**30  # of more networks than these
 _SEEN = 32  # samples on which functions are compared and new batch norms set
+
+_Birth: TypeAlias = tuple[Architecture, tuple[int, ...]]
+"""An architecture and the trials that it descends from."""
 
 
 @dataclass
@@ -90,7 +94,8 @@ class Inherit:
         self._trainers: list[Trainer] = []
         self._origin = ""
         self._ready = False
-        self._kept: OrderedDict[tuple[Architecture, tuple[int, ...]], nn.Module] = OrderedDict()
+        self._kept: OrderedDict[_Birth, Mapping[str, Tensor]] = OrderedDict()
+        self._kept_bytes = 0
 
     # --- paid once ----------------------------------------------------------------------------
 
@@ -269,18 +274,33 @@ class Inherit:
             self._keep(child, tuned)
             cost = cost + child.cost + tuned.cost
         self._kept.move_to_end(generations[-1])
-        return self._kept[generations[-1]], cost
+        network = ctx.space.fresh(generations[-1][0], 0).to(ctx.device)
+        network.load_state_dict(self._kept[generations[-1]])
+        return network, cost
 
     def _keep(self, child: _Child, tuned: Trained) -> None:
-        """Keep a tuned network for its children, in the place of the one used longest ago."""
+        """Keep the weights of a tuned network for its children."""
         job = child.tuning
         trainer = Trainer(
             job.network, job.task, job.recipe, steps=job.whole, device=job.device, seed=job.seed
         )
         trainer.load_state_dict(tuned.state)
-        self._kept[child.point, child.lineage] = trainer.finish()
-        while len(self._kept) > _NETWORKS_KEPT:
-            self._kept.popitem(last=False)
+        weights = {name: t.cpu() for name, t in trainer.finish().state_dict().items()}
+        self._remember((child.point, child.lineage), weights)
+
+    def _remember(self, birth: _Birth, weights: Mapping[str, Tensor]) -> None:
+        """Keep weights, and forget those used longest ago where there is no room for them.
+
+        A strategy comes back to its best trials after hundreds of others, so there is much room.
+        """
+        self._kept_bytes += _num_bytes(weights) - _num_bytes(self._kept.pop(birth, {}))
+        self._kept[birth] = weights
+        while len(self._kept) > _FEWEST_KEPT and self._kept_bytes > _MOST_BYTES:
+            self._kept_bytes -= _num_bytes(self._kept.popitem(last=False)[1])
+
+
+def _num_bytes(weights: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in weights.values())
 
 
 @dataclass(frozen=True)

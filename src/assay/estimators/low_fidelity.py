@@ -18,7 +18,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting, NotFinite, nearest
-from assay.estimators.curves import extrapolate
+from assay.estimators.curves import FEWEST_POINTS, extrapolate
 from assay.estimators.each import Told, all_of, trained_each
 from assay.estimators.proxies import augments, proxies, repeats
 from assay.estimators.training import Trained, Training, step_seconds
@@ -110,10 +110,10 @@ class LowFidelity:
                 f"estimator.resolution={self.resolution} must be from 0 to 1, and "
                 f"estimator.ema={self.ema} from 0 to less than 1"
             )
-        if self.points < (4 if self.score == "fit" else 1):
+        if self.points < (FEWEST_POINTS if self.score == "fit" else 1):
             raise InvalidSetting(
-                f"estimator.points={self.points} is too few for score={self.score!r}; give 4 or "
-                "more"
+                f"estimator.points={self.points} is too few for score={self.score!r}; give "
+                f"{FEWEST_POINTS} or more"
             )
         self._made: tuple[Space, Task] | None = None
         self._states: OrderedDict[Architecture, tuple[int, Trained]] = OrderedDict()
@@ -157,6 +157,9 @@ class LowFidelity:
         """Train each architecture cheaply; several at once where the executor can.
 
         One that diverges has no score, and costs what it took.
+
+        Raises:
+            InvalidSetting: a fit of a training of fewer than four steps; it is not begun.
         """
         return all_of(self.estimate_each(ctx, proposals))
 
@@ -185,6 +188,12 @@ class LowFidelity:
     def _job(self, ctx: Context, point: Architecture, fidelity: float) -> Training:
         space, task = self._proxies(ctx)
         steps, until = self.steps_each(ctx), self._until(ctx, fidelity)
+        if self.score == "fit" and until < FEWEST_POINTS:
+            raise InvalidSetting(
+                f"a training of {until} steps is too short for score='fit', which needs "
+                f"{FEWEST_POINTS} points of its curve; give more estimator.steps or a larger "
+                "estimator.share"
+            )
         at, begun = self._states.get(point, (0, None))
         goes_on = self.score != "fit"  # whose curve has its points evenly over each training
         seed = int(derive(ctx.seed, "low fidelity").integers(2**31))

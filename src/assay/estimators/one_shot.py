@@ -189,7 +189,9 @@ class OneShot:
         divided = paths.divide(task) if hasattr(paths, "divide") else task
         self._trainer = self._supernet.trainer(divided, recipe, steps=steps)
         self._kept, self._said = {}, {}
+        self._batches = self._unshared_because = self._counted = self._macs = None
         if self._loaded is not None:
+            self._macs = self._loaded.get("macs")
             self._trainer.load_state_dict(under("trainer.", self._loaded))
             for step in self._loaded["kept"]:
                 self._kept[step] = under(f"kept.{step}.", self._loaded)
@@ -240,6 +242,7 @@ class OneShot:
         if not proposals:
             return []
         started = time.perf_counter()
+        self.on(ctx)  # begins, where a state was loaded
         points = [ctx.space.canonical(p.architecture) for p in proposals]
         if self._unshared_because is None:  # what an interrupted run has found out holds on
             self._unshared_because = _unshared_before(ctx.history)
@@ -341,7 +344,8 @@ class OneShot:
             state |= {f"kept.{step}.{name}": value for name, value in kept.items()}
         if hasattr(self.paths, "state_dict"):
             state |= {f"paths.{k}": v for k, v in self.paths.state_dict().items()}
-        return {**state, "kept": list(self._kept), "origin": self._origin}
+        more = {"kept": list(self._kept), "origin": self._origin, "macs": self._macs}
+        return {**state, **more}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a training state; `prepare` goes on from it."""

@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 import loky
 import torch
+from loky.backend.reduction import dumps, loads
 from loky.process_executor import PicklingError, TerminatedWorkerError
 
 from assay.contracts import Job
-from assay.errors import InvalidSetting, Unsendable, WorkerDied
+from assay.errors import InvalidSetting, Unsendable, WorkerDied, reason
 from assay.executors.inline import Inline
 
 __all__ = ["Processes"]
@@ -83,9 +84,10 @@ class Processes:
     def gather(self, jobs: Sequence[Job[Any]]) -> Iterator[Job[Any]]:
         """Yield the jobs as they end, those in place first.
 
-        `result` raises what a job raised, `WorkerDied` where its worker was killed or crashed, or
-        `Unsendable` where it could not be sent to one; other jobs go on. An interruption by the
-        user ends all workers at once and is raised here; jobs that had not ended are cancelled.
+        `result` raises what a job raised (a `RuntimeError` in its words where it cannot be sent),
+        `WorkerDied` where its worker was killed or crashed, or `Unsendable` where it could not be
+        sent to one; other jobs go on. An interruption by the user ends all workers at once and is
+        raised here; jobs that had not ended are cancelled.
 
         Raises:
             ValueError: a job of another executor.
@@ -154,7 +156,7 @@ class _Worker:
 
     def start(self, work: Callable[[], Any]) -> Future[Any]:
         """Send a job; the process starts with the first."""
-        future: Future[Any] = self._pool.submit(work)
+        future: Future[Any] = self._pool.submit(_sendable, work)
         return future
 
     def error_of(self, future: Future[Any]) -> BaseException | None:
@@ -162,9 +164,9 @@ class _Worker:
         error = future.exception()
         self.alive = not isinstance(error, loky.BrokenProcessPool)
         if isinstance(error, PicklingError):
-            reason = str(error.__cause__ or error).strip(' \n"').splitlines()[-1]
+            said = str(error.__cause__ or error).strip(' \n"').splitlines()[-1]
             unsendable = Unsendable(
-                f"a job cannot be sent to another process ({reason}): make its data set and its "
+                f"a job cannot be sent to another process ({said}): make its data set and its "
                 "model such that they can be pickled, or use the executor 'inline'"
             )
             unsendable.__cause__ = error
@@ -183,6 +185,18 @@ class _Worker:
         """End the process at once, with whatever it started."""
         self.alive = False
         self._pool.shutdown(wait=True, kill_workers=True)
+
+
+def _sendable(work: Callable[[], T]) -> T:
+    """Run a job; an error that would not arrive, and break the pool, is told in words."""
+    try:
+        return work()
+    except Exception as error:
+        try:
+            loads(dumps(error))
+        except Exception:  # as of a class whose constructor asks for more than its message
+            raise RuntimeError(reason(error)) from error
+        raise
 
 
 def _begin(threads: int, parent: int) -> None:

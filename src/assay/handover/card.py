@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,33 @@ if TYPE_CHECKING:
 __all__ = ["write_card"]
 
 _LOADING = {
-    "model.onnx": "session = onnxruntime.InferenceSession('model.onnx')",
-    "model.pt2": "net = torch.export.load('model.pt2').module()  # needs torch alone",
-    "model.py": "net = model.load()  # `import model` in this folder; readable, needs torch alone",
-    "weights.safetensors": "state = safetensors.torch.load_file('weights.safetensors')",
+    "model.onnx": """\
+import onnxruntime
+session = onnxruntime.InferenceSession('model.onnx')
+names = [i.name for i in session.get_inputs()]
+outputs = session.run(None, dict(zip(names, [x])))  # x: a NumPy array; a list of several inputs
+""",
+    "model.pt2": """\
+import torch
+net = torch.export.load('model.pt2').module()  # needs torch alone
+""",
+    "model.py": """\
+import model  # in this folder; readable, needs torch alone
+net = model.load()
+""",
+    "weights.safetensors": """\
+from safetensors.torch import load_file
+state = load_file('weights.safetensors')
+""",
 }
+_OWN = """\
+from pathlib import Path
+from assay import Architecture, Space
+point = Architecture.from_json(Path('architecture.json').read_text())
+net = Space(YourModel).build(point)  # YourModel: as the search was given it
+net.load_state_dict(state)
+net.eval()
+"""
 _BYTES = ("bytes", "KiB", "MiB", "GiB")
 _NAMES = {
     "latency_table_ms": "latency by the table",
@@ -52,7 +74,7 @@ def write_card(
     """
     sections = {
         "Figures": _figures(metrics),
-        "How to load it": _loading(done, inputs),
+        "How to load it": _loading(done, inputs, settings),
         "How it was found": _found(architecture, settings),
         "Limits": _limits(metrics),
     }
@@ -87,14 +109,16 @@ def _figures(metrics: Mapping[str, float]) -> str:
     return "\n".join(["| figure | value |", "|---|---:|", *rows])
 
 
-def _loading(done: HandOver, inputs: Any) -> str:
+def _loading(done: HandOver, inputs: Any, settings: Mapping[str, Any]) -> str:
     shapes = [f"`[N, {', '.join(map(str, t.shape[1:]))}]`" if t.ndim > 1 else "`[N]`"
               for t in tensors_in(inputs)]  # fmt: skip
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors_in(inputs)})
     lines = [f"Inputs are {' and '.join(shapes)}, {' and '.join(dtypes)}; N is any number unless "
-             "said otherwise.", "", "```python"]  # fmt: skip
-    lines += [_LOADING[name] for name in _LOADING if name in done.files]
-    lines += ["```", ""]
+             "said otherwise.", *_meaning(settings.get("task")), "", "```python"]  # fmt: skip
+    snippets = [_LOADING[name] for name in _LOADING if name in done.files]
+    if not (settings.get("origin") or {}).get("space"):  # a ready space has model.py
+        snippets.append(_OWN)
+    lines += ["\n".join(snippets) + "```", ""]
     gaps = {
         "model.onnx": done.onnx_max_difference,
         "model.pt2": done.pt2_max_difference,
@@ -108,6 +132,27 @@ def _loading(done: HandOver, inputs: Any) -> str:
             )
     lines += [f"- There is no `{name}`: {reason}" for name, reason in done.refused.items()]
     return "\n".join(lines)
+
+
+def _meaning(task: Any) -> list[str]:
+    """Say how inputs are normalised and what the outputs stand for, as far as the task tells."""
+    if not isinstance(task, Mapping):
+        return []
+    said = []
+    if scales := task.get("normalised"):
+        mean, deviation = (_vector(scales[name]) for name in ("mean", "deviation"))
+        said.append(
+            f"Each is normalised, channel by channel: `(x - {mean}) / {deviation}` of the values x "
+            "that the task was given (bytes are 0 to 255)."
+        )
+    if names := task.get("class_names"):
+        said.append(f"Outputs are of the classes {', '.join(f'`{name}`' for name in names)}.")
+    return said
+
+
+def _vector(values: Sequence[float]) -> str:
+    said = [f"{value:.7g}" for value in values]
+    return said[0] if len(said) == 1 else f"[{', '.join(said)}]"
 
 
 def _batch(name: str, done: HandOver, inputs: Any) -> str:

@@ -16,6 +16,9 @@ _ACTIVATION = re.compile(r"\w*(ReLU6?|SiLU|GELU|ELU|Sigmoid|Tanh|swish|Swish|Mis
 def blocks(winner: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Return the winner's blocks with their shares of all blocks' MACs and latency, in per cent.
 
+    A latency of a table is a fitted one, and may be below 0 where there is next to nothing to
+    measure: then the block's share is 0, and it takes nothing from the shares of the others.
+
     Args:
         winner: Its document; each of its `blocks` has `label`, `name`, `detail`, `macs`,
             `latency_ms` and perhaps `shape`, the output's, batch first.
@@ -26,7 +29,8 @@ def blocks(winner: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """
     rows: Sequence[Mapping[str, Any]] = (winner or {}).get("blocks") or []
     whole = {
-        name: sum(float(row.get(name) or 0) for row in rows) for name in ("macs", "latency_ms")
+        name: sum(max(0.0, float(row.get(name) or 0)) for row in rows)
+        for name in ("macs", "latency_ms")
     }
     return [
         {
@@ -34,7 +38,7 @@ def blocks(winner: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "macs": row.get("macs"),
             "latency_ms": row.get("latency_ms"),
             **{
-                f"{name}_share": 100 * float(row[name]) / total
+                f"{name}_share": 100 * max(0.0, float(row[name])) / total
                 if total and row.get(name) is not None
                 else None
                 for name, total in whole.items()

@@ -79,7 +79,7 @@ class Content:
         infeasible: Trials over a limit, never scored.
         failed: Trials that failed.
         quantity: What the front sets the score against.
-        limit: The most of `quantity` that was allowed, or None.
+        limits: The most that was allowed of each quantity that has a limit.
         by_table: Whether `quantity` is what the latency table predicts for each trial.
         winner: The document of the winner, or None.
         comparison: Winner, largest, smallest and random; empty when not made yet.
@@ -106,7 +106,7 @@ class Content:
     infeasible: Sequence[Trial]
     failed: Sequence[Trial]
     quantity: str
-    limit: float | None
+    limits: Mapping[str, float]
     by_table: bool
     winner: Mapping[str, Any] | None
     comparison: Sequence[Mapping[str, Any]]
@@ -122,6 +122,11 @@ class Content:
     failures: Sequence[Mapping[str, Any]]
     sessions: Sequence[Mapping[str, Any]]
     under_way: str
+
+    @property
+    def limit(self) -> float | None:
+        """The most of `quantity` that was allowed, or None."""
+        return self.limits.get(self.quantity)
 
     @property
     def compared(self) -> Sequence[Trial]:
@@ -159,7 +164,7 @@ def read_content(study: Record) -> Content:
         infeasible=[trial for trial in trials if trial.state == "infeasible"],
         failed=[trial for trial in trials if trial.state == "failed"],
         quantity=quantity,
-        limit=limits.get(quantity),
+        limits=limits,
         by_table=quantity == "latency_ms",  # that of a trial is never measured
         winner=study.get("winner"),
         comparison=study.get("comparison") or [],

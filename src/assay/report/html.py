@@ -151,7 +151,7 @@ def _hardware(content: Content) -> dict[str, str]:
 def _tables(content: Content) -> dict[str, tables.Table]:
     made: dict[str, tables.Table] = {}
     if content.comparison:
-        made["comparison"] = tables.comparison(content.comparison)
+        made["comparison"] = tables.comparison(content.comparison, content.limits)
     if content.finalists:
         made["finalists"] = tables.finalists(content.finalists, (content.winner or {}).get("trial"))
     if content.ledger:

@@ -51,7 +51,7 @@ def headline(content: Content) -> str:
     """Answer in one sentence what was got and what it cost."""
     cost = duration(content.spent_s)
     if content.winner is None:
-        return f"No winner yet: {_fates(content)[0]:,} architectures scored in {cost}."
+        return f"No winner yet: {_architectures(_fates(content)[0])} scored in {cost}."
     metrics = content.winner.get("metrics") or {}
     quality = quality_of(metrics)
     parts = ["A trained network"]
@@ -91,11 +91,11 @@ def tiles(content: Content) -> list[Tile]:
         "memory_bytes": "counted",
         "model_bytes": "counted",
     }
-    wanted = dict.fromkeys([content.quantity, "latency_ms", "macs", "params"])
+    wanted = dict.fromkeys([content.quantity, "latency_ms", "macs", "params", *content.limits])
     for name in (name for name in wanted if name in metrics):
         note = notes.get(name, "measured")
-        if name == content.quantity and content.limit is not None:
-            note = f"{note}; limit {amount(name, float(content.limit))}"
+        if name in content.limits:
+            note = f"{note}; limit {amount(name, float(content.limits[name]))}"
         found.append(Tile(amount(name, metrics[name]), plain_name(name), note))
     found.append(Tile(duration(content.spent_s), "cost", "all steps together"))
     return found
@@ -147,6 +147,10 @@ def _fates(content: Content) -> list[int]:
     return counts
 
 
+def _architectures(num: int) -> str:
+    return f"{num:,} architecture{'s' * (num != 1)}"
+
+
 def _searched(content: Content) -> str:
     scored, infeasible, failed = _fates(content)
     proposed = scored + infeasible + failed
@@ -157,14 +161,19 @@ def _searched(content: Content) -> str:
     by = name_of(content.settings.get("strategy"))
     said = [f"{scored:,} scored by {estimator_name(content) or 'the estimator'}"]
     if infeasible:
-        said.append(f"{infeasible:,} over a limit and never scored")
+        held = ", ".join(
+            f"{plain_name(name)} {amount(name, float(limit))}"
+            for name, limit in content.limits.items()
+        )
+        said.append(f"{infeasible:,} over a limit ({held}) and never scored")
     if failed:
         said.append(f"{failed:,} failed")
     finalists = len({row["trial"] for row in content.finalists})
     if finalists:
         said.append(f"{finalists:,} trained from scratch")
     return (
-        f"{proposed:,} architectures{of} were proposed{f' by {by}' if by else ''}: "
+        f"{_architectures(proposed)}{of} {'was' if proposed == 1 else 'were'} proposed"
+        f"{f' by {by}' if by else ''}: "
         f"{', '.join(said)}."
     )
 
@@ -192,7 +201,7 @@ def _saved(content: Content) -> str:
     if not saving:
         return ""
     spent, each = float(saving["spent_s"]), float(saving["train_each_s"])
-    ratio = f", {each / spent:.1f} times as long" if spent > 0 else ""
+    ratio = f", {each / spent:.1f} times as long" if each > spent > 0 else ""
     return (
         f"Finding the winner took {duration(spent)}; training every scored architecture instead "
         f"would have taken {duration(each)}{ratio}."

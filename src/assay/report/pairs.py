@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from assay.architecture import Option
+from assay.report.units import amount
 
 __all__ = ["Network", "Pair", "equal_macs"]
 
 _MOST = 3  # what is named of a difference; the rest stands in its table
+_TOLD_APART = 1.05  # ratio of latencies: whatever is nearer to 1 may be noise
+_PART = 0.05  # of what was measured, below which a difference by the table explains nothing
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def equal_macs(
         tolerance: MACs are equal when the larger is at most this share above the smaller.
         most: How many pairs to return.
     Returns:
-        Pairs by falling ratio of their latencies; those of equal latency are left out.
+        Pairs by falling ratio of their latencies; those of about equal latency are left out.
     """
     macs = np.array([network.macs for network in networks], float)
     latency = np.array([network.latency_ms for network in networks], float)
@@ -75,7 +78,7 @@ def equal_macs(
         found += [
             (float(max(latency[i], latency[j]) / min(latency[i], latency[j])), int(i), int(j))
             for j in others
-            if latency[i] != latency[j] and min(latency[i], latency[j]) > 0
+            if max(latency[i], latency[j]) >= _TOLD_APART * min(latency[i], latency[j]) > 0
         ]
     taken: set[int] = set()
     pairs: list[Pair] = []
@@ -95,16 +98,24 @@ def _pair(networks: Sequence[Network], fast: int, slow: int, ratio: float) -> Pa
         if a.architecture.get(label) != b.architecture.get(label)
     ]
     decisions = [(label, a.architecture.get(label), b.architecture.get(label)) for label in labels]
-    ops = _by_time(a.parts_ms, b.parts_ms) if a.parts_ms and b.parts_ms else _by_count(decisions)
+    ops = _by_time(a, b) if a.parts_ms and b.parts_ms else _by_count(decisions)
     said = tuple((label, _said(mine), _said(other)) for label, mine, other in decisions)
     return Pair(fast, slow, ratio, ops, said)
 
 
-def _by_time(fast: Mapping[str, float], slow: Mapping[str, float]) -> tuple[str, ...]:
+def _by_time(fast: Network, slow: Network) -> tuple[str, ...]:
     """Name the ops whose table latencies differ most between the two networks."""
-    gaps = {op: slow.get(op, 0.0) - fast.get(op, 0.0) for op in {*fast, *slow}}
+    mine, other = slow.parts_ms, fast.parts_ms
+    gaps = {op: mine.get(op, 0.0) - other.get(op, 0.0) for op in {*mine, *other}}
+    least = _PART * (slow.latency_ms - fast.latency_ms)
     largest = sorted(gaps, key=lambda op: (-abs(gaps[op]), op))[:_MOST]
-    return tuple(f"{op}: {gaps[op]:+.3f} ms in the slower" for op in largest if gaps[op])
+    said = [_more(op, gaps[op]) for op in largest if abs(gaps[op]) >= least]
+    return tuple(said) or ("nothing in the table tells them apart",)
+
+
+def _more(op: str, gap_ms: float) -> str:
+    way = "more" if gap_ms > 0 else "less"
+    return f"{op}: {amount('gap_ms', abs(gap_ms))} {way} in the slower"
 
 
 def _by_count(

@@ -20,6 +20,7 @@ __all__ = [
     "is_tested",
     "ledger",
     "metric_order",
+    "network_names",
     "sessions",
 ]
 
@@ -57,21 +58,40 @@ def is_tested(names: Iterable[str]) -> bool:
     return any(name.startswith("test_") for name in names)
 
 
-def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
+def network_names(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> Sequence[str]:
+    """Name the networks of a comparison, and say which is over a limit or the winner once more.
+
+    Args:
+        rows: Each with `name`, `metrics` and perhaps `architecture`; the winner's is the first.
+        limits: Name of a metric -> largest value allowed.
+    """
+    won = rows[0].get("architecture") if rows else None
+    names = []
+    for i, row in enumerate(rows):
+        metrics = row.get("metrics") or {}
+        over = any(metrics.get(name, 0.0) > limit for name, limit in limits.items())
+        again = i > 0 and won is not None and row.get("architecture") == won
+        remarks = ["over the limit"] * over + ["the winner's architecture"] * again
+        names.append(f"{row['name']} ({', '.join(remarks)})" if remarks else str(row["name"]))
+    return names
+
+
+def comparison(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> Table:
     """Set the winner beside the space's largest, smallest and a random architecture.
 
     What was measured on validation is left out where there are test figures: it chose the winner,
     so it flatters it.
 
     Args:
-        rows: Each with `name` and `metrics`.
+        rows: Each with `name` and `metrics`, and perhaps `architecture`.
+        limits: Name of a metric -> largest value allowed.
     """
     known = metric_order(row.get("metrics") or {} for row in rows)
     tested = is_tested(known)
     names = [name for name in known if not (tested and name.startswith("valid_"))]
     cells = [
-        [str(row["name"]), *(amount(name, (row.get("metrics") or {}).get(name)) for name in names)]
-        for row in rows
+        [called, *(amount(name, (row.get("metrics") or {}).get(name)) for name in names)]
+        for row, called in zip(rows, network_names(rows, limits))
     ]
     head = ["network", *map(plain_name, names)]
     return Table(head, cells, frozenset(range(1, len(head))))

@@ -10,6 +10,7 @@ __all__ = [
     "axis",
     "compact",
     "duration",
+    "in_full",
     "keep_together",
     "plain_name",
     "share",
@@ -149,6 +150,16 @@ def compact(value: float) -> str:
         if abs(value) >= scale * 0.9995:
             return f"{_three(value / scale)}{letter}"
     return f"{value:.0f}" if float(value).is_integer() else _digits(float(value))
+
+
+def in_full(value: float) -> str:
+    """Write a limit as one would type it: four digits, or all of those before the point.
+
+    Example:
+        >>> in_full(0.42137), in_full(1234567.0)
+        ('0.4214', '1,234,567')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def shortened(text: str, most: int) -> str:

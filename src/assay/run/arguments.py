@@ -20,6 +20,10 @@ __all__ = ["refuse_wrong_types"]
 _TAKES: Mapping[str, tuple[Any, str]] = {
     "space": (Space, "a Space; write Space(Net)"),
     "task": (Task, "a Task; write Task.from_arrays(images, labels)"),
+    "estimators": (tuple | list | Mapping, 'a list; write ["one-shot"]'),
+    "num": (int, "an int; write 40"),
+    "seeds": (int, "an int; write 2"),
+    "truths": (Mapping | None, "a mapping; write {architecture: 0.9}"),
     "limits": (Mapping | None, 'a mapping; write {"latency_ms": 0.5}'),
     "objectives": (tuple | list, "a tuple; write ('score',)"),
     "budget": (str | int | float | Budget, 'a time or counts; write "20min" or "steps=300"'),
@@ -38,7 +42,7 @@ _TAKES: Mapping[str, tuple[Any, str]] = {
 def refuse_wrong_types(given: Mapping[str, Any]) -> None:
     """Refuse arguments that are of no use as what they are given for.
 
-    Strategies, estimators and executors are left to `assay.run.names.resolve`.
+    Which strategy, estimator or executor is given is left to `assay.run.names.resolve`.
 
     Args:
         given: Name -> value; names that have no type of their own here may be among them.

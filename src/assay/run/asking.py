@@ -115,11 +115,11 @@ class Asking:
                 self._time(row, needs)
                 step.done = done
                 step.tell()
-        parts = equal_parts(budget.seconds - self.steps.spent_s() - self._owed_s(), needs)
-        self.rows.change({
-            row: {"question": question, **self._planned(row, need, parts.get(row))}
-            for row, need in needs.items()
-        })  # fmt: skip
+            parts = equal_parts(budget.seconds - self.steps.spent_s() - self._owed_s(), needs)
+            self.rows.change({
+                row: {"question": question, **self._planned(row, need, parts.get(row))}
+                for row, need in needs.items()
+            })  # fmt: skip
 
     def _question(self) -> dict[str, Any]:
         """Return what a refusal for want of a budget answers."""

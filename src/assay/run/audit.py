@@ -21,6 +21,7 @@ from assay.run.events import Listener, silent
 from assay.run.face import training_device
 from assay.run.live import Live
 from assay.run.plan import versions
+from assay.run.refusals import refuse_broken_paths
 from assay.run.steps import Steps
 from assay.run.truths import check_published
 from assay.space.space import Space
@@ -89,7 +90,10 @@ def audit(
     Raises:
         InvalidSetting: a name, option or number that does not exist or fit; a row named like a
             baseline; published truths of fewer architectures than asked for, or that are no finite
-            numbers of distinct canonical architectures of the space.
+            numbers of distinct canonical architectures of the space; a budget that pays for no
+            epoch of each truth, or not for so many more.
+        InvalidSpace: a path of the model does not run or differs from its network; see
+            `assay.run.refusals.refuse_broken_paths`.
         InvalidStudy: `out` holds something else, an audit of another space, task or recipe, of
             other published truths, or truths of other epochs than the budget names; or fewer than
             two truths could be trained.
@@ -114,6 +118,7 @@ def audit(
         seed, truths, training_device(train_on),
         names.resolve("executor", names.EXECUTORS, executor), dict(origin or {}),
     )  # fmt: skip
+    refuse_broken_paths(space, task, seed=seed)
     with Study.open(
         plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}
     ) as study:
@@ -122,13 +127,13 @@ def audit(
         live = Live(partial(write_audit, study, page, live=True), on_event)
         auditing = Auditing(plan, study, Steps(study, live))
         try:
-            auditing.truths.check()
+            sample = auditing.settle()  # a question that is refused is not kept
             # What is asked may grow from call to call; the settings above stay those of the first.
             study.put("asked", {
                 "num": num, "seeds": seeds, "budget": str(plan.budget),
                 "estimators": list(chosen), **plan.origin,
             })  # fmt: skip
-            found = auditing.run()
+            found = auditing.run(sample)
         except Exception:
             study.withdraw()  # what is refused at its beginning leaves the folder as it was
             raise

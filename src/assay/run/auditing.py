@@ -58,14 +58,27 @@ class Auditing:
         )  # fmt: skip
         self.truths = Truths(plan, study, steps)
 
-    def run(self) -> Audit:
+    def settle(self) -> list[Architecture]:
+        """Draw the sample, and settle or refuse its trainings before the first of them.
+
+        Raises:
+            InvalidSetting: the budget pays for no epoch of each, or not for so many more.
+            InvalidStudy: it asks for other epochs than the truths there have.
+        """
+        self.truths.check()
+        sample = self.truths.sample(self._measures())
+        self._book("sample")
+        self.truths.settle(self.ctx, sample)
+        return sample
+
+    def run(self, sample: Sequence[Architecture]) -> Audit:
         """Train truths, ask every estimator, and judge.
 
+        Args:
+            sample: As settled.
         Raises:
             InvalidStudy: fewer than two truths could be trained.
         """
-        sample = self.truths.sample(self._measures())
-        self._book("sample")
         truths = self.truths.train(self.ctx, sample)
         kept = [a for a in sample if key_of(a) in truths]
         if len(kept) < 2:

@@ -11,7 +11,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Trial
 from assay.cost import derive
-from assay.errors import AssayError, SpaceExhausted
+from assay.errors import AssayError, InvalidSetting, NotFinite, SpaceExhausted
 from assay.report.units import duration
 from assay.run.allot import share_of
 from assay.run.steps import Step
@@ -23,6 +23,7 @@ __all__ = ["Selection"]
 
 _MOST_MEASURED = 60
 _TIMING_SHARE = 0.03  # of the budget, for timing the steps of all
+_DRAWN = 500  # at most, until one holds the limits
 
 
 class Selection:
@@ -134,12 +135,30 @@ class Selection:
 
     def _comparison(self) -> list[Final]:
         space = self.plan.space
-        drawn = space.canonical(space.sample(derive(self.plan.seed, "comparison")))
         return [
             Final("largest", space.largest(), 0),
             Final("smallest", space.smallest(), 0),
-            Final("random", drawn, 0),
+            Final("random", self._random(), 0),
         ]
+
+    def _random(self) -> Architecture:
+        """Draw an architecture as a search without scores would: the first within the limits.
+
+        Where none of many holds them it is the first of all, which the tables then mark.
+        """
+        space, rng = self.plan.space, derive(self.plan.seed, "comparison")
+        first = point = space.canonical(space.sample(rng))
+        for _ in range(_DRAWN):
+            if self._holds(point):
+                return point
+            point = space.canonical(space.sample(rng))
+        return first
+
+    def _holds(self, architecture: Architecture) -> bool:
+        try:
+            return self.flow.aims.check(architecture, self.flow.measures)[1] == 0
+        except (InvalidSetting, NotFinite):  # of a user's function, as in the search
+            return False
 
     # --- how long -----------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,7 @@ class Finalists:
         weights: "scratch", or "supernet" to start from the shared weights.
         compare: Also train the space's largest, smallest and one random architecture alike.
     Raises:
-        InvalidSetting: unknown weights, or fewer than one of something.
+        InvalidSetting: unknown weights, or of something no whole number of at least 1.
     """
 
     k: int = 3
@@ -50,8 +51,11 @@ class Finalists:
                 f"finalists.weights={self.weights!r}; there are 'scratch' and 'supernet'"
             )
         for name in ("k", "seeds"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"finalists.{name}={getattr(self, name)} must be at least 1")
+            value: Any = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise InvalidSetting(
+                    f"finalists.{name}={value!r} must be a whole number of at least 1"
+                )
 
 
 @dataclass(frozen=True)

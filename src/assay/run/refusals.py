@@ -13,26 +13,30 @@ import torch
 from assay.architecture import Architecture, Option
 from assay.contracts import Context, History, Mix
 from assay.cost import derive
-from assay.errors import SpaceExhausted
+from assay.errors import AssayError, InvalidSpace, InvalidTask, SpaceExhausted, reason
 from assay.hardware.measures import Measures
 from assay.hardware.table import runner_of
+from assay.report.units import in_full
 from assay.run.limits import Measure, Quantity, quantity_name
 from assay.run.plan import Plan
 from assay.space.check import check_paths
 from assay.space.extremes import lowest
+from assay.space.forward import beside, evaluating
 from assay.space.space import Space
 from assay.space.structure import Choice
-from assay.train.task import call_model
+from assay.train.task import Tally, Task, call_model
 from assay.weights.supernet import Supernet
 
 __all__ = [
     "refuse_broken_model",
+    "refuse_broken_paths",
     "refuse_hopeless_latency",
     "refuse_hopeless_limits",
     "uncounted",
 ]
 
 _CHECKED_PATHS = 3
+_JUDGED = 64  # samples; a metric may need more than two
 _DRAWN = 501
 _TIMED = 9  # where each is measured
 _ASKED = 50  # where a user's function is asked
@@ -44,26 +48,76 @@ def refuse_broken_model(plan: Plan) -> None:
     """Run paths of the model, compare them with built networks, and give these to the target.
 
     Raises:
-        InvalidSpace: a path does not run, or differs from its network; names the module.
+        InvalidSpace: see `refuse_broken_paths`.
+        InvalidTask: likewise.
         ExportRefused: the target cannot be given a network.
         InvalidSetting: the target's accelerator is not there.
         UnsupportedMix: the strategy mixes options that cannot be mixed; names the choice.
         InvalidSetting: the strategy divides training samples that cannot be divided.
     """
     space, task = plan.space, plan.task
-    rng = derive(plan.seed, "check")
-    covering = _covering(space)
-    drawn = [space.sample(rng) for _ in range(_CHECKED_PATHS)]
-    check_paths(space, task.example(2), [*covering, *drawn])
-    extremes = [space.largest(), space.smallest()]  # which can be asked of a model that runs
-    check_paths(space, task.example(2), extremes)
-    for point in dict.fromkeys([*covering, *extremes]):
+    refuse_broken_paths(space, task, seed=plan.seed)
+    for point in dict.fromkeys([*_covering(space), space.largest(), space.smallest()]):
         runner_of(space, plan.target, task.example(plan.target.batch), point)
     paths: Any = getattr(plan.strategy, "paths", None)
     if hasattr(paths, "divide"):
         paths.divide(task)
     if hasattr(paths, "learn"):
         _refuse_unmixable(plan)
+
+
+def refuse_broken_paths(space: Space, task: Task, *, seed: int) -> None:
+    """Run paths of the model on samples of the task, compare them with built networks, judge one.
+
+    Args:
+        space: The paths are a few that have each operation, a few random ones, and the extremes.
+        task: Gives the samples, and judges the largest network's output by its loss and metrics.
+        seed: Of the random ones.
+    Raises:
+        InvalidSpace: nothing in it can be trained; a path does not run, or differs from its
+            network, which names the module.
+        InvalidTask: the output does not fit the targets; the loss or a metric fails on it, or the
+            loss is no scalar.
+    """
+    if not any(parameter.requires_grad for parameter in space.model.parameters()):
+        raise InvalidSpace(
+            f"{type(space.model).__name__} has no parameter that takes a gradient, so no network "
+            "of it can be trained; give it a layer with weights, or call requires_grad_(True)"
+        )
+    rng = derive(seed, "check")
+    drawn = [space.sample(rng) for _ in range(_CHECKED_PATHS)]
+    small, *large = _covering(space)
+    # With the largest sizes first: what fails there is the data's fault, not that of a lost link.
+    check_paths(space, task.example(2), [*large, small, *drawn])
+    extremes = [space.largest(), space.smallest()]  # which can be asked of a model that runs
+    check_paths(space, task.example(2), extremes)
+    _refuse_unjudged(space, task)
+
+
+def _refuse_unjudged(space: Space, task: Task) -> None:
+    """Judge what the largest network gives for a training batch as a finalist is judged."""
+    inputs, targets = beside(space.model, next(task.train.batches(_JUDGED, limit=_JUDGED)))
+    space.select(space.largest())
+    try:
+        with torch.no_grad(), evaluating(space.model):
+            output = call_model(space.model, inputs)
+    finally:
+        space.select(None)
+    task.check_output(output, targets)
+    alone = task.over(task.train, task.valid)
+    for name in ("loss", *task.metrics):
+        alone.metrics = {k: metric for k, metric in task.metrics.items() if k == name}
+        try:
+            alone.training_loss(output, targets, 0.0)
+            Tally(alone).add(output, targets)
+        except AssayError:
+            raise
+        except Exception as error:
+            what = name if name == "loss" else f"metric {name!r}"
+            raise InvalidTask(
+                f"the {what} fails on what the network gives for {len(targets)} training samples "
+                f"({reason(error)}); correct it, or the network's output"
+            ) from error
 
 
 def _refuse_unmixable(plan: Plan) -> None:
@@ -210,9 +264,10 @@ def _refuse_all(
     while min(values) > chance * limit:
         if len(values) == most:
             raise SpaceExhausted(
-                f"{claim} {quantity_name(quantity)} <= {limit:g}: the space has min "
-                f"{min(values):.4g}, median {np.median(values):.4g}, max {max(values):.4g} among "
-                f"{most} architectures; raise the limit or widen the space"
+                f"{claim} {quantity_name(quantity)} <= {in_full(limit)}: the space has min "
+                f"{in_full(min(values))}, median {in_full(float(np.median(values)))}, max "
+                f"{in_full(max(values))} among {most} architectures; raise the limit or widen the "
+                "space"
             )
         values.append(measures(quantity, plan.space.sample(rng)))
 

@@ -30,6 +30,7 @@ __all__ = ["Truths", "check_published"]
 _CANDIDATES = 1000
 _TRIES = 20  # for each architecture that the candidates lack
 _SHARE = 0.5
+_SETTLED = "truths settled"
 
 
 class Truths:
@@ -70,7 +71,7 @@ class Truths:
         """
         plan = self.plan
         if plan.truths is not None:
-            pool = list(plan.truths)
+            pool = sorted(plan.truths, key=Architecture.to_json)  # whatever order they came in
             order = derive(plan.seed, "audit sample").permutation(len(pool))
             return [pool[int(i)] for i in order[: plan.num]]
         # How many candidates there are does not depend on `num`, nor do the draws behind them.
@@ -93,25 +94,39 @@ class Truths:
     def _draw(self, rng: np.random.Generator) -> Architecture:
         return self.plan.space.canonical(self.plan.space.sample(rng))
 
+    def settle(self, ctx: Context, sample: Sequence[Architecture]) -> None:
+        """Settle for how many epochs the sample is trained, where it is.
+
+        Args:
+            ctx: By whose recipe; its epochs are the most.
+            sample: As drawn.
+        Raises:
+            InvalidSetting: the budget pays for no epoch of each, or not for so many more.
+        """
+        if self.plan.truths is None and self.epochs is None:
+            self._plan_epochs(ctx, len(self._wanted(sample)))
+        elif self.plan.truths is None:
+            self._settle_growth(self._wanted(sample))
+
+    def _wanted(self, sample: Sequence[Architecture]) -> list[tuple[Architecture, int]]:
+        return [(a, s) for s in range(self.plan.seeds) for a in sample]
+
     def train(self, ctx: Context, sample: Sequence[Architecture]) -> dict[str, list[float]]:
         """Train what has no truth yet, or take what was published.
 
         Args:
-            ctx: By whose recipe they train; its epochs are the most.
-            sample: As drawn.
+            ctx: By whose recipe they train, for the epochs that were settled.
+            sample: As drawn and settled.
         Returns:
             Key of an architecture -> one value a seed; without those of which one could not be had:
             a mean over the seeds that came through would be too good.
-        Raises:
-            InvalidSetting: the budget pays for no epoch of each, or not for so many more.
         """
         if self.plan.truths is not None:
             return {key_of(a): [self.plan.truths[a]] for a in sample}
-        wanted = [(a, s) for s in range(self.plan.seeds) for a in sample]
+        wanted = self._wanted(sample)
         with self.steps.step("truth", len(wanted), title="train the truth") as step:
-            epochs = self._plan_epochs(ctx, wanted)
             self._train(self.context(ctx), wanted, step)
-            step.message = f"{len(sample)} architectures, epochs of each: {epochs}"
+            step.message = f"{len(sample)} architectures, epochs of each: {self.epochs}"
         found = {key_of(a): [self._truth(a, s) for s in range(self.plan.seeds)] for a in sample}
         return {k: [v for v in of if v is not None] for k, of in found.items() if None not in of}
 
@@ -142,12 +157,9 @@ class Truths:
         there = [told for told in known if told is not None and told["score"] is not None]
         return float(np.mean([told["seconds"] for told in there]))
 
-    def _plan_epochs(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]]) -> int:
-        """Return the epochs of each training: all of the recipe, or what half the time allows."""
-        if self.epochs is not None:
-            self._refuse_dear_growth(wanted)
-            return self.epochs
-        plan, count = self.plan, len(wanted)
+    def _plan_epochs(self, ctx: Context, count: int) -> None:
+        """Write the epochs of each training: all of the recipe, or what half the time allows."""
+        plan = self.plan
         epochs = plan.budget.epochs or plan.recipe.epochs
         if plan.budget.seconds is not None:
             epoch_s = Scratch().training_step_seconds(ctx) / plan.executor.at_once
@@ -160,26 +172,28 @@ class Truths:
                     f"give a budget of at least {least_s:.0f}s, or fewer architectures or seeds"
                 )
             epochs = min(epochs, paid)
-        return int(self.study.plan("truth", {"epochs": epochs, "count": count})["epochs"])
+        self.study.plan("truth", {"epochs": epochs, "count": count})
 
-    def _refuse_dear_growth(self, wanted: Sequence[tuple[Architecture, int]]) -> None:
-        """Refuse more trainings than were planned for, where the time left does not pay for them.
+    def _settle_growth(self, wanted: Sequence[tuple[Architecture, int]]) -> None:
+        """Refuse more trainings than were settled, where the time left does not pay for them.
 
-        Each has as many epochs as those before it, whatever the budget.
+        Each has as many epochs as those before it, whatever the budget. What is not refused is
+        settled: whoever continues it is not asked again whether it fits.
         """
-        budget, planned = self.plan.budget, self.study.phase("truth").counts.get("count", 0)
+        first = self.study.phase("truth").counts.get("count", 0)
         known = [self.study.get(_name(a, s)) for a, s in wanted]
         took = [told["seconds"] for told in known if told is not None]
-        if budget.seconds is None or len(wanted) <= planned or not took:
+        if len(wanted) <= (self.study.get(_SETTLED) or first) or not took:
             return
-        more, spent_s = len(wanted) - len(took), self.steps.spent_s()
+        budget, more, spent_s = self.plan.budget, len(wanted) - len(took), self.steps.spent_s()
         needed_s = more * float(np.mean(took))
-        if needed_s > budget.seconds - spent_s:
+        if budget.seconds is not None and more and needed_s > budget.seconds - spent_s:
             raise InvalidSetting(
                 f"{more} more trainings of {self.epochs} epochs each take about {needed_s:.3g} s, "
                 f"and of {budget} {spent_s:.3g} s are spent; give a budget of at least "
                 f"{spent_s + needed_s / _SHARE:.0f}s in all, or fewer architectures or seeds"
             )
+        self.study.put(_SETTLED, len(wanted))
 
     def _train(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]], step: Step) -> None:
         """Train what has no truth yet, one after another or as many at once as the executor can."""

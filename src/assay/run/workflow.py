@@ -17,7 +17,7 @@ from assay.errors import InvalidSetting
 from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
-from assay.report.units import duration
+from assay.report.units import duration, in_full
 from assay.run.allot import count_for, share_of
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher, measure_all
@@ -171,13 +171,16 @@ class Workflow:
             self.aims = Aims(self._settled_limits(), plan.objectives, self.measures.order)
             step.done = step.total = max(1, step.total)
             limits = self.study.get("limits") or {}
-            step.message = ", ".join(f"limit {k} <= {v:.4g}" for k, v in limits.items())
+            step.message = ", ".join(f"limit {k} <= {in_full(v)}" for k, v in limits.items())
 
     def _validate(self, table: LatencyTable) -> None:
         try:
             validation = table.validate(_VALIDATED, seed=self.plan.seed)
-        except InvalidSetting as error:  # a small space, all of which the table was fitted to
-            self.steps.note(str(error))
+        except InvalidSetting:  # a small space
+            self.steps.note(
+                f"the table was fitted to all {self.plan.space.size} networks of the space, so "
+                "none is left to check it"
+            )
         else:
             told = validation.to_dict()
             told["pairs"] = [[*p, table.layers_ms(Architecture(p[2]))] for p in told["pairs"]]

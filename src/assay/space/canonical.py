@@ -35,6 +35,7 @@ from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import Derived, OpenSize, Size
 from assay.space.structure import Choice, Structure
 from assay.space.whole import Items, called_whole
+from assay.train.frozen import frozen_norms
 
 if TYPE_CHECKING:
     from assay.space.space import Space
@@ -204,6 +205,7 @@ class _Found:
         labels: The label of each choice module.
         sizes: The label of each open size.
         places: In how many places each module and tensor is met.
+        frozen: The norms that are frozen.
     """
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
@@ -211,6 +213,7 @@ class _Found:
         self.labels = {id(m): la for la, ms in structure.modules.items() for m in ms}
         self.sizes = {id(r): la for la, rs in structure.roots.items() for r in rs}
         self.places = _places(model)
+        self.frozen = frozenset(frozen_norms(model))
 
 
 class _Content:
@@ -272,8 +275,14 @@ class _Content:
         if not self._owns(tensor):
             return ("shared", id(tensor))
         number = self._tensors.setdefault(id(tensor), len(self._tensors))
-        value = None if _is_trained(module, name, tensor) else _digest(tensor)
+        value = None if self._is_trained(module, name, tensor) else _digest(tensor)
         return ("own", number, tuple(tensor.shape), tensor.dtype, tensor.requires_grad, value)
+
+    def _is_trained(self, module: nn.Module, name: str, tensor: Tensor) -> bool:
+        """Whether training sets a tensor, as it does what a norm gathers that is not frozen."""
+        if isinstance(module, _NormBase) and name in _GATHERED:
+            return module not in self._found.frozen
+        return tensor.requires_grad
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, OpenSize):
@@ -302,13 +311,6 @@ def _passes(module: nn.Module) -> bool:
 
 def _hooks(module: nn.Module) -> list[Any]:
     return [v for k, v in vars(module).items() if "hooks" in k and v]
-
-
-def _is_trained(module: nn.Module, name: str, tensor: Tensor) -> bool:
-    """Whether training sets a tensor; what a norm gathers is set so, unless the norm is frozen."""
-    if isinstance(module, _NormBase) and name in _GATHERED:
-        return all(p is None or p.requires_grad for p in module._parameters.values())
-    return tensor.requires_grad
 
 
 def _digest(tensor: Tensor) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.architecture import Architecture
 from assay.errors import InvalidSpace
-from assay.space.forward import beside, run
+from assay.space.forward import beside, evaluating, run
 from assay.space.space import Space
 
 __all__ = ["check_paths"]
@@ -31,16 +31,13 @@ def check_paths(space: Space, inputs: Any, architectures: Sequence[Architecture]
         InvalidSpace: a path does not run even so, which names the module too, or a path and its
             built network differ.
     """
-    mode = space.model.training
     inputs = beside(space.model, inputs)
-    space.model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(space.model):
             for architecture in architectures:
                 _check_path(space, inputs, architecture)
     finally:
         space.select(None)
-        space.model.train(mode)
 
 
 def _check_path(space: Space, inputs: Any, architecture: Architecture) -> None:

@@ -86,11 +86,22 @@ class ChoiceModule(nn.Module):
         term: Tensor = weight * value
         return term
 
+    def _refuse_writing(self, part: str, readers: str) -> None:
+        raise UnsupportedMix(
+            f"{self._named}: {part} writes into its input, which {readers} too; use inplace=False "
+            "in it, or a strategy that runs one option at a time, such as 'enas' or 'evolution'"
+        )
+
     def __deepcopy__(self, memo: dict[Any, Any]) -> nn.Module:
         chosen = memo.get(CHOSEN)
-        if chosen is not None:
-            return self.plain(chosen[id(self)], memo)
-        return twin(self, memo)
+        if chosen is None:
+            return twin(self, memo)
+        if id(self) not in chosen:
+            raise InvalidSpace(
+                f"{self.kind}{self.options} is kept where no path can follow it, such as in a "
+                "plain list; keep it in an nn.ModuleList, and only in the module that runs it"
+            )
+        return self.plain(chosen[id(self)], memo)
 
 
 def twin(module: nn.Module, memo: dict[Any, Any]) -> nn.Module:
@@ -116,17 +127,21 @@ class OneOf(ChoiceModule):
 
     def __init__(
         self,
-        options: Mapping[str, nn.Module] | None = None,
-        /,
-        *,
+        *options: Mapping[str, nn.Module] | nn.ModuleDict,
         label: str | None = None,
         **named: nn.Module,
     ) -> None:
         super().__init__()
-        modules = {**(options or {}), **named}
+        named_ones = all(isinstance(given, Mapping | nn.ModuleDict) for given in options)
+        if len(options) > 1 or not named_ones:
+            raise InvalidSpace(
+                "OneOf was given options without names; name them as in "
+                "OneOf(conv=nn.Conv2d(8, 8, 3), skip=nn.Identity()), or give one mapping of names"
+            )
+        modules = {**(options[0] if options else {}), **named}
         if len(modules) < 2:
             raise InvalidSpace(
-                f"OneOf({', '.join(modules)}) is no choice: give two or more options, "
+                f"OneOf({', '.join(map(str, modules))}) is no choice: give two or more options, "
                 "or use the module itself"
             )
         self.label = label
@@ -137,7 +152,7 @@ class OneOf(ChoiceModule):
                     f"option {name!r} of OneOf is no nn.Module but {module!r}; give the module "
                     "itself, made"
                 )
-            if hasattr(self, name) or "." in name or not name:
+            if not isinstance(name, str) or hasattr(self, name) or "." in name or not name:
                 raise InvalidSpace(f"OneOf cannot have an option named {name!r}; rename it")
             self.add_module(name, module)
 
@@ -160,11 +175,7 @@ class OneOf(ChoiceModule):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(weight, Held)):
                 out = module(*args, **kwargs)
             if len(mix) > 1 and times_written((args, kwargs)) != given:
-                raise UnsupportedMix(
-                    f"{self._named}: the option {name!r} writes into its input, which the options "
-                    "mixed with it read too; use inplace=False in it, or a strategy that runs one "
-                    "option at a time, such as 'enas' or 'evolution'"
-                )
+                self._refuse_writing(f"the option {name!r}", "the options mixed with it read")
             plain = weight.weight if isinstance(weight, Held) else weight
             terms.append(self._weighed(plain, out, terms))
         return functools.reduce(torch.add, terms)
@@ -189,6 +200,11 @@ class Depth(ChoiceModule):
 
     def __init__(self, *blocks: nn.Module, min: int = 1, label: str | None = None) -> None:  # noqa: A002
         super().__init__()
+        if len(blocks) == 1 and isinstance(blocks[0], list | tuple | nn.ModuleList):
+            kind = type(blocks[0]).__name__
+            raise InvalidSpace(
+                f"Depth was given a {kind}; give the blocks themselves: Depth(*blocks)"
+            )
         if not 0 <= min < len(blocks):
             raise InvalidSpace(
                 f"Depth of {len(blocks)} blocks with min={min} is no choice; "
@@ -207,17 +223,23 @@ class Depth(ChoiceModule):
         """Run the first d blocks, or the weighted sum over the depths in the mix.
 
         Raises:
-            UnsupportedMix: in a mix, a block that returns no tensor, or one of another shape.
+            UnsupportedMix: in a mix, a block that returns no tensor, or one of another shape; one
+                that writes into what a shallower depth of the mix returns.
         """
         mix = self.mix or {len(self._modules): 1.0}
         deepest, alone = max(mix), _is_selected(mix)
         terms: list[Tensor] = []
+        mixed: list[Any] = []
         for depth, block in enumerate([*self._modules.values(), None]):
             if depth in mix and not alone:
                 terms.append(self._weighed(mix[depth], x, terms))
+                mixed.append(x)
             if depth == deepest or block is None:
                 break
+            given = times_written(mixed)
             x = block(x)
+            if times_written(mixed) != given:
+                self._refuse_writing(f"block {depth}", "a shallower depth of the mix returns")
         return x if alone else functools.reduce(torch.add, terms)
 
     def plain(self, option: int, memo: MutableMapping[Any, Any]) -> nn.Module:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
 from assay.space.structure import Choice
 from assay.train.content import digest_of, named, unplaced, written
@@ -14,13 +14,15 @@ from assay.train.content import digest_of, named, unplaced, written
 __all__ = ["digest"]
 
 _OWN = ("torch", "assay")  # whose code is known by its version
+_TORCHS = frozenset(vars(nn.Module()))  # attributes, hooks and the mode among them
 
 
 def digest(model: nn.Module, choices: Iterable[Choice]) -> str:
     """Return a hex digest of choices, parameters, layers, and the code of a user's own modules.
 
     Layers count as they print themselves, a user's own also by the plain values and the functions
-    among their attributes. So a study of a model that has changed since is known for another's.
+    among their attributes, also in tuples, lists and dicts; a graph as the code that it stands for.
+    So a study of a model that has changed since is known for another's.
 
     Args:
         model: With everything that is open in it.
@@ -36,18 +38,22 @@ def _layer(module: nn.Module) -> list[Any]:
     """Return class and settings of a module; of one that is a user's own also what it does."""
     kind = type(module)
     told: list[Any] = [kind.__qualname__, unplaced(module.extra_repr())]
+    if isinstance(module, fx.GraphModule):
+        told.append(module.code)
     own = [k for k in kind.__mro__[:-1] if k.__module__.partition(".")[0] not in _OWN]
     if own:
-        told += [_values(module), *(written(k) for k in own)]
+        attributes = {k: v for k, v in vars(module).items() if k not in _TORCHS}
+        told += [_plain(attributes), *(written(k) for k in own)]
     return told
 
 
-def _values(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes that are plain values, and what names those that are functions."""
-    found: dict[str, Any] = {}
-    for key, value in vars(module).items():
-        if isinstance(value, FunctionType | BuiltinFunctionType):
-            found[key] = named(value)
-        elif isinstance(value, bool | int | float | str) and key != "training":
-            found[key] = value
-    return found
+def _plain(value: Any) -> Any:
+    """Return what of a value is the same in every process, functions by name; None for nothing."""
+    if isinstance(value, FunctionType | BuiltinFunctionType):
+        return named(value)
+    if isinstance(value, tuple | list):
+        return [kept for v in value if (kept := _plain(v)) is not None] or None
+    if isinstance(value, dict):
+        pairs = ([_plain(key), _plain(v)] for key, v in value.items())
+        return [pair for pair in pairs if None not in pair] or None
+    return value if isinstance(value, bool | int | float | str) else None

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture, Option
-from assay.space.forward import beside, run
+from assay.space.forward import beside, evaluating, run
 from assay.space.structure import Choice
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _at_one_position(space: Space) -> Iterator[_Count]:
 @contextmanager
 def _on_example(space: Space, example: Any) -> Iterator[_Count]:
     """Count while the supernet runs; it is made ready once, for the hundreds of runs of a walk."""
-    total, mode = 0, space.model.training
+    total = 0
     inputs = beside(space.model, example)
 
     def add(layer: Any, _args: Any, out: torch.Tensor) -> None:
@@ -115,12 +115,11 @@ def _on_example(space: Space, example: Any) -> Iterator[_Count]:
         return total
 
     hooks = [m.register_forward_hook(add) for m in space.model.modules() if _multiplies(m)]
-    space.model.eval()
     try:
-        yield count
+        with evaluating(space.model):
+            yield count
     finally:
         space.select(None)
-        space.model.train(mode)
         for hook in hooks:
             hook.remove()
 

@@ -16,6 +16,8 @@ from assay.cost import derive
 from assay.errors import InvalidSpace
 from assay.space.build import build
 from assay.space.structure import explore
+from assay.train.frozen import frozen_parts
+from assay.train.splits import drawing
 
 if TYPE_CHECKING:
     from assay.space.space import Space
@@ -34,7 +36,8 @@ def fresh(space: Space, architecture: Architecture, seed: int) -> nn.Module:
     Args:
         space: The space; it is left as it is.
         architecture: A point of it.
-        seed: Same seed, same weights; torch's global generator is left as it was.
+        seed: Same seed, same weights, whether torch, NumPy or Python draws them; their global
+            generators are left as they were.
     Raises:
         InvalidSpace: the factory returns what is not new.
     """
@@ -125,8 +128,8 @@ def _as_given(space: Space) -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(derive(seed, "init").integers(2**63)))
+    with drawing("init", seed):
+        torch.manual_seed(int(derive(seed, "init").integers(2**63)))  # of every device
         yield
 
 
@@ -144,8 +147,6 @@ def _reset_layers(model: nn.Module) -> None:
 
 def _frozen(model: nn.Module) -> Iterator[Tensor]:
     """Yield the parameters that take no gradient, and the buffers of parts that have only such."""
-    for part in model.modules():
-        own = list(part.parameters())
-        yield from (p for p in own if not p.requires_grad)
-        if own and not any(p.requires_grad for p in own):
-            yield from part.buffers()
+    yield from (p for p in model.parameters() if not p.requires_grad)
+    for part in frozen_parts(model):
+        yield from part.buffers()

@@ -194,12 +194,16 @@ class Derived(Size):
     def pieces(self, values: Values) -> Pieces:
         """Return the indices kept: of a sum (concatenated channels) the parts of each term.
 
-        Other expressions keep their first indices. For `w * 49` these are the blocks of 49 that
-        belong to the first channels, as `flatten` lays them out.
+        Of a size times a plain int (`w * 49`, flattened channels) these are the blocks of 49 that
+        belong to the channels kept, as `flatten` lays them out. Other expressions keep their first
+        indices.
         """
+        left, right = self.terms
+        if self.sign == "*" and not (isinstance(left, Size) and isinstance(right, Size)):
+            size, times = (left, right) if isinstance(left, Size) else (right, left)
+            return tuple(slice(p.start * times, p.stop * times) for p in _pieces(size, values))
         if self.sign != "+":
             return super().pieces(values)
-        left, right = self.terms
         shifted = (slice(p.start + int(left), p.stop + int(left)) for p in _pieces(right, values))
         return (*_pieces(left, values), *shifted)
 

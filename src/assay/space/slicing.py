@@ -86,7 +86,7 @@ class OpenLayer:
     Args:
         path: Module path.
         layer: A torch layer, a subclass that adds no tensors of its own, or any module without
-            tensors of its own.
+            tensors of its own. Of a module without open sizes all is left.
     Raises:
         UnsupportedLayer: no rule, tensors that the rule does not know, or a parametrization.
         InvalidSpace: an option that does not divide by the groups.
@@ -106,6 +106,10 @@ class OpenLayer:
 
     def _rule(self) -> dict[str, tuple[int, ...]]:
         layer, named = self.layer, self.path or type(self.layer).__name__
+        tensors = {n: t for n, t in {**layer._parameters, **layer._buffers}.items()
+                   if t is not None}  # fmt: skip
+        if not self.roots:
+            return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if is_parametrized(layer):
             raise UnsupportedLayer(
                 f"{named}: {type(layer).__name__} works its tensors out of others, and no rule "
@@ -113,8 +117,6 @@ class OpenLayer:
                 "away"
             )
         rule = next((RULES[t] for t in type(layer).__mro__ if t in RULES), None)
-        tensors = {n: t for n, t in {**layer._parameters, **layer._buffers}.items()
-                   if t is not None}  # fmt: skip
         if rule is None and not tensors:
             return {}
         if rule is None:

@@ -82,7 +82,7 @@ class Space:
         self.cheap: Mapping[str, Any] = dict(cheap or {})
         self.features = features
         self._groups = self.structure.grouped_layers()
-        # What `select` has set, the path's layers with open sizes, and the value of each size.
+        # What `select` has set, the path's layers of `structure`, and the value of each size.
         self.selected: Architecture | Mapping[str, Mapping[Option, Any]] | None = None
         self.shadowed: list[OpenLayer] = []
         self.values: dict[OpenSize, int] = {}
@@ -114,12 +114,12 @@ class Space:
             made = self._remake(**options)
         except TypeError as error:
             raise InvalidSetting(f"no variant with {options}: {error}") from error
-        for label, choice in self.choices.items():
-            other = made.choices.get(label)
-            if other is None or other.options != choice.options:
+        for label in [*self.choices, *made.choices]:
+            own, other = self.choices.get(label), made.choices.get(label)
+            if _decides(own) != _decides(other):
                 raise InvalidSetting(
-                    f"with {options} the choice {label!r} has the options "
-                    f"{other and other.options}, not {choice.options}; a variant keeps all choices"
+                    f"with {options} the choice {label!r} is {_told(other)}, not {_told(own)}; a "
+                    "variant keeps all choices"
                 )
         return made
 
@@ -301,7 +301,7 @@ class Space:
         """Return the plain module with weights initialised anew, as for training from scratch."""
         return fresh.fresh(self, self.check(architecture), seed)
 
-    def select(self, mix: Architecture | Mapping[str, Mapping[Option, Any]] | None) -> None:
+    def select(self, mix: Mapping[str, Any] | None) -> None:
         """Say which path or mix of the model a forward computes; None undoes it.
 
         Only what is active computes. Layers with open sizes run on views of their tensors until
@@ -311,8 +311,13 @@ class Space:
             mix: An architecture, or label -> {option: weight} for a weighted sum; weights may be
                 tensors, which then receive gradients.
         Raises:
+            InvalidArchitecture: a plain dict of options that is no point of this space.
             UnsupportedMix: a size is asked to be several options at once.
         """
+        if not (mix is None or isinstance(mix, Architecture)) and not all(
+            isinstance(weighed, Mapping) for weighed in mix.values()
+        ):
+            mix = self.check(mix)
         self._unshadow()
         self.selected = mix
         weights: Mapping[str, Mapping[Option, Any]] = (
@@ -372,6 +377,18 @@ class Space:
         """Hex digest of choices, parameters, layers and their code, as it is first asked for."""
         with self._whole():
             return digest(self.model, self.choices.values())
+
+
+def _decides(choice: Choice | None) -> Any:
+    """Return what two spaces have in common where a choice of theirs is the same."""
+    return choice and (choice.kind, choice.options, frozenset(choice.conditions))
+
+
+def _told(choice: Choice | None) -> str:
+    if choice is None:
+        return "absent"
+    inside = " or ".join(sorted({label for con in choice.conditions for label, _ in con}))
+    return f"{choice.kind}{choice.options}" + f" in options of {inside}" * bool(inside)
 
 
 def _as_point(architecture: Mapping[str, Any]) -> Architecture:

@@ -13,13 +13,14 @@ from functools import cache, partial
 from typing import Any, TypeAlias
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from assay.architecture import Option
 from assay.errors import InvalidSpace
 from assay.space.choices import ChoiceModule, Depth, OneOf
 from assay.space.sizes import OpenSize, roots_in
 from assay.space.slicing import OpenLayer, open_attributes
-from assay.space.ties import refuse_uneven_ties
+from assay.space.ties import refuse_uneven_ties, sharing
 
 __all__ = [
     "Choice",
@@ -74,6 +75,7 @@ class Structure:
         roots: Label -> the open sizes that obey it.
         layers: The layers (and other modules) that keep open sizes, with the conditions under
             which they run.
+        plain: The modules without open sizes that share a parameter with one of these, likewise.
         sites: Module path -> the labels that this module itself reads.
     """
 
@@ -81,6 +83,7 @@ class Structure:
     modules: dict[str, list[ChoiceModule]]
     roots: dict[str, list[OpenSize]]
     layers: list[tuple[OpenLayer, list[Condition]]]
+    plain: list[tuple[OpenLayer, list[Condition]]]
     sites: dict[str, tuple[str, ...]]
 
     def open_layers(self, chosen: Mapping[str, Option]) -> list[OpenLayer]:
@@ -88,9 +91,9 @@ class Structure:
         return [layer for layer, conditions in self.layers if reached(conditions, chosen)]
 
     def grouped_layers(self) -> list[tuple[list[Condition], list[OpenLayer]]]:
-        """Return the layers that run under the same conditions together, to ask these once."""
+        """Return all layers, those that run under the same conditions together, to ask once."""
         groups: dict[tuple[Condition, ...], list[OpenLayer]] = {}
-        for layer, conditions in self.layers:
+        for layer, conditions in [*self.layers, *self.plain]:
             groups.setdefault(tuple(conditions), []).append(layer)
         return [(list(conditions), group) for conditions, group in groups.items()]
 
@@ -122,7 +125,7 @@ def explore(model: nn.Module) -> Structure:
 
     Raises:
         InvalidSpace: no choice; one label with different options; choices that contain each other;
-            one tensor in two layers that shrink it differently.
+            one tensor in two layers that shrink it differently; a layer without shape.
         UnsupportedLayer: an open size in a layer with tensors but without a slicing rule.
     """
     return _Explorer().run(model)
@@ -152,7 +155,9 @@ class _Explorer:
                 "where the architecture is open"
             )
         layers = list(self.layers.values())
-        refuse_uneven_ties(model, [layer for layer, _ in layers], self.conditions, labels)
+        opened = [layer for layer, _ in layers]
+        refuse_uneven_ties(model, opened, self.conditions, labels)
+        plain = [(la, self.conditions[id(la.layer)]) for la in sharing(model, opened)]
         for choice in self.choices.values():
             choice.conditions = _weakest(choice.conditions)
         sites: dict[str, tuple[str, ...]] = {
@@ -165,17 +170,20 @@ class _Explorer:
             la: min(at.index(p) for p, las in sites.items() if la in las) for la in self.choices
         }
         in_order = _in_order(dict(sorted(self.choices.items(), key=lambda item: first[item[0]])))
-        return Structure(in_order, self.modules, roots, layers, sites)
+        return Structure(in_order, self.modules, roots, layers, plain, sites)
 
     def _visit(self, path: str, module: nn.Module, condition: Condition) -> None:
-        path = self.paths.setdefault(id(module), path)
+        if is_new := id(module) not in self.paths:
+            self.paths[id(module)] = path
+            _refuse_lazy(path, module)
+        path = self.paths[id(module)]
         conditions = self.conditions.setdefault(id(module), [])
         conditions.append(condition)
         if isinstance(module, ChoiceModule):
             self._visit_choice(path, module, condition)
             return
-        if open_attributes(module):
-            self.layers.setdefault(id(module), (OpenLayer(path, module), conditions))
+        if is_new and open_attributes(module):
+            self.layers[id(module)] = (OpenLayer(path, module), conditions)
         for name, child in module._modules.items():
             if child is not None:
                 self._visit(f"{path}.{name}" if path else name, child, condition)
@@ -231,6 +239,17 @@ class _Explorer:
             twice = next(label for label in named if named.count(label) > 1)
             raise InvalidSpace(f"two open sizes of {twice!r} need names: give each a label=")
         return labels
+
+
+def _refuse_lazy(path: str, module: nn.Module) -> None:
+    """Refuse a layer whose tensors take their shapes from its first inputs."""
+    tensors = {**module._parameters, **module._buffers}
+    if any(t is not None and is_lazy(t) for t in tensors.values()):
+        kind = type(module).__name__
+        raise InvalidSpace(
+            f"{path or kind}: {kind} has no shape yet; run the model once before it is searched, "
+            "or write the layer with its sizes"
+        )
 
 
 def _weakest(conditions: list[Condition]) -> list[Condition]:

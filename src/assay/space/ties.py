@@ -1,4 +1,4 @@
-"""Whether layers that share a tensor keep the same part of it."""
+"""Layers that share a tensor: which these are, and whether they keep the same part of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from assay.space.slicing import OpenLayer
 if TYPE_CHECKING:
     from assay.space.structure import Condition
 
-__all__ = ["refuse_uneven_ties"]
+__all__ = ["refuse_uneven_ties", "sharing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,24 @@ def refuse_uneven_ties(
                 "part in one place than in the other; give both places the same sizes, or each a "
                 "tensor of its own"
             )
+
+
+def sharing(model: nn.Module, layers: Sequence[OpenLayer]) -> list[OpenLayer]:
+    """Return the modules without open sizes that hold a parameter of a layer with some.
+
+    A path that runs such a module uses all of what others use in part.
+
+    Args:
+        model: The model with choices.
+        layers: Its layers with open sizes.
+    """
+    known = {id(layer.layer) for layer in layers}
+    shared = {id(p) for layer in layers for p in layer.layer._parameters.values() if p is not None}
+    return [
+        OpenLayer(path, module)
+        for path, module in model.named_modules()
+        if id(module) not in known and any(id(p) in shared for p in module._parameters.values())
+    ]
 
 
 def _tied(model: nn.Module, layers: Mapping[int, OpenLayer]) -> list[tuple[_Holder, _Holder]]:

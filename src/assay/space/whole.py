@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture
-from assay.space.forward import beside, run
+from assay.space.forward import beside, evaluating, run
 
 if TYPE_CHECKING:
     from assay.space.space import Space
@@ -46,19 +46,17 @@ def called_whole(space: Space, sequentials: Sequence[Items]) -> list[bool]:
     """
     if not sequentials:
         return []
-    selected, modes = space.selected, [(m, m.training) for m in space.model.modules()]
+    selected = space.selected
     inputs = beside(space.model, space.example)
     watches = [_Watch(items) for items in sequentials]
-    space.model.eval()
+    drawing = torch.random.fork_rng(devices=[])  # a forward may draw
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a forward may draw
+        with torch.no_grad(), drawing, evaluating(space.model):
             for architecture in _leading_to(space, sequentials):
                 space.select(architecture)
                 run(space, space.model, inputs, architecture)
     finally:
         space.select(selected)
-        for module, mode in modes:
-            module.training = mode
         for watch in watches:
             watch.end()
     return [watch.entered and not watch.apart for watch in watches]

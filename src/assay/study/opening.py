@@ -39,6 +39,10 @@ _LOCK = "lock"
 _MARK = "study.mark"  # the same in the folder and in a database that is elsewhere
 _DATABASES = ("sqlite", "postgresql")
 _SHOWN = 6
+_HASHED = {  # of these the identity holds a fingerprint, which tells a reader nothing
+    "space": "the model, or its code, is another",
+    "task": "the task (its data, loss, metrics or augmentation) is another",
+}
 
 
 def place(out: Path | None, url: str | None) -> str:
@@ -270,7 +274,7 @@ def write_or_compare(
         settings: How to say it again; kept where it begins.
         more: Further first rows of one that begins.
     Raises:
-        InvalidStudy: it is of another search; the differences are shown.
+        InvalidStudy: it is of another search, whose differences are shown, or an audit's.
         InvalidSetting: it cannot be written.
     """
     found = read_meta(engine, where)
@@ -280,13 +284,17 @@ def write_or_compare(
             "schema": schema.VERSION, "identity": plain, "settings": dict(settings), **more,
         }  # fmt: skip
         return _begin(engine, where, rows)
+    kinds = [identity.get("kind", "search") for identity in (found["identity"], plain)]
+    if kinds[0] != kinds[1]:
+        there, here = (f"{'an' if kind == 'audit' else 'a'} {kind}" for kind in kinds)
+        raise InvalidStudy(f"{where} holds {there}, not {here}; give another folder")
     differences = list(_differences("", found["identity"], plain))
     if differences:
         rest = len(differences) - _SHOWN
         told = "; ".join(differences[:_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")
         raise InvalidStudy(
-            f"{where} belongs to another search: {told}; give another folder, or the same settings "
-            "to continue"
+            f"{where} belongs to another {kinds[0]}: {told}; give another folder, or the same "
+            "settings to continue"
         )
     return found
 
@@ -340,4 +348,4 @@ def _differences(path: str, stored: Any, given: Any) -> Iterator[str]:
             inner = f"{path}.{key}" if path else key
             yield from _differences(inner, stored.get(key), given.get(key))
     elif stored != given:
-        yield f"{path} is {stored!r} there and {given!r} here"
+        yield _HASHED.get(path) or f"{path} is {stored!r} there and {given!r} here"

@@ -44,12 +44,12 @@ class Normalise:
         self._held: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return a batch `[N, C, ...]` as normalised float32, on its own device."""
+        """Return a batch `[N, C, ...]` normalised, in torch's default type, on its own device."""
         device = inputs.device
         if device not in self._held:
             self._held[device] = (self.mean.to(device), self.deviation.to(device))
         mean, deviation = self._held[device]
-        return (inputs.float() - mean) / deviation
+        return ((inputs.float() - mean) / deviation).to(torch.get_default_dtype())
 
     def describe(self) -> dict[str, list[float]]:
         """Return "mean" and "deviation" of each channel (the first 64), as JSON values."""

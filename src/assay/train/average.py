@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from assay.errors import InvalidStudy
 
@@ -29,9 +29,10 @@ class Average:
         self._module = module
         self._decay = decay
         self._updates = 0
-        self._kept = {
-            k: v.detach().clone() for k, v in module.state_dict().items() if isinstance(v, Tensor)
-        }
+        names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+        names |= {name for name, _ in module.named_buffers(remove_duplicate=False)}
+        state = module.state_dict()  # with extra state, and without buffers that are not kept
+        self._kept = {k: v.detach().clone() for k, v in state.items() if k in names}
         # Walking the state anew takes longer than the average itself.
         live = [(_home(module, name), kept) for name, kept in self._kept.items()]
         self._floats = [(home, kept) for home, kept in live if kept.is_floating_point()]

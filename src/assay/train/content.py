@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -46,15 +47,15 @@ def named(thing: Any) -> str:
     the weights of classes in a loss.
     """
     if isinstance(thing, functools.partial):
-        return f"{named(thing.func)} with {thing.args!r} {sorted(thing.keywords.items())!r}"
+        return f"{named(thing.func)} with {_told(thing.args)} {_told(thing.keywords)}"
     kind = thing if hasattr(thing, "__qualname__") else type(thing)
     name = f"{kind.__module__}:{kind.__qualname__}"
     if isinstance(thing, FunctionType) and thing.__name__ == "<lambda>":
         cells = [cell.cell_contents for cell in thing.__closure__ or ()]
         caught = [v for v in cells if isinstance(v, bool | int | float | str)]
-        return f"{name} {digest_of(*_body(thing.__code__), thing.__defaults__, caught)}"
+        return f"{name} {digest_of(*_body(thing.__code__), _defaults(thing), caught)}"
     options = {} if kind is thing else options_of(thing)
-    settings = [f"{key}={value!r}" for key, value in options.items()]
+    settings = [f"{key}={_told(value)}" for key, value in options.items()]
     if isinstance(thing, nn.Module) and thing.state_dict():
         settings.append(f"tensors={_digest_of_tensors(thing)}")
     return f"{name}({', '.join(settings)})" if settings else name
@@ -70,8 +71,26 @@ def written(kind: type) -> list[Any]:
     parts = [getattr(part, "fget", None) or getattr(part, "__func__", part)
              for part in vars(kind).values()]  # fmt: skip
     methods = {part.__name__: part for part in parts if isinstance(part, FunctionType)}
-    return [[name, _body(m.__code__, m.__doc__), unplaced(repr(m.__defaults__))]
+    return [[name, _body(m.__code__, m.__doc__), _defaults(m)]
             for name, m in sorted(methods.items())]  # fmt: skip
+
+
+def _defaults(function: FunctionType) -> str:
+    """Return what the arguments of a function are by default, those by keyword included."""
+    return f"{_told(function.__defaults__)} {_told(function.__kwdefaults__)}"
+
+
+def _told(value: Any) -> str:
+    """Return a value as text that is the same in each process; what can be called by its name."""
+    if callable(value):
+        return named(value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(sorted(f'{k!r}: {_told(v)}' for k, v in value.items()))}}}"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_told, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_told, value)))}}}"
+    return unplaced(repr(value))
 
 
 def _body(code: CodeType, doc: str | None = None) -> list[Any]:

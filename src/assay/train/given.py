@@ -14,7 +14,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from assay.errors import InvalidTask
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
-__all__ = ["as_split", "as_tensor", "check_classes", "check_range", "refuse_empty"]
+__all__ = [
+    "as_split",
+    "as_tensor",
+    "check_callable",
+    "check_classes",
+    "check_range",
+    "check_scalar",
+    "refuse_empty",
+]
 
 _LEAST = {"train": 2}
 
@@ -27,14 +35,19 @@ def as_split(given: Any, name: str) -> Split:
             `DataLoader` over one, or a `Split`.
         name: What messages call it: "train", "valid" or "test".
     Raises:
-        InvalidTask: it is none of these, empty, of unequal lengths, holds NaN, or its batches are
-            no pairs of tensors.
+        InvalidTask: it is none of these, empty, of unequal lengths, holds NaN, its batches are no
+            pairs of tensors, or its draws cannot be repeated.
     """
     split: Split
     if isinstance(given, DataLoader):
         _refuse_stream(given.dataset, name)
         if len(given) < 1:
             raise InvalidTask(f"the {name} DataLoader has no batch; lower its batch size")
+        if given.persistent_workers:  # whose draws would hang on what was read before
+            raise InvalidTask(
+                f"the {name} DataLoader has persistent_workers=True, whose draws go on from epoch "
+                "to epoch; make it with persistent_workers=False"
+            )
         split = Loaded(given)
     elif isinstance(given, Dataset):
         _refuse_stream(given, name)
@@ -68,16 +81,22 @@ def as_tensor(given: Any, what: str) -> Tensor:
         InvalidTask: it is not one array of numbers.
     """
     if isinstance(given, Tensor):
-        return given.detach().cpu()
+        return _signed(given.detach().cpu())
     try:
         array = np.asarray(given)
         if array.dtype.byteorder not in ("=", "|", "<" if sys.byteorder == "little" else ">"):
             array = array.astype(array.dtype.newbyteorder("="))
         if not array.flags.writeable or any(stride < 0 for stride in array.strides):
             array = array.copy()  # torch shares neither read-only nor backward arrays
-        return torch.from_numpy(np.atleast_1d(array))
+        return _signed(torch.from_numpy(np.atleast_1d(array)))
     except (TypeError, ValueError) as error:
         raise InvalidTask(f"{what} cannot be read as one array of numbers: {error}") from error
+
+
+def _signed(tensor: Tensor) -> Tensor:
+    """Make unsigned integers of more than 8 bits int64: torch computes with none of them."""
+    unsigned = tensor.dtype in (torch.uint16, torch.uint32, torch.uint64)
+    return tensor.long() if unsigned else tensor
 
 
 def check_classes(splits: Mapping[str, Split], num_classes: int | None) -> int | None:
@@ -150,6 +169,34 @@ def check_range(labels: Tensor, what: str, num_classes: int | None) -> None:
     )
 
 
+def check_callable(measures: Mapping[str, Any]) -> None:
+    """Refuse a loss or metric that cannot be called.
+
+    Raises:
+        InvalidTask: one is no function.
+    """
+    for name, measure in measures.items():
+        if not callable(measure):
+            raise InvalidTask(
+                f"{name}={measure!r} is no function; give one of (output, targets), such as "
+                "torch.nn.functional.mse_loss"
+            )
+
+
+def check_scalar(loss: Any) -> Tensor:
+    """Return what a loss gave for a batch, `[]`, such as training can descend.
+
+    Raises:
+        InvalidTask: it is no scalar.
+    """
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        what = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise InvalidTask(
+            f"the loss gives {what} for a batch; give a scalar mean, such as by reduction='mean'"
+        )
+    return loss
+
+
 def _in_memory(inputs: Any, targets: Any, name: str) -> InMemory:
     held = _tensors(inputs, name)
     wanted = as_tensor(targets, f"the {name} targets")
@@ -159,6 +206,10 @@ def _in_memory(inputs: Any, targets: Any, name: str) -> InMemory:
                 f"the {name} split has inputs {tuple(tensor.shape)} and targets "
                 f"{tuple(wanted.shape)}; both must begin with the number of samples"
             )
+    if wanted.is_complex():
+        raise InvalidTask(
+            f"the {name} targets are complex; give real ones, such as torch.view_as_real(targets)"
+        )
     _refuse_nan(wanted, f"the {name} targets")
     return InMemory(held, wanted)
 
@@ -166,7 +217,7 @@ def _in_memory(inputs: Any, targets: Any, name: str) -> InMemory:
 def _tensors(inputs: Any, name: str) -> Any:
     if isinstance(inputs, tuple):
         return tuple(_tensors(item, name) for item in inputs)
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):
         return {key: _tensors(item, name) for key, item in inputs.items()}
     tensor = as_tensor(inputs, f"the {name} inputs")
     _refuse_nan(tensor, f"the {name} inputs")
@@ -203,9 +254,11 @@ def _check_item(split: Streamed, name: str) -> None:
 
 def _check_batch(split: Loaded, name: str) -> None:
     try:
-        split.sample(0)
+        inputs, targets = split.sample(0)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidTask(
             f"a batch of the {name} DataLoader cannot be read as a pair of tensors: {error}; "
             "let its collate_fn give batches (inputs, targets)"
         ) from error
+    for tensor in (*leaves(inputs), targets):
+        _refuse_nan(tensor, f"the batches of the {name} DataLoader")

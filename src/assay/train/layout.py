@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["channels_last", "is_of_views", "prefers"]
+from assay.errors import InvalidSetting
+
+__all__ = ["channels_last", "is_of_views", "prefers", "settled"]
 
 
 def channels_last(tensor: Tensor) -> Tensor:
     """Return images `[N, C, H, W]` with their channels innermost in memory, others as they are."""
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def settled(wanted: bool | Literal["auto"], module: nn.Module, device: str) -> bool:
+    """Return whether a network is to have channels innermost, by a recipe's `channels_last`.
+
+    Args:
+        wanted: As the recipe says.
+        module: The network.
+        device: Torch device.
+    Raises:
+        InvalidSetting: wanted of a network that cannot.
+    """
+    if wanted is True and _has_volumes(module):
+        raise InvalidSetting(
+            "recipe.channels_last=True, but the network holds a tensor of five dimensions, for "
+            "which there is no such format; use channels_last='auto'"
+        )
+    return prefers(module, device) if wanted == "auto" else wanted
 
 
 def prefers(module: nn.Module, device: str) -> bool:
@@ -23,9 +46,15 @@ def prefers(module: nn.Module, device: str) -> bool:
         module: The network.
         device: Torch device.
     """
-    volumes = any(p.ndim == 5 for p in module.parameters())  # for which torch has no such format
     images = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
-    return not volumes and bool(images) and not (device == "cpu" and any(map(_overruns, images)))
+    if not images or _has_volumes(module):
+        return False
+    return not (device == "cpu" and any(map(_overruns, images)))
+
+
+def _has_volumes(module: nn.Module) -> bool:
+    """Whether a network holds a tensor for which torch has no such format, and fails."""
+    return any(t.ndim == 5 for t in itertools.chain(module.parameters(), module.buffers()))
 
 
 def _overruns(conv: nn.Conv2d) -> bool:

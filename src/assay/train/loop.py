@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from assay.cost import Cost
-from assay.errors import InvalidSetting, NotFinite
+from assay.errors import InvalidSetting, InvalidTask, NotFinite
 from assay.train.average import Average
 from assay.train.files import under
-from assay.train.layout import channels_last, is_of_views, prefers
+from assay.train.frozen import frozen_norms
+from assay.train.layout import channels_last, is_of_views, settled
 from assay.train.optimizers import Optimizer, TorchOptimizer
 from assay.train.precision import LossScale, autocast, in_full, working_dtype
 from assay.train.recipe import Recipe
-from assay.train.splits import Batch, Stream, map_tensors
+from assay.train.splits import Batch, Stream, drawing, map_tensors
 from assay.train.task import Task, call_model
 from assay.train.writes import times_written
 
@@ -37,7 +40,8 @@ class Trainer:
     Every draw (order of samples, augmentation, dropout) is a function of the seed and the step, so
     saving the state, loading it elsewhere and going on gives the same bits on the CPU. The global
     generators are left as they were. Gradients are dropped before each step, so that a parameter
-    which the step does not use is neither decayed nor moved by its momentum.
+    which the step does not use is neither decayed nor moved by its momentum. Norms that are frozen
+    stay in eval mode.
 
     Args:
         module: Trained in place, on `device` already or moved there.
@@ -53,7 +57,8 @@ class Trainer:
         step: Steps taken, those before a resumption included.
         losses: Mean loss of each step that this object has taken, for whoever sums them.
     Raises:
-        InvalidSetting: fewer than one step, or a precision that the device has not.
+        InvalidSetting: fewer than one step, a precision that the device has not, or a memory format
+            that the network cannot have.
     """
 
     def __init__(
@@ -84,11 +89,11 @@ class Trainer:
         dtype = working_dtype(recipe, module, device)
         self._autocast = autocast(dtype, device)
         self._scale = LossScale() if dtype is torch.float16 else None
-        wanted = recipe.channels_last
-        self._use_channels_last(prefers(module, device) if wanted == "auto" else wanted)
+        self._use_channels_last(settled(recipe.channels_last, module, device))
         self._average = Average(module, recipe.ema) if recipe.ema else None
         self._augmenting = torch.Generator()
         self._parameters = list(module.parameters())  # walking a supernet takes milliseconds
+        self._frozen = frozen_norms(module)
         self._stream = Stream()
         self._unread: list[tuple[int, list[Tensor], list[Tensor]]] = []
         self.losses: list[float] = []
@@ -107,13 +112,16 @@ class Trainer:
             What they took; `samples` counts each pass.
         Raises:
             NotFinite: a loss, gradient or weight is NaN or infinite; the message names the step.
-            InvalidTask: the network's output does not fit the task's targets.
+            InvalidTask: the network's output does not fit the targets, the loss is no scalar, or
+                a batch has one sample where there are batch norms.
         """
         started, samples = time.perf_counter(), 0
         end = min(self.steps, self.step + count)
         self.module.train()
+        for norm in self._frozen:
+            norm.eval()
         cuda = [torch.device(self._device)] if self._on_cuda else []
-        with torch.random.fork_rng(devices=cuda):
+        with drawing(), torch.random.fork_rng(devices=cuda):
             while self.step < end:
                 samples += self._take_step()
         self._read_figures()
@@ -169,6 +177,7 @@ class Trainer:
         inputs, targets = batch
         if self.task.augment is not None:
             self._augmenting.manual_seed(_draw(self._seed + 1, self.step))
+            self._seed_generators(_draw(self._seed + 2, self.step))  # many draw from no other
             inputs = self.task.augment(inputs, self._augmenting)
         if self._channels_last:
             inputs = map_tensors(inputs, channels_last)
@@ -178,14 +187,17 @@ class Trainer:
 
     def _take_step(self) -> int:
         inputs, targets = self._batch()
+        tried = self._channels_last and self.recipe.channels_last == "auto"
+        # Copied once only: just a supernet can meet a `view` later, on another path.
+        before = [b.clone() for b in self.module.buffers()] if tried and self.step == 0 else []
         try:
             losses = self._differentiate(inputs, targets)
         except RuntimeError as error:
-            if not (self._channels_last and self.recipe.channels_last == "auto"):
-                raise
-            if not is_of_views(error):
+            if not (tried and is_of_views(error)):
                 raise
             self._use_channels_last(False)  # the forward flattens by `view`
+            for buffer, value in zip(self.module.buffers(), before):
+                buffer.copy_(value)
             losses = self._differentiate(*self._batch())
         self._update(losses)
         self.step += 1
@@ -205,20 +217,34 @@ class Trainer:
                 inputs = map_tensors(spare, Tensor.clone)
                 versions = times_written(inputs)
             with self._autocast:
-                output = call_model(self.module, inputs)
+                output = self._output(inputs, len(targets))
                 if not self._checked:
                     self.task.check_output(output, targets)
                     self._checked = self.task.labels_known
             loss = self.task.training_loss(in_full(output), targets, self.recipe.label_smoothing)
             factor = weight if self._scale is None else weight * self._scale.value
             scaled = loss if factor == 1.0 else loss * factor
-            scaled.backward()  # type: ignore[no-untyped-call]
+            if scaled.requires_grad:  # nothing on a path may be trained
+                scaled.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return losses
 
+    def _output(self, inputs: Any, num: int) -> Any:
+        try:
+            return call_model(self.module, inputs)
+        except ValueError as error:
+            if num > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise InvalidTask(
+                f"step {self.step} trains on a batch of one sample, which batch norm cannot; make "
+                "the DataLoader with drop_last=True, or give recipe.batch_size of 2 or more"
+            ) from error
+
     def _seed_generators(self, draw: int) -> None:
-        """Seed the generators that dropout draws from, and no other device's."""
+        """Seed the global generators, such as dropout draws from, and no other device's."""
         torch.default_generator.manual_seed(draw)
+        random.seed(draw)
+        np.random.seed(draw % 2**32)
         if self._on_cuda:
             index = torch.device(self._device).index
             which = torch.cuda.current_device() if index is None else index
@@ -230,6 +256,8 @@ class Trainer:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
             if self._scale is not None:
                 usable = self._scale.unscale(gradients)
+                if self._scale.exhausted:
+                    self._refuse("a gradient is not finite at any scale of the loss", self.step)
             if self.recipe.clip and usable:
                 norms = [self._clip(gradients)]
         self._note(losses, norms)

@@ -17,6 +17,7 @@ __all__ = ["LossScale", "autocast", "in_full", "working_dtype"]
 
 _WIDE = 64
 _GROWTH_STEPS = 2000
+_SMALLEST_SCALE = 2.0**-14
 
 
 def working_dtype(recipe: Recipe, module: nn.Module, device: str) -> torch.dtype | None:
@@ -104,6 +105,11 @@ class LossScale:
             return True
         self.value, self._since = self.value / 2.0, 0
         return False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether gradients overflow at so small a scale that the scale is not what they are of."""
+        return self.value < _SMALLEST_SCALE
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scale and the updates since it changed."""

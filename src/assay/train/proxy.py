@@ -30,6 +30,11 @@ class _Resized:
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def num_batches(self) -> int | None:
+        """Batches of an epoch, where the split has its own; else None."""
+        return getattr(self.split, "num_batches", None)
+
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
     ) -> Iterator[Batch]:
@@ -108,8 +113,9 @@ def halved(task: Task, *, seed: int = 0) -> Task:
     """
     kept = _chosen(task.train, 0.5, seed, task.classes)
     left = np.setdiff1d(np.arange(len(task.train)), kept)
-    if not len(left):
-        raise InvalidSetting(f"the training split has {len(kept)} samples, too few for two halves")
+    if len(left) < 2:
+        num = len(task.train)
+        raise InvalidSetting(f"the training split has {num} samples, too few for two halves")
     return task.over(_taken(task.train, kept), _taken(task.train, left))
 
 
@@ -143,9 +149,10 @@ def _chosen(split: Split, share: float, seed: int, classes: bool) -> _Numbers:
             f"split is a {type(split).__name__}; give the Task a Dataset or arrays"
         )
     rng = derive(seed, "fewer samples")
-    groups, fewest = [np.arange(len(split))], 1 if isinstance(split, InMemory) else 2
+    groups = [np.arange(len(split))]
     if isinstance(split, InMemory) and classes and split.targets.ndim == 1:
         labels = split.targets.numpy()
         groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    fewest = 2 if len(groups) == 1 else 1  # from one sample nothing is learned
     kept = [rng.permutation(group)[: max(fewest, round(share * len(group)))] for group in groups]
     return np.sort(np.concatenate(kept))

@@ -14,19 +14,13 @@ from torch import Tensor
 
 from assay.errors import InvalidSetting, InvalidTask, nearest
 from assay.options import read_option
+from assay.train import READY
 from assay.train.arrays import in_memory, stratified
 from assay.train.augment import ShiftAndFlip
 from assay.train.sources import cache_folder, download, read_cifar, read_idx, unpack
 from assay.train.task import Task
 
-__all__ = ["READY", "checked_options", "cifar10", "digits", "fashion_mnist", "load_task"]
-
-READY: Mapping[str, str] = {
-    "digits": "assay.train.ready:digits",
-    "fashion-mnist": "assay.train.ready:fashion_mnist",
-    "cifar10": "assay.train.ready:cifar10",
-}
-"""Name -> "module:function"."""
+__all__ = ["checked_options", "cifar10", "digits", "fashion_mnist", "load_task"]
 
 FASHION_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -45,7 +39,7 @@ def load_task(name: str, **options: Any) -> Task:
     """Make a ready task.
 
     Args:
-        name: A key of `READY`: "digits", "fashion-mnist" or "cifar10".
+        name: A key of `assay.train.READY`: "digits", "fashion-mnist" or "cifar10".
         options: Its keyword arguments; text is read as the argument's type.
     Raises:
         InvalidSetting: an unknown name or option (the nearest are given), or a value that does not

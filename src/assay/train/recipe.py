@@ -83,11 +83,6 @@ class Recipe:
                 raise InvalidSetting(f"unknown option recipe.{name}; {nearest(name, known)}")
         return replace(self, **changes)
 
-    def steps(self, num_samples: int, epochs: int | None = None) -> int:
-        """Return the optimiser steps of `epochs` passes (by default the recipe's own)."""
-        per_epoch = max(1, num_samples // min(self.batch_size, num_samples))
-        return per_epoch * (self.epochs if epochs is None else epochs)
-
     @property
     def evaluation_batch(self) -> int:
         """Samples judged at once: without gradients there is room for more than in a step."""

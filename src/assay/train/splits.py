@@ -11,7 +11,7 @@ import math
 import random
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 from assay.cost import derive
+from assay.errors import InvalidTask
 
 __all__ = [
     "Batch",
@@ -30,6 +31,7 @@ __all__ = [
     "Split",
     "Stream",
     "Streamed",
+    "drawing",
     "evened",
     "leaves",
     "map_tensors",
@@ -168,7 +170,7 @@ class Streamed(_Indexed):
 
     def fetch(self, indices: Tensor, device: str, *names: object) -> Batch:
         """Return the samples of some indices `[n]`; what reading them draws is fixed by `names`."""
-        with _drawing(*names):
+        with drawing(*names):
             inputs, targets = default_collate([self.dataset[int(i)] for i in indices])
         return _ready(inputs, targets, device)
 
@@ -200,10 +202,15 @@ class Loaded:
         num = len(sampler)
         return num - num % groups.batch_size if groups.drop_last else num
 
+    @property
+    def num_batches(self) -> int:
+        """Batches of an epoch."""
+        return len(self.loader)
+
     def sample(self, number: int) -> Batch:
         """Return a sample of the data set as the batch that the loader makes of it alone."""
         loader = self.loader
-        with _drawing():
+        with drawing():
             item = loader.dataset[number]
             batch = loader.collate_fn(item if loader.batch_sampler is None else [item])
         inputs, targets = batch
@@ -240,10 +247,10 @@ class Loaded:
         set_epoch = getattr(self.loader.sampler, "set_epoch", None)
         if set_epoch is not None:
             set_epoch(epoch)
-        with _drawing(seed, "loader", epoch):
+        with drawing(seed, "loader", epoch):
             batches = iter(self.loader)
         for i in range(len(self.loader)):
-            with _drawing(seed, "loader", epoch, i):  # samplers draw when the first is asked for
+            with drawing(seed, "loader", epoch, i):  # samplers draw when the first is asked for
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -306,23 +313,40 @@ def map_tensors(inputs: Any, f: Callable[[Tensor], Tensor]) -> Any:
     """Apply f to a tensor `[N, ...]`, or to each of a tuple or dict of tensors."""
     if isinstance(inputs, tuple | list):
         return tuple(map_tensors(item, f) for item in inputs)
-    if isinstance(inputs, dict):
+    if isinstance(inputs, Mapping):  # such as a tokenizer's
         return {key: map_tensors(item, f) for key, item in inputs.items()}
     return f(inputs)
 
 
 def leaves(inputs: Any) -> Iterator[Tensor]:
     """Yield the tensors `[N, ...]` of a tensor, tuple or dict, in order."""
-    if isinstance(inputs, tuple | list | dict):
-        for item in inputs.values() if isinstance(inputs, dict) else inputs:
+    if isinstance(inputs, tuple | list | Mapping):
+        for item in inputs.values() if isinstance(inputs, Mapping) else inputs:
             yield from leaves(item)
     else:
         yield inputs
 
 
 def _ready(inputs: Any, targets: Any, device: str) -> Batch:
+    """Return a batch that a user's code made, on a device.
+
+    Raises:
+        InvalidTask: the targets are several tensors, or not as many as the samples.
+    """
+    if any(isinstance(t, Tensor) and t.ndim for t in leaves(targets) if t is not targets):
+        raise InvalidTask(
+            f"targets are a {type(targets).__name__} of tensors; give targets as one tensor, such "
+            "as torch.stack(..., -1)"
+        )
     moved = _moved(map_tensors(inputs, torch.as_tensor), device)
-    return _floats(moved), _targets(torch.as_tensor(targets).to(device))
+    wanted = _targets(torch.as_tensor(targets).to(device))
+    for tensor in leaves(moved):
+        if tensor.shape[:1] != wanted.shape[:1]:
+            raise InvalidTask(
+                f"a batch has inputs {tuple(tensor.shape)} and targets {tuple(wanted.shape)}; both "
+                "must begin with the number of samples"
+            )
+    return _floats(moved), wanted
 
 
 def _moved(inputs: Any, device: str) -> Any:
@@ -346,7 +370,7 @@ def _targets(targets: Tensor) -> Tensor:
 
 
 @contextmanager
-def _drawing(*names: object) -> Iterator[None]:
+def drawing(*names: object) -> Iterator[None]:
     """Within: the global generators are at a state fixed by the names; after, where they were."""
     python, numpy = random.getstate(), np.random.get_state()
     draw = int(derive(0, "reading", *names).integers(2**32))

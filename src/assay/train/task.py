@@ -16,8 +16,8 @@ from assay.errors import InvalidTask, TestSplitClosed, nearest
 from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
-from assay.train.given import as_split, check_classes, check_range
-from assay.train.splits import Batch, InMemory, Inputs, Loaded, Split, evened, map_tensors
+from assay.train.given import as_split, check_callable, check_classes, check_range, check_scalar
+from assay.train.splits import Batch, InMemory, Inputs, Split, evened, map_tensors
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
 
@@ -49,7 +49,7 @@ class Task:
         class_names: Names of classes 0 .. K - 1, for reports.
     Raises:
         InvalidTask: an empty split, NaN inputs, labels out of range, an empty class, an unknown
-            score, no loss.
+            score, no loss, a loss or metric that is no function.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Task:
         self.metrics: dict[str, Metric] = dict(
             metrics or ({"accuracy": accuracy} if self.classes else {})
         )
+        check_callable({"loss": self.loss, **self.metrics})
         self.score = score or ("accuracy" if "accuracy" in self.metrics else "-loss")
         ranking, known = self.score.removeprefix("-"), [*self.metrics, "loss"]
         if ranking not in known:
@@ -212,7 +213,8 @@ class Task:
     @property
     def labels_known(self) -> bool:
         """Whether every label of the splits has been read and found in range."""
-        return isinstance(self.train, InMemory) and isinstance(self.valid, InMemory)
+        splits = (self.train, self.valid, self._test)
+        return all(split is None or isinstance(split, InMemory) for split in splits)
 
     @property
     def has_test(self) -> bool:
@@ -249,10 +251,14 @@ class Task:
         return other
 
     def training_loss(self, output: Any, targets: Tensor, label_smoothing: float) -> Tensor:
-        """Return the loss that training descends: the task's, smoothed if it is the default."""
+        """Return the loss that training descends: the task's, smoothed if it is the default.
+
+        Raises:
+            InvalidTask: it is no scalar.
+        """
         if label_smoothing and self.loss is F.cross_entropy:
             return F.cross_entropy(output, targets, label_smoothing=label_smoothing)
-        return _beside(targets, self.loss)(output, targets)
+        return check_scalar(_beside(targets, self.loss)(output, targets))
 
     def check_output(self, output: Any, targets: Tensor) -> None:
         """Refuse a network whose output the default loss cannot take, and labels out of range.
@@ -284,9 +290,8 @@ class Task:
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Return the batches in a pass over the training split; a DataLoader has its own number."""
-        if isinstance(self.train, Loaded):
-            return len(self.train.loader)
-        return max(1, len(self.train) // min(batch_size, len(self.train)))
+        own: int | None = getattr(self.train, "num_batches", None)
+        return own or max(1, len(self.train) // min(batch_size, len(self.train)))
 
     def score_of(self, figures: Mapping[str, float]) -> float:
         """Return the score of some figures, higher always better."""

@@ -24,7 +24,7 @@ class Ceiling:
     Attributes:
         num: Architectures with two or more seeds.
         num_seeds: Seeds behind each truth; their harmonic mean where the numbers differ.
-        between: Tau between two single trainings of each architecture, with other seeds.
+        between: Tau between the trainings with one seed and those with another.
         mean: The tau to be expected of one who knows each architecture's true mean, against truths
             that are means over `num_seeds`: what no estimator can be expected to exceed.
     """
@@ -40,8 +40,10 @@ def noise_ceiling(
 ) -> Ceiling:
     """Return the ceiling that the noise of training sets.
 
-    `between` averages over all ways to split two different seeds off each architecture: by pairs of
-    architectures, concordant less discordant, over those not tied.
+    A value's place among those of its architecture is its seed. `between` averages over every two
+    seeds, one held against the other: by pairs of architectures that have both, concordant less
+    discordant, over those not tied. What a seed adds to all architectures alike changes no ranking,
+    and so neither figure: it is no noise here.
 
     `mean` supposes that true means and noise are normal, and all architectures equally noisy. Then
     tau between two seeds is 2/π asin(r), where r is the correlation of two seeds; the mean of s
@@ -53,7 +55,8 @@ def noise_ceiling(
     reliability of a mean).
 
     Args:
-        truths: Architecture -> one value a seed; those with one count in `num_seeds` only.
+        truths: Architecture -> one value a seed, all in the same order of seeds; those with one
+            count in `num_seeds` only.
         seed: Of the resamples over architectures.
         resamples: How many.
     Raises:
@@ -79,22 +82,22 @@ def noise_ceiling(
 
 
 def _agreement(several: Sequence[Sequence[float]]) -> tuple[Vector, Vector]:
-    """Return `[N, N]` twice: how two splits order each pair, and how often seeds do not tie.
+    """Return `[N, N]` twice: how two seeds order each pair, and how often a seed does not tie it.
 
-    The first is the mean of sign × sign over all (a, b; a', b'), where a and b are different seeds
-    of one architecture and a' and b' of the other: the sum over all less a = b or a' = b'.
+    The first is the mean of sign × sign over all two different seeds (a, b) that both architectures
+    have: the sum over all less a = b.
     """
     num = np.array([len(values) for values in several], np.float64)
     padded = np.full((len(several), int(num.max())), np.nan)  # NaN is neither larger nor smaller
     for row, values in zip(padded, several):
         row[: len(values)] = values
-    one, other = padded[:, None, :, None], padded[None, :, None, :]
+    one, other = padded[:, None, :], padded[None, :, :]
     signs = (one > other).astype(np.float64) - (one < other)
-    untied = (signs**2).sum((2, 3))
-    same_one, same_other = (signs.sum(axis) ** 2 for axis in (3, 2))
-    agreeing = signs.sum((2, 3)) ** 2 - same_one.sum(2) - same_other.sum(2) + untied
-    agreeing /= np.outer(num * (num - 1), num * (num - 1))
-    untied /= np.outer(num, num)
+    untied = (signs**2).sum(2)
+    agreeing = signs.sum(2) ** 2 - untied
+    both = np.minimum.outer(num, num)
+    agreeing /= both * (both - 1)
+    untied /= both
     for matrix in (agreeing, untied):
         np.fill_diagonal(matrix, 0.0)  # no pair is made of one architecture
     return agreeing, untied

@@ -14,6 +14,7 @@ from assay.trust.interval import Interval
 __all__ = ["Difference", "compare", "holm"]
 
 _ALPHA = 0.05
+_ALIKE = "they rank alike"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Difference:
     p: float | None
     p_holm: float | None
     real: bool
+
+    @property
+    def alike(self) -> bool:
+        """Whether both rank the architectures alike, in every resample."""
+        return self.tau.reason == _ALIKE
 
 
 def compare(
@@ -92,7 +98,7 @@ def _difference(one: Judged, other: Judged) -> tuple[Interval, float | None]:
     reason = why_no_interval(gaps, num=one.num)
     if reason:
         alike = value == 0 and not np.nan_to_num(gaps).any()
-        return Interval(value, reason="they rank alike" if alike else reason), None
+        return Interval(value, reason=_ALIKE if alike else reason), None
     error, freedom = float(np.nanstd(gaps, ddof=1)), one.num - 1
     reach = float(stats.t.ppf(1 - _ALPHA / 2, freedom)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, freedom))

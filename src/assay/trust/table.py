@@ -111,7 +111,8 @@ class Table:
         """Judge estimators by truths.
 
         Args:
-            truths: Architecture -> one value a seed, higher is better; their mean is the truth.
+            truths: Architecture -> one value a seed, higher is better, all in the same order of
+                seeds; their mean is the truth.
             scores: Estimator -> architecture -> score, higher is better; None where it failed.
                 Architectures without a truth are passed over.
             costs: Estimator -> what it cost.
@@ -160,7 +161,9 @@ class Table:
     def cheapest(self, budget_s: float = math.inf) -> Row | None:
         """Return the cheapest row within the budget whose difference to the best there may be 0.
 
-        Of rows that take less than a second, which nobody waits for, the one of highest tau.
+        That is, both rank alike or the interval of their difference includes 0; a difference
+        without an interval will do only where the best has no interval of its own. Of rows that
+        take less than a second, which nobody waits for, the one of highest tau.
 
         Args:
             budget_s: Seconds to score 1,000 architectures.
@@ -170,7 +173,9 @@ class Table:
         best = self.best(budget_s)
         if best is None:
             return None
-        apart = {d.other for d in self.pairs if d.one == best.estimator and d.tau.excludes(0.0)}
+        told = best.tau.low is not None
+        held = [gap for gap in self.pairs if gap.one == best.estimator]
+        apart = {gap.other for gap in held if _apart(gap, told=told)}
         near = (row for row in self._within(budget_s) if row.estimator not in apart)
         return min(near, key=lambda row: max(row.thousand_s, 1.0))  # rows come best first
 
@@ -262,6 +267,13 @@ def _row(
         speedup=1000 * train_s / thousand_s if train_s is not None and timed else None,
         claim=(claims or {}).get(kind, ""),
     )
+
+
+def _apart(gap: Difference, *, told: bool) -> bool:
+    """Whether the other is not to stand in for the one, whose own interval is `told` or not."""
+    if gap.tau.low is None:  # the other scored too few, or nearly all alike
+        return told and not gap.alike
+    return gap.tau.excludes(0.0)
 
 
 def _place(row: Row) -> tuple[float, float, str]:

@@ -41,6 +41,8 @@ def verdict(
     said = [_advice(table, budgets_s)]
     if any(d.real for d in (*table.pairs, *table.against_baseline)):
         said += [_against(d) for d in table.against_baseline]
+    elif table.pairs and all(d.alike for d in table.pairs):
+        said.insert(0, "All of them rank these architectures alike.")
     elif len(ranked) > 1:
         said.insert(0, f"{table.num} architectures are too few to tell any of them apart.")
     if table.ceiling is not None and table.ceiling.mean.value is not None:
@@ -96,7 +98,7 @@ def _against(gap: Difference) -> str:
 def _ceiling(ceiling: Ceiling) -> str:
     return (
         f"Two trainings of the same architectures agree at tau {ceiling.between}; against truths "
-        f"of {ceiling.num_seeds:g} seeds nothing can be expected above {ceiling.mean.value:.2f}."
+        f"of {ceiling.num_seeds:g} seeds nothing can be expected above {ceiling.mean}."
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from assay.errors import InvalidSetting
+from assay.train.frozen import frozen_norms
 
 __all__ = ["NormMode", "Norms", "recalibrate"]
 
@@ -29,14 +30,13 @@ class Norms:
     """Statistics of every batch norm under every key (the path, or the prefix that leads there).
 
     Args:
-        model: Its batch norms with running statistics are the ones meant.
+        model: Its batch norms with running statistics are the ones meant, but for those that are
+            frozen: they keep their own.
         key: Called at each norm's forward; statistics are kept under (norm, key()).
     """
 
     def __init__(self, model: nn.Module, key: Callable[[], Hashable]) -> None:
-        self._norms = [
-            m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
-        ]
+        self._norms = _gathering(model)
         self._key = key
         self._kept: dict[Hashable, tuple[Tensor, Tensor, Tensor]] = {}
         self._before: dict[int, dict[str, Any]] = {}
@@ -46,11 +46,12 @@ class Norms:
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Within: norms use each batch's statistics and add them to the cumulative average.
+        """Within: norms use each batch's statistics and average them cumulatively, from none on.
 
         Raises:
             InvalidSetting: within, for a batch of one value for each channel.
         """
+        self._kept = {}
         with self._hooked(self._measure):
             yield
 
@@ -112,6 +113,15 @@ class Norms:
                 hook.remove()
 
 
+def _gathering(model: nn.Module) -> list[Any]:
+    """Return the batch norms with running statistics that are not frozen."""
+    frozen = set(frozen_norms(model))
+    return [
+        m for m in model.modules()
+        if isinstance(m, _BatchNorm) and m.track_running_stats and m not in frozen
+    ]  # fmt: skip
+
+
 def _refuse_single(given: tuple[Tensor, ...]) -> None:
     """Refuse what a norm is given, `[N, C, ...]`, where each channel has one value only."""
     if given and given[0].ndim > 1 and given[0].numel() == given[0].shape[1]:
@@ -124,7 +134,8 @@ def _refuse_single(given: tuple[Tensor, ...]) -> None:
 def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:
     """Measure the running statistics of a plain network's batch norms anew, in place.
 
-    Cumulative averages over the batches, norms in train mode, everything else in eval mode.
+    Those that are frozen keep theirs. Cumulative averages over the batches, norms in train mode,
+    everything else in eval mode.
 
     Source: Guo et al. 2019, arXiv:1904.00420, section 3.3; differs: cumulative average in place of
     an exponential one, which forgets the first batches.
@@ -135,7 +146,7 @@ def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:
     """
     from assay.train.task import call_model
 
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = _gathering(model)
     momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:

@@ -99,6 +99,11 @@ class PrefixWalk:
         """The architecture that runs."""
         return self._architecture
 
+    @property
+    def num_unseen(self) -> int:
+        """How many decisions are known that no forward shows; every prefix begins with them."""
+        return len(self._unseen)
+
     def prefix(self) -> tuple[tuple[str, Option], ...]:
         """Return the decisions read so far in the forward under way."""
         return tuple(self._reads)
@@ -151,35 +156,37 @@ class PrefixWalk:
         given: _Given,
         visit: Callable[[int, Any], None],
     ) -> None:
+        if not self._shared:
+            for index, architecture in enumerate(architectures):
+                visit(index, self._run(architecture, given))
+            return
         if self._order and self._planned == list(architectures):
             for index, keep in zip(self._order, [*self._agreed[1:], -1]):
                 self._keep = keep
                 visit(index, self._run(architectures[index], given))
             return
         self._keep, self._order, self._agreed = _EVERYTHING, [], []
-        self._walk(list(range(len(architectures))), architectures, given, visit)
+        self._walk(architectures, given, visit)
         self._planned = list(architectures)
 
     def _walk(
         self,
-        group: list[int],
         architectures: Sequence[Architecture],
         given: _Given,
         visit: Callable[[int, Any], None],
     ) -> None:
-        """Run a group that agrees on the decisions of the calls in memory, deepest ties first."""
-        if not group:
-            return
-        first, *others = group
-        self._order.append(first)
-        self._agreed.append(_agreement(self._last, architectures[first]))
-        visit(first, self._run(architectures[first], given))
-        reads = self._last
-        by_depth: dict[int, list[int]] = {}
-        for index in others:
-            by_depth.setdefault(_agreement(reads, architectures[index]), []).append(index)
-        for depth in sorted(by_depth, reverse=True):
-            self._walk(by_depth[depth], architectures, given, visit)
+        """Run one after the other, each time one of those that agree longest with what ran."""
+        groups = [list(range(len(architectures)))] if architectures else []
+        while groups:
+            first, *others = groups.pop()
+            self._order.append(first)
+            self._agreed.append(_agreement(self._last, architectures[first]))
+            visit(first, self._run(architectures[first], given))
+            by_depth: dict[int, list[int]] = {}
+            for index in others:
+                depth = _agreement(self._last, architectures[index])
+                by_depth.setdefault(depth, []).append(index)
+            groups += (by_depth[depth] for depth in sorted(by_depth))
 
     def _run(self, architecture: Architecture, given: _Given) -> Any:
         agreed = _agreement(self._last, architecture) if self._shared else -1

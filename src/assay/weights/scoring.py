@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.architecture import Architecture
+from assay.errors import InvalidSetting
+from assay.space.forward import evaluating
 from assay.space.space import Space
 from assay.train.task import Batch, Tally, Task
 from assay.weights.norms import NormMode, Norms
@@ -47,6 +49,9 @@ def score_paths(
         For each path "loss" and the task's metrics: means over the samples of `valid`. With a guide
         also "agreement": the mean log probability that the path gives to a class drawn from the
         guide's prediction, so the negative cross-entropy of the two.
+    Raises:
+        InvalidSetting: norms are to be measured, and there is no batch to do it on, or one with a
+            single value for each channel.
     """
     tallies = [Tally(task) for _ in architectures]
     agreed = [0.0] * len(architectures)
@@ -95,23 +100,39 @@ def _run(
     """Run paths on each batch; visit(path, batch, output) is called as each is done."""
     walk = PrefixWalk(space, shared=shared)
     statistics = Norms(space.model, walk.prefix if shared else lambda: walk.path)
-    mode = space.model.training
-    space.model.eval()
-    try:
-        with torch.no_grad(), walk.installed():
-            if norms == "recalibrate" and statistics:
-                with statistics.measuring():
-                    for inputs, _ in calibration:
-                        walk.population(architectures, inputs, _ignore)
-            with _normalised(statistics, norms):
-                for batch, (inputs, _) in enumerate(valid):
+    with torch.no_grad(), evaluating(space.model), walk.installed():
+        if norms == "recalibrate" and statistics:
+            _measure(statistics, walk, architectures, calibration)
+        with _normalised(statistics, norms):
+            for batch, (inputs, _) in enumerate(valid):
 
-                    def seen(i: int, output: Any, batch: int = batch) -> None:
-                        visit(i, batch, output)
+                def seen(i: int, output: Any, batch: int = batch) -> None:
+                    visit(i, batch, output)
 
-                    walk.population(architectures, inputs, seen)
-    finally:
-        space.model.train(mode)
+                walk.population(architectures, inputs, seen)
+
+
+def _measure(
+    statistics: Norms,
+    walk: PrefixWalk,
+    architectures: Sequence[Architecture],
+    calibration: Sequence[Batch],
+) -> None:
+    """Measure statistics; anew where meanwhile a decision was found that no forward shows.
+
+    Every prefix begins with it from there on, so what was measured before is under other keys.
+    """
+    if not calibration:
+        raise InvalidSetting(
+            "norms='recalibrate' measures statistics, and no batches are given to do it on; give "
+            "calibration=, or norms='batch'"
+        )
+    known = -1
+    while known < walk.num_unseen:
+        known = walk.num_unseen
+        with statistics.measuring():
+            for inputs, _ in calibration:
+                walk.population(architectures, inputs, _ignore)
 
 
 def _normalised(statistics: Norms, norms: NormMode) -> Any:

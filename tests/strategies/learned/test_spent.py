@@ -18,7 +18,7 @@ from assay.strategies.learned.enas import ENAS
 from assay.strategies.learned.proxyless import Proxyless
 from assay.strategies.learned.spent import Spent
 from assay.weights.supernet import Supernet
-from tests.strategies.learned.toys import context
+from tests.strategies.learned.toys import context, of_operations
 
 ENDS = 4 * 8 + 8 * 2
 EACH = 8 * 8
@@ -66,6 +66,24 @@ def test_the_warm_up_and_steps_between_learn_from_nothing():
     own = {"batch": BATCH, "quantity": ""}
     assert prepared(Proxyless(warmup=0.9, **own)).samples == STEPS * WEIGHTS
     assert prepared(Proxyless(warmup=0.0, every=2, **own)).samples == STEPS * WEIGHTS + 2 * BATCH
+
+
+def test_a_search_that_is_taken_up_books_as_much_as_one_that_never_stopped():
+    def estimator() -> OneShot:
+        paths = DARTS(relax="gumbel", lr=1.0, warmup=0.0, every=1, batch=BATCH).paths
+        return OneShot(paths=paths, rate=1.0, states=1)
+
+    def booked(costs) -> int:
+        return sum(cost.macs for cost in costs)
+
+    budget = Budget(steps=16)
+    whole, first, second = estimator(), estimator(), estimator()
+    macs = booked(whole.prepare(context(of_operations), budget))
+    begun = first.prepare(context(of_operations), budget)
+    macs_before = booked([next(begun), next(begun)])
+    second.load_state_dict(first.state_dict())
+    macs_after = booked(second.prepare(context(of_operations), budget))
+    assert macs_before + macs_after == macs
 
 
 def of_a_depth() -> nn.Module:

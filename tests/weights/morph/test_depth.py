@@ -63,17 +63,40 @@ def test_noise_is_drawn_from_the_generator_given():
         deepen(model, "2", noise=0.1)
 
 
+def test_a_single_weight_has_no_deviation():
+    model = nn.Sequential(nn.Linear(3, 1), nn.ReLU())
+    deep = deepen(model, "1", noise=0.1, rng=np.random.default_rng(0))
+    assert deep[1][1].weight.tolist() == [[1.0]]
+
+
+class InTraining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.aux = nn.Linear(2, 3), nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.head(x) + self.aux(x) if self.training else self.head(x)
+
+
 def test_what_cannot_be():
     model = nets.network(nets.VGG)
     with pytest.raises(InvalidSetting, match="no layer '99' is called"):
         deepen(model, "99")
-    with pytest.raises(InvalidSetting, match="kernel=4 has no centre"):
-        deepen(model, "2", kernel=4)
+    for kernel in (4, -1):
+        with pytest.raises(InvalidSetting, match=f"kernel={kernel} has no centre"):
+            deepen(model, "2", kernel=kernel)
+    for noise in (-0.1, float("nan")):
+        with pytest.raises(InvalidSetting, match=f"noise={noise} is a deviation"):
+            deepen(model, "2", noise=noise, rng=np.random.default_rng(0))
+    with pytest.raises(InvalidSetting, match="width=0 must be at least 1"):
+        add_branch(model, "2", rng=np.random.default_rng(0), width=0)
     with pytest.raises(UnsupportedLayer, match="'6' cannot be followed"):
         deepen(model, "6")
     words = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
     with pytest.raises(UnsupportedLayer, match=r"no batch norm fits \[3, 5, 4\]"):
         deepen(words, "1", batch=torch.zeros(3, 5, 2))
+    with pytest.raises(UnsupportedLayer, match="'aux' is not called in eval mode"):
+        deepen(InTraining(), "aux", batch=torch.zeros(3, 2))
     shared = nn.ReLU()
     twice = nn.Sequential(nn.Linear(2, 2), shared, nn.Linear(2, 2), shared)
     with pytest.raises(UnsupportedLayer, match="'1' is called 2 times"):
@@ -87,6 +110,17 @@ class Post(nn.Module):
 
     def forward(self, x):
         return torch.relu(self.body(x) + x)
+
+
+class Told(nn.Module):
+    """Does what its caller says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(2, 2, 1)
+
+    def forward(self, x, residual):
+        return x + self.body(x) if residual else self.body(x)
 
 
 def test_only_residual_blocks_are_silenced():
@@ -103,6 +137,8 @@ def test_only_residual_blocks_are_silenced():
         residual(nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())),
         residual(nn.BatchNorm2d(2, affine=False)),
         nn.Identity(),
+        nn.TransformerEncoderLayer(4, 2, 4),
+        Told(),
     ):
         before = {k: v.clone() for k, v in other.state_dict().items()}
         assert not silence(other)

@@ -171,6 +171,88 @@ def test_a_norm_over_channels_is_not_said_to_keep_the_function():
     assert [(m.kind, m.preserving) for m in child.morphs] == [("widen", False)]
 
 
+class Cast(nn.Module):
+    """Pixels of whole numbers, cast to float32 and met by constants of float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = Width(4, 6)
+        self.first, self.last = nn.Linear(6, w), nn.Linear(w, 3)
+        self.mean = torch.full((6,), 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x.float() / 255 - self.mean) @ torch.full((6, 6), 0.2)
+        return self.last(torch.relu(self.first(x)).to(torch.float32))
+
+
+@pytest.mark.parametrize("fault", [0.0, 1e-7])
+def test_a_forward_that_casts_to_float32_is_compared_in_float64(monkeypatch, fault):
+    made = Space(Cast)
+    low, high = (Architecture({"first": w}) for w in (4, 6))
+    pixels = torch.arange(30, dtype=torch.uint8).reshape(5, 6)
+    monkeypatch.setattr(heir, "picked", lambda layer, rows, columns: {
+        k: v * (1 + fault) for k, v in heir_picked(layer, rows, columns).items()
+    })  # fmt: skip
+
+    def grow():
+        parent = made.fresh(low, 0)
+        return inherit(made, low, parent, high, rng=np.random.default_rng(0), example=pixels)
+
+    if fault:
+        with pytest.raises(AssayError, match="more than 1e-09 of that"):
+            grow()
+    else:
+        assert [(m.kind, m.preserving) for m in grow().morphs] == [("widen", True)]
+
+
+class Heads(nn.Module):
+    """A head of train mode alone, and one that reads all frames of a sample or each by itself."""
+
+    def __init__(self, together: bool) -> None:
+        super().__init__()
+        w = Width(4, 6)
+        self.together = together
+        self.first, self.aux = nn.Conv2d(2, w, 3), nn.Linear(w, 2)
+        self.last = nn.Linear(w * 3 if together else w, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, t, c, h, w = x.shape
+        y = torch.relu(self.first(x.reshape(n * t, c, h, w))).mean((2, 3))
+        out = self.last(y.view(n, -1) if self.together else y)
+        return out + self.aux(y).mean() if self.training else out
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_frames_are_not_channels_and_a_head_of_train_mode_is_taken_over(together):
+    made = Space(lambda: Heads(together))
+    low, high = (Architecture({"first": w}) for w in (4, 6))
+    parent = made.fresh(low, 0).eval()
+    frames = torch.ones(2, 3, 2, 4, 4)
+    child = inherit(made, low, parent, high, rng=np.random.default_rng(0), example=frames)
+    told = [(m.kind, m.label, m.preserving) for m in child.morphs]
+    fresh = [("fresh", "last", False)] if together else []
+    assert told == [("widen", "first", not together), *fresh]
+    y = torch.ones(1, 4)
+    wide = torch.cat([y, y[:, :2]], 1)
+    assert torch.allclose(child.network.aux(wide), parent.aux(y), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("block", "preserving"),
+    [
+        (lambda: nn.TransformerEncoderLayer(4, 2, 4, batch_first=True), False),
+        (lambda: nn.BatchNorm1d(5), True),
+    ],
+)
+def test_a_new_block_may_be_one_of_torchs_own(block, preserving):
+    made = Space(lambda: nn.Sequential(OneOf(skip=nn.Identity(), new=block()), nn.Linear(4, 2)))
+    low, high = (Architecture({"0": option}) for option in ("skip", "new"))
+    x = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    child = inherit(made, low, made.fresh(low, 0), high, rng=np.random.default_rng(0), example=x)
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("deepen", preserving)]
+    assert child.network(x).shape == (3, 5, 2)
+
+
 def test_padding_that_stays_does_not_keep_the_function():
     def model() -> nn.Module:
         k = Kernel(1, 3)

@@ -36,6 +36,23 @@ def test_the_centre_is_the_centre():
     assert grow_kernel(model, "0", 7)[0].weight.flatten().tolist() == [0, 0, 1, 2, 3, 4, 0]
 
 
+def test_a_module_at_two_places_stays_one_and_keeps_what_it_has():
+    shared = nn.Conv2d(2, 2, 3, padding=1)
+    shared.note = "mine"
+    model = nn.Sequential(shared, nn.ReLU(), shared).double()
+    for path in ("0", "2"):
+        large = grow_kernel(model, path, 5)
+        assert large[0] is large[2]
+        assert large[0].note == "mine"
+        assert_same_function(model, large, nets.images(), tolerance=1e-12)
+    assert grow_kernel(shared, "", 5).kernel_size == (5, 5)
+    assert shared.kernel_size == (3, 3)
+    tied = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(UnsupportedLayer, match="0 and 1 share the weight of '1'"):
+        grow_kernel(tied, "1", 5)
+
+
 def test_what_cannot_be():
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, padding="valid"))
     with pytest.raises(InvalidSetting, match="a kernel of 4 has not the centre"):

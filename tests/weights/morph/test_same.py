@@ -33,6 +33,17 @@ def test_what_is_not_finite_or_of_another_shape_is_not_the_same():
         assert_same_function(nn.Linear(2, 4).double(), nn.Linear(2, 5).double(), x)
 
 
+def test_an_infinity_is_the_same_as_itself_alone():
+    x = torch.ones(3, 2, dtype=torch.float64)
+    masked = Shifted(0.0, -float("inf"))
+    assert_same_function(masked, Shifted(0.0, -float("inf")), x)
+    for other in (0.0, float("inf"), float("nan")):
+        with pytest.raises(AssayError, match=r"outputs of up to 1 differ by (inf|nan)"):
+            assert_same_function(masked, Shifted(0.0, other), x)
+    with pytest.raises(AssayError, match="up to 1 differ by 1e-06"):
+        assert_same_function(masked, Shifted(1e-6, -float("inf")), x)
+
+
 def test_both_are_judged_in_eval_mode_and_left_in_their_own():
     model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(2)).double()
     model[1].eval()

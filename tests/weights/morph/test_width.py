@@ -172,6 +172,16 @@ def test_what_was_widened_can_be_narrowed_again(family, path):
     assert back(nets.images()).isfinite().all()
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.GroupNorm(2, 4)])
+def test_a_norm_over_channels_hinders_copies_alone(norm):
+    model = nn.Sequential(nn.Linear(3, 4), norm, nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(UnsupportedLayer, match="averages over them, and copies count twice"):
+        widen(model, "0", 6, rng=np.random.default_rng(0))
+    thin = shrink(model, "0", 2)
+    assert len(thin[1].weight) == 2
+    assert thin(torch.ones(5, 3)).shape == (5, 2)
+
+
 def small_mobile():
     stages = (Stage((4, 6), (1, 2)), Stage((6, 8), (1, 2), stride=2))
     return mobile(stages=stages, stem=4, head=8)
@@ -207,8 +217,9 @@ def test_what_cannot_be():
         shrink(model, "stem", 5)
     with pytest.raises(InvalidSetting, match="must be a multiple of 1, not 0"):
         shrink(model, "stem", 0)
-    with pytest.raises(InvalidSetting, match="noise=-1"):
-        widen(model, "stem", 5, rng=rng, noise=-1.0)
+    for noise in (-1.0, float("nan")):
+        with pytest.raises(InvalidSetting, match=f"noise={noise}"):
+            widen(model, "stem", 5, rng=rng, noise=noise)
     with pytest.raises(UnsupportedLayer, match="the model's output has them"):
         widen(model, "head", 4, rng=rng)
     with pytest.raises(UnsupportedLayer, match="the model's output has them"):

@@ -273,7 +273,8 @@ class Learner(ABC, Generic[Known]):
             return dict(self._loaded)
         known = {f"known.{name}": v for name, v in self._known.state_dict().items()}
         more = {f"more.{name}": v for name, v in self._more_state().items()}
-        return {**known, **more, "trace": self._trace.to_json(), "done": self._done}
+        told = {"trace": self._trace.to_json(), "spent": self._spent.to_json(), "done": self._done}
+        return {**known, **more, **told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned; so does the search that begins next, and no other."""
@@ -285,6 +286,7 @@ class Learner(ABC, Generic[Known]):
         self.known.load_state_dict(under("known.", state))
         self._take_up(under("more.", state))
         self._trace.load(state["trace"])
+        self._spent.load(state["spent"])
         self._done = int(state["done"])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -70,6 +70,15 @@ class Spent:
         found = Cost(samples=num + self._more, macs=round(cost + each * self._more))
         self._first, self._more = [], 0
         return found
+
+    def to_json(self) -> list[float]:
+        """Return what is known of the first passes, of which none is left to be taken."""
+        return [self._left, *self._counted]
+
+    def load(self, known: Sequence[float]) -> None:
+        """Take up what `to_json` returned."""
+        left, samples, macs = known
+        self._left, self._counted = int(left), (int(samples), macs)
 
 
 def _parts(selected: Architecture | Mix) -> list[tuple[Architecture | Mix, int]]:

@@ -24,12 +24,14 @@ class Group:
     Attributes:
         size: How many there are.
         parts: They lie in so many equal parts that must stay equal, for grouped convolutions.
-        fixed: Why their number cannot change without changing the function; empty if it can.
+        fixed: Why their number cannot change; empty if it can.
+        averaged: Why copies of them would change the function, though their number can change.
     """
 
     size: int
     parts: int = 1
     fixed: list[str] = field(default_factory=list)
+    averaged: list[str] = field(default_factory=list)
     _into: Group | None = None
 
     @property
@@ -46,17 +48,32 @@ class Group:
         if mine is its:
             return
         its._into = mine
-        mine.fixed += its.fixed
+        _add(mine.fixed, its.fixed)
+        _add(mine.averaged, its.averaged)
         mine.divide(its.parts)
 
     def fix(self, reason: str) -> None:
         """Note why their number cannot change."""
-        self.root.fixed.append(reason)
+        _add(self.root.fixed, [reason])
+
+    def average(self, reason: str) -> None:
+        """Note why copies of them would change the function."""
+        _add(self.root.averaged, [reason])
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why they cannot be widened without changing the function; empty if they can."""
+        return self.root.fixed + self.root.averaged
 
     def divide(self, parts: int) -> None:
         """Keep equal parts: every channel stays in its part, and all parts grow alike."""
         root = self.root
         root.parts = math.lcm(root.parts, parts)
+
+
+def _add(known: list[str], reasons: Sequence[str]) -> None:
+    """Add what is not known yet: a model is read in both of its modes."""
+    known += [reason for reason in reasons if reason not in known]
 
 
 @dataclass(frozen=True)
@@ -79,7 +96,8 @@ class Axis:
     """The channel dimension of a tensor.
 
     Attributes:
-        dim: Counted from the end: -3 after a 2-D convolution, -1 after a linear layer.
+        dim: Counted from the end: -3 after a 2-D convolution, -1 after a linear layer; 0 of a
+            number of channels.
         runs: What lies along it.
     """
 

@@ -15,6 +15,8 @@ from assay.errors import InvalidSetting, UnsupportedLayer, nearest
 from assay.train.task import call_model
 from assay.weights.morph.channels import Axis
 from assay.weights.morph.flow import trace
+from assay.weights.morph.graphs import block_graph
+from assay.weights.morph.rewrite import copied
 from assay.weights.morph.same import judging
 
 __all__ = ["add_branch", "deepen", "neutralise", "silence"]
@@ -56,10 +58,13 @@ def deepen(
         noise: Deviation of what is added to the new weights, as a multiple of theirs.
         rng: Draws the noise.
     Raises:
-        InvalidSetting: no such layer, an even kernel, or noise without `rng`.
+        InvalidSetting: no such layer, an even kernel, a negative noise, or one without `rng`.
         UnsupportedLayer: an activation that is not idempotent (use `add_branch`), a layer that is
-            called more than once, or channels that cannot be followed.
+            called more than once, channels that cannot be followed, or a batch that does not
+            reach it.
     """
+    if not noise >= 0:
+        raise InvalidSetting(f"noise={noise!r} is a deviation: give 0 or more")
     twin, place, axis = _opened(model, after, kernel)
     act = type(place).__module__ == _ACTIVATIONS
     if act and not isinstance(place, _IDEMPOTENT):
@@ -73,7 +78,7 @@ def deepen(
         if rng is None:
             raise InvalidSetting(f"noise={noise:g} is drawn: give rng")
         drawn = torch.from_numpy(rng.standard_normal(tuple(layer.weight.shape)))
-        layer.weight.data += noise * layer.weight.data.std() * drawn.to(layer.weight)
+        layer.weight.data += noise * layer.weight.data.std(correction=0) * drawn.to(layer.weight)
     norm = [] if batch is None else [_neutral_norm(axis, _seen(twin, after, batch))]
     behind = [copy.deepcopy(place)] if act else []
     new = nn.Sequential(place, layer, *norm, *behind)
@@ -104,12 +109,14 @@ def add_branch(
         width: Channels inside the branch; by default those of y.
         kernel: Side of the branch's first convolution, odd; a linear layer has none.
     Raises:
-        InvalidSetting: no such layer, or an even kernel.
+        InvalidSetting: no such layer, an even kernel, or a width below 1.
         UnsupportedLayer: a layer that is called more than once, or channels that cannot be
             followed.
     """
     twin, place, axis = _opened(model, after, kernel)
     inside = axis.length if width is None else width
+    if inside < 1:
+        raise InvalidSetting(f"width={width} must be at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         first = _layer(axis.dim, axis.length, inside, kernel)
@@ -162,10 +169,10 @@ def neutralise(block: nn.Module, seen: Tensor) -> bool:
 
 def _chain(block: nn.Module) -> list[nn.Module] | None:
     """Return the layers of a block, each of which reads the one before it; None of another one."""
-    tracer = fx.Tracer()
-    if tracer.is_leaf_module(block, ""):
+    graph = block_graph(block)
+    if graph is None:
         return [block]
-    last, *nodes = tracer.trace(block).nodes
+    last, *nodes = graph.nodes
     if last.op != "placeholder":
         return None
     layers: list[nn.Module] = []
@@ -194,7 +201,9 @@ def _can_be_neutral(layer: Any) -> bool:
 
 def _end_of_branch(block: nn.Module) -> nn.Module | None:
     """Return the layer that a block adds to its own input."""
-    graph = fx.Tracer().trace(block)
+    graph = block_graph(block)
+    if graph is None:
+        return None
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     (out,) = [node for node in graph.nodes if node.op == "output"]
     total = out.args[0]
@@ -224,7 +233,7 @@ def _zero(layer: nn.Module) -> None:
 
 def _opened(model: nn.Module, after: str, kernel: int) -> tuple[nn.Module, nn.Module, Axis]:
     """Return a copy, the layer in it, and the channels of the layer's output."""
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     calls = trace(twin).outputs
     if after not in calls:
         raise InvalidSetting(f"no layer {after!r} is called; {nearest(after, calls)}")
@@ -232,8 +241,8 @@ def _opened(model: nn.Module, after: str, kernel: int) -> tuple[nn.Module, nn.Mo
         raise UnsupportedLayer(
             f"{after!r} is called {len(calls[after])} times; give each call a module of its own"
         )
-    if kernel % 2 == 0:
-        raise InvalidSetting(f"kernel={kernel} has no centre: give an odd one")
+    if kernel < 1 or kernel % 2 == 0:
+        raise InvalidSetting(f"kernel={kernel} has no centre: give an odd one, at least 1")
     (axis,) = calls[after]
     if axis is None or axis.dim == 0 or any(run.spread for run in axis.runs):
         raise UnsupportedLayer(
@@ -274,6 +283,10 @@ def _seen(model: nn.Module, path: str, batch: Any) -> Tensor:
             call_model(model, batch)
     finally:
         hook.remove()
+    if not seen:
+        raise UnsupportedLayer(
+            f"{path!r} is not called in eval mode, in which a batch norm is set; leave out batch"
+        )
     return seen[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +21,8 @@ from assay.weights.morph.depth import neutralise, silence
 from assay.weights.morph.flow import trace
 from assay.weights.morph.kernel import centred
 from assay.weights.morph.layers import Layer
-from assay.weights.morph.rewrite import disturbed, picked, wider, widest
-from assay.weights.morph.same import assert_same_function
+from assay.weights.morph.rewrite import copied, disturbed, picked, wider, widest
+from assay.weights.morph.same import InDouble, assert_same_function
 from assay.weights.morph.steps import KINDS, Morph, origins, plan
 
 __all__ = ["Inherited", "inherit"]
@@ -62,8 +61,9 @@ def inherit(
     batch norms set on the example; otherwise, as an operation exchanged for another does, with
     fresh weights.
 
-    The steps that keep the function are taken first, in float64, and what they lead to must give
-    the parent's outputs to 1e-9; then noise is added, and the other steps are taken from there.
+    The steps that keep the function are taken first, in float64, also where a forward casts to
+    float32, and what they lead to must give the parent's outputs to 1e-9; then noise is added, and
+    the other steps are taken from there.
 
     Source: Chen, Goodfellow, Shlens 2015, "Net2Net: Accelerating Learning via Knowledge Transfer",
     arXiv:1511.05641; shrinking after Cai et al. 2020, "Once-for-All", arXiv:1908.09791, section 3;
@@ -89,16 +89,18 @@ def inherit(
     _check_network(space, parent, parent_network)
     point, goal = space.check(parent), space.check(child)
     like = next(parent_network.parameters(), torch.zeros(()))
-    network, exact = copy.deepcopy(parent_network).double(), _exact(example)
+    network, exact = copied(parent_network).double(), _exact(example)
     growing = {morph.label for morph in planned if morph.preserving}
     taken: list[Morph] = []
     while growing:
         middle = _grown(space, point, goal, growing)
         heir = _Heir.of(space, point, network, middle, rng)
-        settled = heir.settled(exact)
+        with InDouble():
+            settled = heir.settled(exact)
         lost = {morph.label for morph in settled if not morph.preserving}
         if not lost:
-            assert_same_function(network, heir.new, exact)
+            with InDouble():
+                assert_same_function(network, heir.new, exact)
             if noise:
                 heir.disturb(noise, rng)
             point, network, taken = middle, heir.new, settled
@@ -106,9 +108,11 @@ def inherit(
         growing = growing - lost if growing & lost else set()
     if point != goal or not taken:
         heir = _Heir.of(space, point, network, goal, rng)
-        settled = heir.settled(exact)
+        with InDouble():
+            settled = heir.settled(exact)
         if not settled:  # the very same architecture
-            assert_same_function(network, heir.new, exact)
+            with InDouble():
+                assert_same_function(network, heir.new, exact)
         if noise:
             heir.disturb(noise, rng)
         network = heir.new
@@ -261,7 +265,7 @@ class _Heir:
         """Note a layer through which a change of width or kernel changes the function."""
         axes = [axis for axis in (old.makes, old.reads) if axis is not None]
         fixed = any(
-            run.group.root.fixed and any(g is run.group.root for g, _ in self._maps)
+            run.group.obstacles and any(g is run.group.root for g, _ in self._maps)
             for axis in axes
             for run in axis.runs
         )

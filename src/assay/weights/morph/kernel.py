@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.errors import InvalidSetting, UnsupportedLayer, nearest
+from assay.weights.morph.layers import holders, hooked
+from assay.weights.morph.rewrite import copied, put
 
 __all__ = ["centred", "grow_kernel", "shrink_kernel"]
 
@@ -29,12 +30,14 @@ def grow_kernel(model: nn.Module, layer: str, kernel: int) -> nn.Module:
         kernel: Its side after; odd if the sides are odd now, and at least as large.
     Raises:
         InvalidSetting: no such layer, or a side that has not the same centre or is smaller.
-        UnsupportedLayer: the layer is no convolution of torch's, or its padding is a word.
+        UnsupportedLayer: the layer is no convolution of torch's, its padding is "valid", or its
+            weight is changed by a hook or shared with another layer.
     """
     twin, conv = _opened(model, layer, kernel)
     if kernel < max(conv.kernel_size):
         raise InvalidSetting(f"{layer!r} has a kernel of {conv.kernel_size}; use shrink_kernel")
-    return _replaced(twin, layer, conv, kernel)
+    _resize(layer, conv, kernel)
+    return twin
 
 
 def shrink_kernel(model: nn.Module, layer: str, kernel: int) -> nn.Module:
@@ -50,12 +53,14 @@ def shrink_kernel(model: nn.Module, layer: str, kernel: int) -> nn.Module:
     Raises:
         InvalidSetting: no such layer, a side that has not the same centre or is larger, or less
             padding than falls away.
-        UnsupportedLayer: the layer is no convolution of torch's, or its padding is a word.
+        UnsupportedLayer: the layer is no convolution of torch's, its padding is "valid", or its
+            weight is changed by a hook or shared with another layer.
     """
     twin, conv = _opened(model, layer, kernel)
     if kernel > min(conv.kernel_size):
         raise InvalidSetting(f"{layer!r} has a kernel of {conv.kernel_size}; use grow_kernel")
-    return _replaced(twin, layer, conv, kernel)
+    _resize(layer, conv, kernel)
+    return twin
 
 
 def centred(weight: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -75,14 +80,22 @@ def centred(weight: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def _opened(model: nn.Module, layer: str, kernel: int) -> tuple[nn.Module, Any]:
-    known = {path: m for path, m in model.named_modules() if type(m) in _CONVOLUTIONS}
-    twin = copy.deepcopy(model)
-    if layer not in dict(model.named_modules()):
+    twin = copied(model)
+    modules = dict(twin.named_modules(remove_duplicate=False))
+    known = [path for path, module in modules.items() if type(module) in _CONVOLUTIONS]
+    if layer not in modules:
         raise InvalidSetting(f"no layer {layer!r}; {nearest(layer, known)}")
+    conv: Any = modules[layer]
     if layer not in known:
-        found = type(model.get_submodule(layer)).__name__
+        found = type(conv).__name__
         raise UnsupportedLayer(f"{layer!r} is a {found}; kernels are of {nearest(layer, known)}")
-    conv: Any = twin.get_submodule(layer)
+    if hooked(conv):
+        raise UnsupportedLayer(f"{layer!r} {hooked(conv)}")
+    same = holders(twin)[id(conv.weight)]
+    if len(same) > 1:
+        raise UnsupportedLayer(
+            f"{' and '.join(same)} share the weight of {layer!r}: give each its own"
+        )
     if any((kernel - side) % 2 for side in conv.kernel_size) or kernel < 1:
         raise InvalidSetting(
             f"a kernel of {kernel} has not the centre of {conv.kernel_size} of {layer!r}; "
@@ -91,8 +104,8 @@ def _opened(model: nn.Module, layer: str, kernel: int) -> tuple[nn.Module, Any]:
     return twin, conv
 
 
-def _replaced(twin: nn.Module, layer: str, conv: Any, kernel: int) -> nn.Module:
-    """Put a convolution of another side in the place of one, with its other settings."""
+def _resize(layer: str, conv: Any, kernel: int) -> None:
+    """Give a convolution another side, in place: it may be called at several places."""
     size = (kernel,) * len(conv.kernel_size)
     padding = conv.padding
     if not isinstance(padding, str):
@@ -110,8 +123,6 @@ def _replaced(twin: nn.Module, layer: str, conv: Any, kernel: int) -> nn.Module:
         dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None,
         padding_mode=conv.padding_mode, device="meta",
     )  # fmt: skip
-    weight = centred(conv.weight.detach(), size).clone()
-    new.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-    new.bias = conv.bias
-    twin.set_submodule(layer, new.train(conv.training))
-    return twin
+    for name in ("kernel_size", "padding", "_reversed_padding_repeated_twice"):
+        setattr(conv, name, getattr(new, name))
+    put(conv, {"weight": centred(conv.weight.detach(), size).clone()})

@@ -13,7 +13,7 @@ from assay.weights.morph.channels import Axis, Group, Run
 if TYPE_CHECKING:
     from assay.weights.morph.flow import Reader
 
-__all__ = ["LAYERS", "SECOND", "Layer"]
+__all__ = ["LAYERS", "SECOND", "Layer", "holders", "hooked"]
 
 SECOND = (nn.BatchNorm1d, nn.SyncBatchNorm, nn.PReLU)
 """Layers that take dimension 1 for channels, in tensors of any rank: of two it is the last."""
@@ -43,6 +43,29 @@ class Layer:
     reads: Axis | None
     makes: Axis | None
     mixes: bool
+
+
+def hooked(layer: nn.Module) -> str:
+    """Say that a hook may make a layer's weight, so that it cannot be resized; "" if none does.
+
+    Args:
+        layer: With a weight of its own, as all of `LAYERS`.
+    """
+    if not layer._forward_pre_hooks and "weight" in layer._parameters:
+        return ""
+    return (
+        "has a hook that may make its weight, as pruned and weight-normed layers have: remove it "
+        "first (prune.remove, remove_weight_norm, remove_spectral_norm)"
+    )
+
+
+def holders(model: nn.Module) -> dict[int, list[str]]:
+    """Return by the id of each parameter and buffer the paths of all modules that have it."""
+    found: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            found.setdefault(id(tensor), []).append(path)
+    return found
 
 
 def _linear(reader: Reader, node: fx.Node, layer: nn.Linear) -> Layer:
@@ -85,21 +108,24 @@ def _norm(reader: Reader, node: fx.Node, layer: Any) -> Layer:
 
 def _layer_norm(reader: Reader, node: fx.Node, layer: nn.LayerNorm) -> Layer:
     axis = reader.incoming(node, layer.normalized_shape[-1], -1)
-    kept = axis if len(layer.normalized_shape) == 1 else None
-    return _averaging(reader, node, layer, kept)
+    if axis is not None and len(layer.normalized_shape) > 1:
+        axis.fix(f"{reader.name(node)} weighs each of their positions by itself")
+    return _averaging(reader, node, layer, axis)
 
 
 def _group_norm(reader: Reader, node: fx.Node, layer: nn.GroupNorm) -> Layer:
     axis = reader.incoming(node, layer.num_channels)
     if axis is not None and len(axis.runs) == 1:
         axis.runs[0].group.divide(layer.num_groups)
+    elif axis is not None:
+        axis.fix(f"{reader.name(node)} groups the channels of several layers")
     return _averaging(reader, node, layer, axis)
 
 
 def _averaging(reader: Reader, node: fx.Node, layer: nn.Module, axis: Axis | None) -> Layer:
     """A norm over channels carries them, but copies would count twice in its statistics."""
-    if axis is not None:
-        axis.fix(f"{reader.name(node)} averages over them, and copies count twice")
+    for run in axis.runs if axis is not None else ():
+        run.group.average(f"{reader.name(node)} averages over them, and copies count twice")
     return Layer(str(node.target), layer, axis, axis, mixes=False)
 
 

@@ -7,6 +7,7 @@ channels widens; one that leaves some out narrows, and then every share is one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,10 +19,21 @@ from assay.weights.morph.channels import Axis, Group, Picks
 from assay.weights.morph.flow import Flow
 from assay.weights.morph.layers import Layer
 
-__all__ = ["disturbed", "picked", "put", "rewrite", "wider", "widest"]
+__all__ = ["copied", "disturbed", "picked", "put", "rewrite", "wider", "widest"]
 
 Maps = Mapping[Group, Tensor]
 """Root of a group -> old channel of each new one, int64 `[new]`."""
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model; what its modules keep of their last call is detached.
+
+    Args:
+        model: Left as it is. torch refuses to copy a tensor that a gradient goes through, such as
+            a feature that is kept, or the weight of a pruned layer.
+    """
+    kept = [t for m in model.modules() for t in vars(m).values() if isinstance(t, Tensor)]
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in kept if not t.is_leaf})
 
 
 def wider(group: Group, width: int, rng: np.random.Generator) -> Tensor:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 from torch import nn
 
 from assay.errors import InvalidSetting, UnsupportedLayer
 from assay.weights.morph.channels import Run
 from assay.weights.morph.flow import Flow, trace
-from assay.weights.morph.rewrite import rewrite, wider, widest
+from assay.weights.morph.rewrite import copied, rewrite, wider, widest
 
 __all__ = ["shrink", "widen"]
 
@@ -47,7 +45,7 @@ def widen(
         >>> wide[2].in_features, torch.allclose(wide(x), net(x), atol=1e-9)
         (5, True)
     """
-    if noise < 0:
+    if not noise >= 0:
         raise InvalidSetting(f"noise={noise!r} is a deviation: give 0 or more")
     flow, run, channels = _opened(model, layer, width)
     group = run.group.root
@@ -55,9 +53,9 @@ def widen(
         raise InvalidSetting(
             f"{layer!r} has {group.size * run.times} outputs, more than {width}; use shrink"
         )
-    if group.fixed:
+    if group.obstacles:
         raise UnsupportedLayer(
-            f"{layer!r} cannot be widened without changing the function: {group.fixed[0]}"
+            f"{layer!r} cannot be widened without changing the function: {group.obstacles[0]}"
         )
     rewrite(flow, {group: wider(group, channels, rng)}, noise=noise, rng=rng)
     return flow.model
@@ -94,7 +92,7 @@ def shrink(model: nn.Module, layer: str, width: int) -> nn.Module:
 
 def _opened(model: nn.Module, layer: str, width: int) -> tuple[Flow, Run, int]:
     """Return the flow of a copy, what the layer makes, and the channels that the width means."""
-    flow = trace(copy.deepcopy(model))
+    flow = trace(copied(model))
     run = flow.run(layer)
     step = run.times * run.group.root.parts
     if width < 1 or width % step:
