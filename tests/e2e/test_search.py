@@ -266,7 +266,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(table: Path, tmp_p
         ({"limits": {another(): 1, another(): 2}}, "'another_depth' is called like another"),
         ({"limits": {another(): "median"}, "objectives": ("score", another())}, "called like"),
         ({"limits": {lambda module: 1.0: 2}}, "has no name"),
-        ({"settings": {"finalists": {"k": "0"}}}, "finalists.k=0 must be at least 1"),
+        ({"settings": {"finalists": {"k": "0"}}}, "finalists.k=0 must be a whole number"),
         ({"settings": {"estimator": {"norms": "x"}}}, "estimator.norms='x'"),
         (
             {"strategy": "proxyless", "settings": {"estimator": {"paths": "fair"}}},
