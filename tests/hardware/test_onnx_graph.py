@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.hardware.onnx_graph import NoRule, evaluating, write_graph
+from assay.hardware.onnx_graph import NoRule, write_graph
 from assay.hardware.runtimes import check_onnx, export_onnx
 from assay.zoo.mobile import mobile
 
@@ -77,15 +77,6 @@ def test_writing_is_in_eval_mode_and_restores_the_modes():
     write_graph(module, torch.randn(4, 3))
     assert [m.training for m in module] == [True, False, True]
     assert module[1].num_batches_tracked == 0
-
-
-def test_modes_are_restored_after_an_error():
-    module = nn.Linear(2, 2).train()
-    with evaluating(module):
-        assert not module.training
-    with pytest.raises(RuntimeError), evaluating(module):
-        module(torch.zeros(3))
-    assert module.training
 
 
 def test_a_network_under_inference_mode_is_written_too():

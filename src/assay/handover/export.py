@@ -23,6 +23,7 @@ from assay.handover.formats import (
     write_pt2,
 )
 from assay.handover.source import load_source, write_source
+from assay.train.modes import evaluating
 from assay.train.splits import map_tensors
 
 __all__ = ["HandOver", "hand_over"]
@@ -84,9 +85,7 @@ def hand_over(
     """
     part = _emptied(out.with_name(f"{out.name}.part"))
     done = HandOver()
-    mode = module.training
-    module.eval()
-    try:
+    with evaluating(module):
         _write_weights(module, part / "weights.safetensors")
         (part / "architecture.json").write_text(architecture.to_json() + "\n")
         onnx = _attempt(done, part / "model.onnx", lambda p: write_onnx(module, inputs, p))
@@ -96,8 +95,6 @@ def hand_over(
         if source:
             made = _attempt(done, part / "model.py", lambda p: _write_model(module, inputs, p))
             done.source_max_difference = made.max_difference if made else None
-    finally:
-        module.train(mode)
     done.files = sorted([*(p.name for p in part.iterdir()), "card.md"])
     write_card(part / "card.md", architecture, metrics, settings, done, inputs)
     _put_in_place(part, out)

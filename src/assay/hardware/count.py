@@ -20,6 +20,7 @@ from torch.utils.flop_counter import flop_registry
 
 from assay.hardware.rules import macs_of, rule_of
 from assay.hardware.values import mapped
+from assay.train.modes import evaluating
 
 __all__ = [
     "Call", "Counts", "Recording", "as_call", "count", "is_layer", "record", "record_call",
@@ -166,20 +167,16 @@ def record_call(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """Record a call with any arguments; see `record`."""
     tape = _Tape()
     hooks = []
-    modes = [(m, m.training) for m in module.modules()]
     for name, part in module.named_modules():
         tape.names[id(part)] = name or type(part).__name__
         hooks.append(part.register_forward_pre_hook(tape.enter, prepend=True))
         hooks.append(part.register_forward_hook(tape.leave, with_kwargs=True))
     try:
-        module.eval()
-        with watched(tape):
+        with evaluating(module), watched(tape):
             output = module(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()
-        for part, training in modes:
-            part.training = training
     uncounted = tuple(dict.fromkeys(tape.uncounted))
     return Recording(tuple(tape.calls), tape.loose_macs, uncounted, output)
 

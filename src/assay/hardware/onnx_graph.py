@@ -6,8 +6,6 @@ knows the usual operations and takes milliseconds. Whatever it does not know, th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import onnx
@@ -19,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from assay.hardware.count import as_call, tensors_in, unfused_attention
 from assay.hardware.onnx_nodes import RULES, Nodes, NoRule
 from assay.hardware.values import mapped
+from assay.train.modes import evaluating
 
-__all__ = ["OPSET", "NoRule", "evaluating", "write_graph"]
+__all__ = ["OPSET", "NoRule", "write_graph"]
 
 OPSET = 18
 """Version of the ONNX operators that are written."""
@@ -58,18 +57,6 @@ def write_graph(module: nn.Module, inputs: Any) -> onnx.ModelProto:
     graph = helper.make_graph(nodes.nodes, "network", values, outputs, nodes.initialisers)
     opsets = [helper.make_opsetid("", OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Within: a network is in eval mode; what each of its modules was before is put back."""
-    modes = [(m, m.training) for m in module.modules()]
-    try:
-        module.eval()
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _input_names(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:

@@ -19,7 +19,8 @@ from torch import nn
 
 from assay.errors import ExportRefused, InvalidSetting
 from assay.hardware.count import as_call, tensors_in
-from assay.hardware.onnx_graph import OPSET, NoRule, evaluating, write_graph
+from assay.hardware.onnx_graph import OPSET, NoRule, write_graph
+from assay.train.modes import evaluating
 from assay.train.splits import map_tensors
 from assay.train.task import call_model
 

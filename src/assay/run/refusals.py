@@ -21,9 +21,10 @@ from assay.run.limits import Measure, Quantity, quantity_name
 from assay.run.plan import Plan
 from assay.space.check import check_paths
 from assay.space.extremes import lowest
-from assay.space.forward import beside, evaluating
+from assay.space.forward import beside
 from assay.space.space import Space
 from assay.space.structure import Choice
+from assay.train.modes import evaluating
 from assay.train.task import Tally, Task, call_model
 from assay.weights.supernet import Supernet
 

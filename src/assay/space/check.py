@@ -10,8 +10,9 @@ from torch import Tensor
 
 from assay.architecture import Architecture
 from assay.errors import InvalidSpace
-from assay.space.forward import beside, evaluating, run
+from assay.space.forward import beside, run
 from assay.space.space import Space
+from assay.train.modes import evaluating
 
 __all__ = ["check_paths"]
 

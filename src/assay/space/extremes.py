@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture, Option
-from assay.space.forward import beside, evaluating, run
+from assay.space.forward import beside, run
 from assay.space.structure import Choice
+from assay.train.modes import evaluating
 
 if TYPE_CHECKING:
     from assay.space.space import Space

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from assay.space.sizes import remake
 if TYPE_CHECKING:
     from assay.space.space import Space
 
-__all__ = ["beside", "evaluating", "run"]
+__all__ = ["beside", "run"]
 
 
 def run(space: Space, model: nn.Module, inputs: Any, architecture: Architecture) -> Any:
@@ -40,18 +38,6 @@ def run(space: Space, model: nn.Module, inputs: Any, architecture: Architecture)
         raise
     except Exception as error:
         raise _named(error, space, model, inputs, architecture) from error
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within: the model is in eval mode; after: every module in the mode that it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def beside(model: nn.Module, inputs: Any) -> Any:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from assay.architecture import Architecture
-from assay.space.forward import beside, evaluating, run
+from assay.space.forward import beside, run
+from assay.train.modes import evaluating
 
 if TYPE_CHECKING:
     from assay.space.space import Space

@@ -17,6 +17,7 @@ from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
 from assay.train.given import as_split, check_callable, check_classes, check_range, check_scalar
+from assay.train.modes import evaluating
 from assay.train.splits import Batch, InMemory, Inputs, Split, evened, map_tensors
 
 __all__ = ["Batch", "Inputs", "Split", "Tally", "Task", "call_model", "evaluate"]
@@ -387,14 +388,8 @@ def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task) -> dict[st
         batches: `(inputs, targets)` on the module's device.
         task: Names loss and metrics.
     """
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
     tally = Tally(task)
-    try:
-        with torch.no_grad():
-            for inputs, targets in batches:
-                tally.add(call_model(module, inputs), targets)
-    finally:
-        for inner, training in modes:
-            inner.training = training
+    with evaluating(module), torch.no_grad():
+        for inputs, targets in batches:
+            tally.add(call_model(module, inputs), targets)
     return tally.means()

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from assay.architecture import Architecture
 from assay.errors import InvalidSetting
-from assay.space.forward import evaluating
 from assay.space.space import Space
+from assay.train.modes import evaluating
 from assay.train.task import Batch, Tally, Task
 from assay.weights.norms import NormMode, Norms
 from assay.weights.prefix import PrefixWalk

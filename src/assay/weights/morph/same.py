@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from assay.errors import AssayError
+from assay.train.modes import evaluating
 from assay.train.splits import leaves
 from assay.train.task import call_model
 
@@ -24,15 +25,8 @@ _COARSE = 3e-2
 @contextmanager
 def judging(*models: nn.Module) -> Iterator[None]:
     """Within: eval mode and no gradients; after: every module in the mode it had."""
-    modes = [(m, m.training) for model in models for m in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(*models), torch.no_grad():
+        yield
 
 
 class InDouble(TorchFunctionMode):
