@@ -4,8 +4,8 @@
     python -m bench.fashion_audit --num 6 --minutes 3           # to see that it runs
 
 In the space `conv`, of half the usual widths, by `assay.audit`: the eight estimators by their
-defaults; `low-fidelity` with one knob turned at a time; `one-shot` by agreement with the largest
-network; a second, smaller hypernetwork; and three that are stacked: `inherit` from a supernet's
+defaults; `low-fidelity` with one knob turned at a time; `one-shot` by the loss in place of
+agreement; a second, smaller hypernetwork; and three that are stacked: `inherit` from a supernet's
 weights, `predictor` over a supernet's scores, `fused` with a supernet. `value` is tau of `fused`;
 beside it everyone's tau, tau within the top half, and the seconds that scoring 1,000 would take.
 The report is in `--out`.
@@ -46,7 +46,7 @@ def asked() -> dict[str, Any]:
         "low-fidelity by validation loss": LowFidelity(score="loss"),
         "low-fidelity on digits": LowFidelity(proxy=load_task("digits")),
         f"hypernet of {SMALL} units": Hypernet(hidden=SMALL),
-        "one-shot by agreement": OneShot(score="agreement"),
+        "one-shot by loss": OneShot(score="loss"),
         "inherit from one-shot": Inherit(supernet=OneShot()),
         "predictor of one-shot": Predictor(OneShot()),
         "fused with one-shot": Fused(others=(OneShot(),)),

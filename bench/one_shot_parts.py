@@ -5,6 +5,7 @@
 
 100 cells of NAS-Bench-201 on CIFAR-10, drawn with seed 2 from the space's own classes: the sample
 that settings are tuned on, none of which says anything of the 300 of `bench.nasbench201_fidelity`.
+All are judged by the loss but one line that is by agreement, the default since it was measured.
 Each line of `TRAINED` is a supernet that takes as many steps as are paid for by `--steps` of the
 defaults: how much longer one of its steps takes is measured in interleaved pairs, so that work
 beside it does no harm. Each of `JUDGED` scores the default one's weights in another way. `few-shot`
@@ -50,7 +51,7 @@ _TIMED_STEPS, _PAIRS = 40, 7
 STATES = 4
 """Kept of the default supernet, of which the defaults take the third and the last."""
 TRAINED: Mapping[str, Mapping[str, Any]] = {
-    DEFAULT: {"states": STATES, "score": "agreement"},
+    DEFAULT: {"states": STATES},
     "paths=uniform": {"paths": "uniform"},
     "paths=fair": {"paths": "fair"},
     "paths=sandwich": {"paths": "sandwich"},
@@ -66,6 +67,11 @@ JUDGED: Mapping[str, tuple[slice, Mapping[str, Any]]] = {
     "score=agreement": (slice(1, STATES, 2), {"score": "agreement"}),
     "norms=recalibrate": (slice(1, STATES, 2), {"norms": "recalibrate"}),
 }
+
+
+def by_loss(**settings: Any) -> OneShot:
+    """Return the estimator with its scores by the loss, unless it is said otherwise."""
+    return OneShot(**{"score": "loss", **settings})
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def affordable(settings: Mapping[str, Any], ctx: Context, steps: int) -> int:
     """Return the steps with such settings that take as long as `steps` with the defaults."""
 
     def train(some: Mapping[str, Any]) -> None:
-        prepared(OneShot(**some), ctx, _TIMED_STEPS)
+        prepared(by_loss(**some), ctx, _TIMED_STEPS)
 
     ratios = paired_ratios(partial(train, settings), partial(train, {}), pairs=_PAIRS)
     return max(1, round(steps / float(np.median(ratios))))
@@ -127,11 +133,11 @@ def scores(
     steps = default_steps
     if name != DEFAULT:
         steps = affordable(TRAINED[name], ctx, default_steps)
-    estimator = prepared(OneShot(**TRAINED[name]), ctx, steps)
+    estimator = prepared(by_loss(**TRAINED[name]), ctx, steps)
     if name == DEFAULT:
         said, state = {}, estimator.state_dict()
         for judged, (kept, settings) in JUDGED.items():
-            again = OneShot(**settings)
+            again = by_loss(**settings)
             again.load_state_dict({**state, "kept": state["kept"][kept]})
             said[judged] = [e.score for e in told(again, ctx, points)]
     else:
@@ -141,12 +147,12 @@ def scores(
 
 def few_shot(ctx: Context, points: Sequence[Architecture], steps: int) -> list[float]:
     """Score each architecture by the supernet of its part of the space."""
-    base = prepared(OneShot(), ctx, steps // 2)
+    base = prepared(by_loss(), ctx, steps // 2)
     options = ctx.space.choices[FIRST_EDGE].options
     state = {**base.state_dict(), "kept": []}
     found: dict[Architecture, float] = {}
     for option in options:
-        part = OneShot(paths=Within(FIRST_EDGE, option))
+        part = by_loss(paths=Within(FIRST_EDGE, option))
         part.load_state_dict(state)
         prepared(part, ctx, steps // 2 + steps // 2 // len(options))
         mine = [a for a in points if a[FIRST_EDGE] == option]

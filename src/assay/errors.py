@@ -139,5 +139,5 @@ def nearest(value: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = difflib.get_close_matches(value, names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return f"{hint}There are: {', '.join(names) or 'none'}"
+    hint = f"did you mean {' or '.join(map(repr, close))}? There are" if close else "there are"
+    return f"{hint}: {', '.join(names) or 'none'}"

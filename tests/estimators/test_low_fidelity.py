@@ -159,7 +159,7 @@ def test_values_out_of_range_are_refused(options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"score": "acuracy"}, r"score='acuracy'; There are: fit, loss, metric, training"),
+        ({"score": "acuracy"}, r"score='acuracy'; there are: fit, loss, metric, training"),
         ({"score": "los"}, r"score='los'; did you mean 'loss'"),
         ({"schedule": "cosin"}, r"schedule='cosin'; did you mean 'cosine'"),
         ({"samples": -1}, r"samples=-1 must be 0 or more"),

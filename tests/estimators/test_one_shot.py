@@ -20,6 +20,7 @@ from assay.space.space import Space
 from assay.train import loop
 from assay.train.recipe import Recipe
 from assay.train.task import Task
+from assay.weights.paths import Uniform
 from assay.weights.supernet import Supernet
 from assay.zoo.cell import cell
 from tests.space.spaces import Chain
@@ -36,7 +37,7 @@ def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
     ctx = context(Space(Chain))
     rng = np.random.default_rng(0)
     proposals = [Proposal(ctx.space.sample(rng)) for _ in range(6)]
-    by_loss, by_metric = OneShot(), OneShot(score="metric")
+    by_loss, by_metric = OneShot(score="loss"), OneShot(score="metric")
     for estimator in (by_loss, by_metric):
         assert sum(c.samples for c in estimator.prepare(ctx, Budget(steps=4))) == 4 * 16
     for one, other in zip(by_loss.estimate(ctx, proposals), by_metric.estimate(ctx, proposals)):
@@ -44,7 +45,7 @@ def test_scores_and_metrics_have_their_names_and_their_cost() -> None:
         assert other.score == other.metrics["supernet_accuracy"]
         assert one.metrics == other.metrics
         assert one.cost.wall_s > 0
-        assert one.made_from == {"estimator": "one-shot", "shared": True}
+        assert one.made_from == {"estimator": "one-shot", "score": "loss", "shared": True}
     assert by_loss.estimate(ctx, []) == []
 
 
@@ -69,6 +70,38 @@ def test_agreement_is_with_the_largest_network_and_wants_classes() -> None:
     other = replace(ctx, task=squared)
     with pytest.raises(InvalidSetting, match=r"score='agreement'.*use 'loss' or 'metric'"):
         next(iter(OneShot(score="agreement").prepare(other, Budget(steps=4))))
+
+
+def test_scores_are_by_agreement_where_the_largest_network_has_something_to_say() -> None:
+    class Uniformly(Uniform):
+        """Paths of one's own."""
+
+    class Alike(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = OneOf(relu=nn.ReLU(), tanh=nn.Tanh())
+            self.head = nn.Linear(64, 10)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.act(x.flatten(1)))
+
+    sizes, alike = context(Space(Chain)), context(Space(Alike))
+    squared = Task(sizes.task.train, sizes.task.valid, loss=lambda o, t: o.square().mean())
+    for ctx, settings, score in (
+        (sizes, {}, "agreement"),
+        (sizes, {"paths": "fair"}, "agreement"),
+        (sizes, {"paths": Uniformly()}, "loss"),
+        (sizes, {"score": "loss"}, "loss"),
+        (alike, {}, "loss"),
+        (alike, {"score": "agreement"}, "agreement"),
+        (replace(sizes, task=squared), {}, "loss"),
+    ):
+        estimator = OneShot(**settings)
+        list(estimator.prepare(ctx, Budget(steps=2)))
+        (told,) = estimator.estimate(ctx, [Proposal(ctx.space.sample(np.random.default_rng(0)))])
+        assert told.made_from["score"] == score
+        figure = told.metrics[f"supernet_{score}"]
+        assert told.score == (figure if score == "agreement" else -figure)
 
 
 class Drifting(nn.Module):
@@ -133,7 +166,8 @@ def test_a_path_whose_loss_is_nan_says_nothing_against_sharing() -> None:
     found = estimator.estimate(ctx, [Proposal(point) for point in points])
     assert np.isfinite(found[0].score)
     assert np.isnan(found[1].score)
-    assert all(e.made_from == {"estimator": "one-shot", "shared": True} for e in found)
+    made_from = {"estimator": "one-shot", "score": "loss", "shared": True}
+    assert all(e.made_from == made_from for e in found)
 
 
 class Firsts:

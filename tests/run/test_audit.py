@@ -291,7 +291,7 @@ def test_published_truths_that_are_none_are_refused_before_anything_is_written(
         ({"estimators": {"macs": FakeEstimator(len)}}, "'macs' would stand in place of the base"),
         (
             {"estimators": {"a": "scratch"}, "settings": {"b": {}}},
-            "'b', which is not audited; There are:",
+            "'b', which is not audited; there are:",
         ),
     ],
 )

@@ -357,6 +357,6 @@ def test_a_database_that_could_not_keep_it_is_refused(monkeypatch, tmp_path):
     from assay.study import opening
 
     monkeypatch.setattr(opening, "_DATABASES", ("postgresql",))
-    with pytest.raises(InvalidSetting, match="URL is of a sqlite database; There are: postgresql"):
+    with pytest.raises(InvalidSetting, match="URL is of a sqlite database; there are: postgresql"):
         Study.open(tmp_path / "s", identity=IDENTITY, url=f"sqlite:///{tmp_path}/other.db")
     assert names(tmp_path) == set()

@@ -50,7 +50,7 @@ def test_the_rate_rises_once_falls_once_and_stays_in_range(steps, warmup, schedu
         ({"momentum": 1.0}, "recipe.momentum=1.0 must be a number from 0.0 to 0.9999"),
         ({"optimizer": "adam"}, "recipe.optimizer='adam'; there are: sgd, adamw"),
         ({"channels_last": "yes"}, "recipe.channels_last='yes'; there are: True, False, auto"),
-        ({"learning_rate": 1}, "unknown option recipe.learning_rate; .*There are: batch_size"),
+        ({"learning_rate": 1}, "unknown option recipe.learning_rate; .*there are: batch_size"),
         ({"momentun": 0.5}, "did you mean 'momentum'?"),
     ],
 )

@@ -67,7 +67,7 @@ HEAD = "architecture,truth\n"
     ("text", "said"),
     [
         ("architecture,thruth\na,1\n", "no column 'truth'; did you mean 'thruth'"),
-        ("", "no column 'architecture'; There are: none"),
+        ("", "no column 'architecture'; there are: none"),
         (HEAD + "a,1\nb,2\na,3\n", "line 4 repeats 'a' of line 2"),
         (HEAD + "a,1\nq,2\n", "line 3 has 'q', which is no architecture of the space"),
         (HEAD + "a,1\nb,high\n", "line 3 has 'high', which is no finite number"),

@@ -36,6 +36,7 @@ from assay.weights.supernet import Supernet
 __all__ = ["OneShot"]
 
 _COUNTED_STEPS = 16
+_SIZED = 16  # random networks, of which one is smaller than the largest where sizes differ
 _MOST_GAP = 1e-5  # shared or not, the same kernels run on the same numbers
 _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] = {
     "sized": Sized,
@@ -45,7 +46,7 @@ _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] 
 }
 _WORDS: Mapping[str, Sequence[str]] = {
     "schedule": ("constant", "cosine"),
-    "score": ("loss", "metric", "agreement"),
+    "score": ("agreement", "loss", "metric"),
     "norms": ("recalibrate", "batch"),
 }
 
@@ -70,9 +71,11 @@ class OneShot:
         ema: Decay of the averaged weights that are judged; 0 for none.
         states: How many states of the training a score is the mean over, evenly spaced over its
             second half.
-        score: "loss" ranks by the negative validation loss, "metric" by the task's own score,
-            "agreement" by how far a path predicts the classes that the space's largest network
-            predicts with the same weights.
+        score: "agreement" ranks by how far a path predicts the classes that the space's largest
+            network predicts with the same weights, "loss" by the negative validation loss,
+            "metric" by the task's own score. None for agreement where there are classes, the
+            networks differ in MACs and `paths` is a word; else for the loss, since paths of your
+            own may leave the largest network untrained.
         norms: How batch norms are normalised when a path is judged: "recalibrate" or "batch".
         samples: Most validation samples that a score is taken on.
         calibration: Training samples from which a path's norm statistics are measured.
@@ -90,7 +93,7 @@ class OneShot:
     schedule: Literal["constant", "cosine"] = "constant"
     ema: float = 0.98
     states: int = 2
-    score: Literal["loss", "metric", "agreement"] = "loss"
+    score: Literal["agreement", "loss", "metric"] | None = None
     norms: Literal["recalibrate", "batch"] = "batch"
     samples: int = 512
     calibration: int = 256
@@ -103,9 +106,9 @@ class OneShot:
         if isinstance(self.paths, str) and self.paths not in _PATHS:
             raise InvalidSetting(f"unknown paths {self.paths!r}; {nearest(self.paths, _PATHS)}")
         for name, words in _WORDS.items():
-            if getattr(self, name) not in words:
-                given = str(getattr(self, name))
-                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(given, words)}")
+            given = getattr(self, name)
+            if given not in words and (given is not None or name != "score"):
+                raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(str(given), words)}")
         for name in ("states", "samples", "calibration", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
@@ -124,6 +127,8 @@ class OneShot:
         self._batches: tuple[list[Batch], list[Batch]] | None = None
         self._unshared_because: str | None = None  # unknown yet; "" where sharing holds
         self._said: dict[int, list[Tensor]] = {}  # step -> the largest network's predictions
+        self._score: str | None = self.score  # settled where it is None, see _score_named
+        self._guide: Architecture | None = None
         self._counted: PassMacs | None = None
         self._macs: float | None = None
         self._origin = ""
@@ -188,7 +193,7 @@ class OneShot:
         self._task = task
         divided = paths.divide(task) if hasattr(paths, "divide") else task
         self._trainer = self._supernet.trainer(divided, recipe, steps=steps)
-        self._kept, self._said = {}, {}
+        self._kept, self._said, self._score, self._guide = {}, {}, self.score, None
         self._batches = self._unshared_because = self._counted = self._macs = None
         if self._loaded is not None:
             self._macs = self._loaded.get("macs")
@@ -267,12 +272,12 @@ class OneShot:
     def _guiding(self, ctx: Context) -> Cost:
         """Let the largest network predict with each state that it has not seen; return the cost."""
         states = self._states_kept(ctx)
-        new = states.keys() - self._said.keys() if self.score == "agreement" else ()
+        new = states.keys() - self._said.keys() if self._score_named(ctx) == "agreement" else ()
         if not new:
             return Cost()
-        space, task = self.on(ctx)
+        space, _ = self.on(ctx)
         valid, calibration = self._data(ctx)
-        guide = space.largest(task.example(1, ctx.device))
+        guide = self._largest(ctx)
         for step in new:
             space.model.load_state_dict(states[step])
             self._said[step] = predictions(
@@ -281,18 +286,36 @@ class OneShot:
         samples = self._samples(ctx) * len(new)
         return Cost(samples=samples, macs=round(self._counter(ctx)(guide) * samples))
 
+    def _score_named(self, ctx: Context) -> str:
+        """Return what scores are, settling what was left open."""
+        if self._score is None:
+            self._score = "loss"
+            if ctx.task.classes and isinstance(self.paths, str):
+                macs, rng = self._counter(ctx), derive(ctx.seed, "sizes")
+                most, space = macs(self._largest(ctx)), self.on(ctx)[0]
+                if any(macs(space.sample(rng)) < most for _ in range(_SIZED)):
+                    self._score = "agreement"
+        return self._score
+
+    def _largest(self, ctx: Context) -> Architecture:
+        if self._guide is None:
+            space, task = self.on(ctx)
+            self._guide = space.largest(task.example(1, ctx.device))
+        return self._guide
+
     def _samples(self, ctx: Context) -> int:
         """Return how many samples a path is run on with each state."""
         return sum(len(b[1]) for part in self._data(ctx) for b in part)
 
     def _estimate(self, ctx: Context, figures: Mapping[str, float], cost: Cost) -> Estimate:
-        if self.score == "metric":
+        named = self._score_named(ctx)
+        if named == "metric":
             score = ctx.task.score_of(figures)
         else:
-            score = figures["agreement"] if self.score == "agreement" else -figures["loss"]
+            score = figures["agreement"] if named == "agreement" else -figures["loss"]
         metrics = {f"supernet_{name}": value for name, value in figures.items()}
         shared = self.shared and not self._unshared_because
-        made_from: dict[str, Any] = {"estimator": "one-shot", "shared": shared}
+        made_from: dict[str, Any] = {"estimator": "one-shot", "score": named, "shared": shared}
         if self._unshared_because:
             made_from["unshared_because"] = self._unshared_because
         return Estimate(score, metrics, cost, made_from)

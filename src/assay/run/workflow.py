@@ -277,6 +277,7 @@ class Workflow:
             if early := searcher.ended_early(counts["trials"]):
                 self.steps.note(early)
             self._note_unclimbed()
+            self._note_largest()
             judged = [t for t in self.history if t.state != "infeasible"]
             infeasible = len(self.history) - len(judged)
             learned = f", {searching.message}" if searching.message else ""
@@ -310,6 +311,18 @@ class Workflow:
                 f"no architecture was trained whole: {len(self.history)} trials end in a lower "
                 f"rung, where a cycle of all has {sum(num for num, _ in rungs)}; give more trials "
                 "or time, or a smaller strategy.depth"
+            )
+
+    def _note_largest(self) -> None:
+        """Say where nothing speaks against the largest network; by some scores it always wins."""
+        space, scored = self.plan.space, [t for t in self.history if t.estimate is not None]
+        if self.plan.limits or tuple(self.plan.objectives) != ("score",) or not scored:
+            return
+        best = max(scored, key=lambda t: t.estimate.score if t.estimate else 0.0)
+        if best.architecture == space.canonical(space.largest()):
+            self.steps.note(
+                "the space's largest network scores best, and nothing speaks against it; a limit, "
+                "such as latency_ms, makes it a choice"
             )
 
     def _search_counts(self) -> dict[str, Any]:

@@ -138,7 +138,7 @@ class Space:
         check_generator(rng)
         if over not in ("architectures", "decisions"):
             raise InvalidSetting(
-                f"sample over {over!r}? {nearest(str(over), ['architectures', 'decisions'])}"
+                f"sample over {over!r}; {nearest(str(over), ['architectures', 'decisions'])}"
             )
         options: dict[str, Option] = {}
         state: State = ()

@@ -88,7 +88,9 @@ def _opened(model: nn.Module, layer: str, kernel: int) -> tuple[nn.Module, Any]:
     conv: Any = modules[layer]
     if layer not in known:
         found = type(conv).__name__
-        raise UnsupportedLayer(f"{layer!r} is a {found}; kernels are of {nearest(layer, known)}")
+        raise UnsupportedLayer(
+            f"{layer!r} is a {found}, which has no kernel; {nearest(layer, known)}"
+        )
     if hooked(conv):
         raise UnsupportedLayer(f"{layer!r} {hooked(conv)}")
     same = holders(twin)[id(conv.weight)]
