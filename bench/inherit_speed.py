@@ -192,12 +192,15 @@ def main() -> None:
         back = [(child, parent) for parent, child in pairs]
         parents = scratch(space, [parent for parent, _ in pairs], task, recipe, seed)
         children = scratch(space, [child for _, child in pairs], task, recipe, seed)
-        heirs = inherited(space, pairs, parents, task, recipe, seed)
-        smaller = inherited(space, back, children, task, recipe, seed)
         parents_last += [p.last for p in parents]
-        grown += ratios(heirs, children, [p.last + MARGIN for p in parents], looks)
-        shrunk += ratios(smaller, parents, [p.last for p in parents], looks)
-        print(json.dumps({"seed": seed, "grown": grown, "shrunk": shrunk}), flush=True)
+        heirs = inherited(space, pairs, parents, task, recipe, seed)
+        rows = ratios(heirs, children, [p.last + MARGIN for p in parents], looks)
+        print(json.dumps({"seed": seed, "grown": rows}), flush=True)
+        grown += rows
+        smaller = inherited(space, back, children, task, recipe, seed)
+        rows = ratios(smaller, parents, [p.last for p in parents], looks)
+        print(json.dumps({"seed": seed, "shrunk": rows}), flush=True)
+        shrunk += rows
     values = [row["ratio"] for row in grown]
     report(
         "inherit_speed", float(np.median(values)), "ratio", "<= 0.2", interval(values),
