@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -47,8 +48,24 @@ def test_a_list_is_read_as_it_is_written(numbers: list[int]) -> None:
 
 @pytest.mark.parametrize(("kind", "value"), [(int, "three"), (tuple[int, ...], "3,x"), (bool, "")])
 def test_what_does_not_fit_is_refused_by_name(kind: Any, value: str) -> None:
-    with pytest.raises(InvalidSetting, match=f"space.x='{value}' does not fit: "):
+    with pytest.raises(InvalidSetting, match=f"space.x='{value}' does not fit "):
         read_option("space.x", kind, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (Sequence[Sequence[int]], "16", r"Sequence\[Sequence\[int\]\]: .*instance of Sequence"),
+        (tuple[int, ...], "3,x", r"tuple\[int, \.\.\.\]: .*integer"),
+        (int, "1.5", "int: .*fractional part"),
+        (int | None, 1.5, r"int \| None: .*fractional part"),
+    ],
+)
+def test_a_refusal_says_the_type_and_what_of_the_closest_reading_is_wrong(
+    kind: Any, value: Any, why: str
+) -> None:
+    with pytest.raises(InvalidSetting, match=f"does not fit {why}"):
+        read_option("x", kind, value)
 
 
 def test_fields_that_hold_several_values_can_be_typed() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -39,8 +40,9 @@ def read_option(name: str, kind: Any, value: Any) -> Any:
             return adapter.validate_python(meant)
         except ValidationError as error:
             refused.append(error)
-    reason = refused[0].errors()[0]["msg"]
-    raise InvalidSetting(f"{name}={value!r} does not fit: {reason}")
+    reason = refused[_closest(value, len(refused))].errors()[0]["msg"]
+    wanted = re.sub(r"\b(\w+\.)+", "", inspect.formatannotation(kind))
+    raise InvalidSetting(f"{name}={value!r} does not fit {wanted}: {reason}")
 
 
 def options_of(thing: Any) -> dict[str, Any]:
@@ -72,6 +74,13 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_json(value[key]) for key in value)
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _closest(value: Any, num: int) -> int:
+    """Return which of so many readings was meant: a list by its commas, else JSON where it is."""
+    if not isinstance(value, str):
+        return 0
+    return num - 1 if "," in value else num - 2
 
 
 def _readings(value: Any) -> Iterator[Any]:
