@@ -381,7 +381,10 @@ def step_of(search: Searcher, trials: int, notes: list[str], **more: float) -> d
     """Take the step of a search that stands where this one does; return what was learned."""
     steps = Steps(search.study, lambda e: notes.append(e.message) if e.kind == "note" else None)
     watch = Watch(search.strategy, search.history, search.study, steps)
-    plan = SimpleNamespace(strategy=search.strategy, estimator=search.estimator, train_on="cpu")
+    plan = SimpleNamespace(
+        strategy=search.strategy, estimator=search.estimator, train_on="cpu",
+        space=search.ctx.space, limits={"macs": 10**9}, objectives=("score",),
+    )  # fmt: skip
     run: Any = Workflow.__new__(Workflow)
     vars(run).update(
         plan=plan, ctx=search.ctx, study=search.study, aims=search.aims, measures=search.measure,

@@ -316,7 +316,7 @@ class Workflow:
     def _note_largest(self) -> None:
         """Say where nothing speaks against the largest network; by some scores it always wins."""
         space, scored = self.plan.space, [t for t in self.history if t.estimate is not None]
-        if self.plan.limits or tuple(self.plan.objectives) != ("score",) or not scored:
+        if self.plan.limits or tuple(self.plan.objectives) != ("score",) or len(scored) < 2:
             return
         best = max(scored, key=lambda t: t.estimate.score if t.estimate else 0.0)
         if best.architecture == space.canonical(space.largest()):
