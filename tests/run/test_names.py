@@ -48,7 +48,7 @@ def test_an_object_in_place_of_a_name_gives_its_settings():
         ("predictor", {"of": "oneshot"}, "estimator.of='oneshot' is no estimator; did you mean"),
         ("fused", {"others": "one-shot,scrach"}, "estimator.others='scrach' .*'scratch'"),
         ("low-fidelity", {"proxy": "digit"}, "unknown task 'digit'; did you mean 'digits'"),
-        ("inherit", {"supernet": "scratch"}, "estimator.supernet=.* does not fit .*OneShot"),
+        ("inherit", {"supernet": "scratch"}, "estimator.supernet=.* does not fit .*: .*OneShot"),
         # A study that is resumed keeps such text, and nothing in a study is imported.
         ("predictor", {"of": "assay.estimators.scratch:Scratch"}, "is no estimator"),
     ],

@@ -128,7 +128,7 @@ def test_cifar10_of_real_pictures(tmp_path):
         ("digit", {}, InvalidSetting, "unknown task 'digit'; did you mean 'digits'?"),
         ("imagenet", {}, InvalidSetting, "there are: cifar10, digits, fashion-mnist"),
         ("digits", {"sed": 1}, InvalidSetting, r"unknown option task\.sed; did you mean 'seed'"),
-        ("digits", {"seed": "one"}, InvalidSetting, r"task\.seed='one' does not fit int: .*int"),
+        ("digits", {"seed": "one"}, InvalidSetting, r"seed='one' does not fit int: .*integer"),
         ("fashion-mnist", {"folder": "/nowhere"}, InvalidTask, "/nowhere has no train-images-idx3"),
         ("cifar10", {"folder": "/nowhere"}, InvalidTask, "data_batch_1.bin is missing"),
     ],

@@ -315,11 +315,11 @@ class Workflow:
 
     def _note_largest(self) -> None:
         """Say where nothing speaks against the largest network; by some scores it always wins."""
-        space, scored = self.plan.space, [t for t in self.history if t.estimate is not None]
-        if self.plan.limits or tuple(self.plan.objectives) != ("score",) or len(scored) < 2:
+        plan, space = self.plan, self.plan.space
+        scores = {t.architecture: t.estimate.score for t in self.history if t.estimate is not None}
+        if plan.limits or tuple(plan.objectives) != ("score",) or len(scores) < 2:
             return
-        best = max(scored, key=lambda t: t.estimate.score if t.estimate else 0.0)
-        if best.architecture == space.canonical(space.largest()):
+        if max(scores, key=scores.__getitem__) == space.canonical(space.largest()):
             self.steps.note(
                 "the space's largest network scores best, and nothing speaks against it; a limit, "
                 "such as latency_ms, makes it a choice"
