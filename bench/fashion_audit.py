@@ -44,6 +44,8 @@ def asked() -> dict[str, Any]:
         "low-fidelity at half the resolution": LowFidelity(resolution=0.5),
         "low-fidelity twice as long": LowFidelity(share=0.1),
         "low-fidelity by validation loss": LowFidelity(score="loss"),
+        "low-fidelity by a fitted curve": LowFidelity(score="fit", points=8),
+        "low-fidelity on a fiftieth of the data": LowFidelity(data=0.02),
         "low-fidelity on digits": LowFidelity(proxy=load_task("digits")),
         f"hypernet of {SMALL} units": Hypernet(hidden=SMALL),
         "one-shot by loss": OneShot(score="loss"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 PAIRS = 15
@@ -20,6 +21,13 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of all that it started, ended or not."""
+    here = psutil.Process()
+    used = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in used)
 
 
 def paired_ratios(
@@ -63,6 +71,7 @@ def report(
         "low": round(bounds[0], 4),
         "high": round(bounds[1], 4),
         "threads": torch.get_num_threads(),
+        "cpu_s": round(cpu_seconds(), 1),
         **keys,
     }
     print(json.dumps(result))

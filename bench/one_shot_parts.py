@@ -4,13 +4,14 @@
     python -m bench.one_shot_parts --steps 200 --seeds 0   # to see that it runs
 
 100 cells of NAS-Bench-201 on CIFAR-10, drawn with seed 2 from the space's own classes: the sample
-that settings are tuned on, none of which says anything of the 300 of `bench.nasbench201_fidelity`.
-All are judged by the loss but one line that is by agreement, the default since it was measured.
+that settings are tuned on. 7 of them are also among the 300 of `bench.nasbench201_fidelity`.
 Each line of `TRAINED` is a supernet that takes as many steps as are paid for by `--steps` of the
 defaults: how much longer one of its steps takes is measured in interleaved pairs, so that work
-beside it does no harm. Each of `JUDGED` scores the default one's weights in another way. `few-shot`
-(Zhao et al. 2021, arXiv:2006.06863) trains one supernet for half of the steps, and then one for
-each option of the first edge, from its weights, for equal parts of the other half.
+beside it does no harm. Those of `RECIPES` are regularised otherwise, which costs nothing. Each of
+`JUDGED` scores the default one's weights in another way. `few-shot` (Zhao et al. 2021,
+arXiv:2006.06863) trains one supernet for half of the steps, and then one for each option of the
+first edge, from its weights, for equal parts of the other half; it is judged by the loss, since the
+largest network is no path of most parts, and to be held against `score=loss`.
 
 Each seed's lines say tau, and how much more it is than that of the defaults with the same seed,
 with an interval over architectures. `value` is tau of the defaults and `gain` what each line has
@@ -22,7 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,19 +60,19 @@ TRAINED: Mapping[str, Mapping[str, Any]] = {
     "schedule=cosine": {"schedule": "cosine"},
     "ema=0": {"ema": 0.0},
 }
+RECIPES: Mapping[str, Mapping[str, float]] = {
+    "weight_decay=0": {"weight_decay": 0.0},
+    "weight_decay=2e-3": {"weight_decay": 2e-3},
+    "label_smoothing=0.1": {"label_smoothing": 0.1},
+}
 JUDGED: Mapping[str, tuple[slice, Mapping[str, Any]]] = {
     DEFAULT: (slice(1, STATES, 2), {}),
     "states=1": (slice(-1, None), {}),
     "states=4": (slice(None), {}),
     "score=metric": (slice(1, STATES, 2), {"score": "metric"}),
-    "score=agreement": (slice(1, STATES, 2), {"score": "agreement"}),
+    "score=loss": (slice(1, STATES, 2), {"score": "loss"}),
     "norms=recalibrate": (slice(1, STATES, 2), {"norms": "recalibrate"}),
 }
-
-
-def by_loss(**settings: Any) -> OneShot:
-    """Return the estimator with its scores by the loss, unless it is said otherwise."""
-    return OneShot(**{"score": "loss", **settings})
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def affordable(settings: Mapping[str, Any], ctx: Context, steps: int) -> int:
     """Return the steps with such settings that take as long as `steps` with the defaults."""
 
     def train(some: Mapping[str, Any]) -> None:
-        prepared(by_loss(**some), ctx, _TIMED_STEPS)
+        prepared(OneShot(**some), ctx, _TIMED_STEPS)
 
     ratios = paired_ratios(partial(train, settings), partial(train, {}), pairs=_PAIRS)
     return max(1, round(steps / float(np.median(ratios))))
@@ -130,14 +131,16 @@ def scores(
     if name == FEW_SHOT:
         said = {name: few_shot(ctx, points, default_steps)}
         return {"seed": ctx.seed, "trained": name, "steps": default_steps, "said": said}
-    steps = default_steps
-    if name != DEFAULT:
-        steps = affordable(TRAINED[name], ctx, default_steps)
-    estimator = prepared(by_loss(**TRAINED[name]), ctx, steps)
+    steps, settings = default_steps, TRAINED.get(name, {})
+    if name in RECIPES:
+        ctx = replace(ctx, recipe=ctx.recipe.with_(**RECIPES[name]))
+    elif name != DEFAULT:
+        steps = affordable(settings, ctx, default_steps)
+    estimator = prepared(OneShot(**settings), ctx, steps)
     if name == DEFAULT:
         said, state = {}, estimator.state_dict()
         for judged, (kept, settings) in JUDGED.items():
-            again = by_loss(**settings)
+            again = OneShot(**settings)
             again.load_state_dict({**state, "kept": state["kept"][kept]})
             said[judged] = [e.score for e in told(again, ctx, points)]
     else:
@@ -147,12 +150,12 @@ def scores(
 
 def few_shot(ctx: Context, points: Sequence[Architecture], steps: int) -> list[float]:
     """Score each architecture by the supernet of its part of the space."""
-    base = prepared(by_loss(), ctx, steps // 2)
+    base = prepared(OneShot(), ctx, steps // 2)
     options = ctx.space.choices[FIRST_EDGE].options
     state = {**base.state_dict(), "kept": []}
     found: dict[Architecture, float] = {}
     for option in options:
-        part = by_loss(paths=Within(FIRST_EDGE, option))
+        part = OneShot(paths=Within(FIRST_EDGE, option), score="loss")
         part.load_state_dict(state)
         prepared(part, ctx, steps // 2 + steps // 2 // len(options))
         mine = [a for a in points if a[FIRST_EDGE] == option]
@@ -176,7 +179,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--data", type=Path, default=SHARED)
-    parser.add_argument("--only", nargs="*", default=[*TRAINED, FEW_SHOT])
+    parser.add_argument("--only", nargs="*", default=[*TRAINED, *RECIPES, FEW_SHOT])
     given = parser.parse_args()
     torch.set_num_threads(1)
     task, truth = cifar10(given.data), given.data / "nasbench201_cifar10.csv"

@@ -13,7 +13,9 @@ import pytest
 from assay.study.store import Study
 from tests.e2e.running import start
 
-ESTIMATORS = ("OneShot", "LowFidelity", "Inherit", "ZeroCost")
+ESTIMATORS = (
+    "OneShot", "LowFidelity", "Inherit", "ZeroCost", "Hypernet", "Predictor", "Fused",
+)  # fmt: skip
 
 
 def killed(out: Path, step: str, delay_s: float) -> bool:

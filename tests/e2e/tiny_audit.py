@@ -8,15 +8,21 @@ from pathlib import Path
 
 import torch
 
+from assay.estimators.fused import Fused
+from assay.estimators.hypernet import Hypernet
 from assay.estimators.inherit import Inherit
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
+from assay.estimators.predictor import Predictor
 from assay.estimators.zero_cost import ZeroCost
+from assay.run import preparing
 from assay.run.audit import audit
 from assay.run.auditing import Audit
 from assay.run.events import Event
 from assay.space.space import Space
 from tests.e2e import tiny
+
+SIGNALS = ("macs", "synflow")
 
 
 def run(out: Path) -> Audit:
@@ -24,7 +30,10 @@ def run(out: Path) -> Audit:
         OneShot(samples=64, calibration=64),
         LowFidelity(share=0.5),
         Inherit(ancestors=2, tune_steps=4),
-        ZeroCost(("macs", "synflow"), reference=8),
+        ZeroCost(SIGNALS, reference=8),
+        Hypernet(hidden=8),
+        Predictor(LowFidelity(steps=4), sample=8, batch=2),
+        Fused(ZeroCost(SIGNALS, reference=8), LowFidelity(steps=4), sample=8, candidates=1),
     ]
     return audit(
         Space(tiny.Net), tiny.task(), estimators=estimators, num=5, seeds=2, out=out,
@@ -40,4 +49,5 @@ def told(event: Event) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    preparing._SAVE_EVERY_S = 0.0
     run(Path(sys.argv[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from assay.cost import Cost
-from assay.errors import InvalidStudy
+from assay.errors import InvalidSetting, InvalidStudy
 from assay.estimators.training import Trained
 from assay.run import fidelity as module
 from assay.study.store import Study
@@ -48,6 +48,26 @@ def test_a_training_that_fails_is_left_out_for_good_and_listed(found, outcomes, 
     assert failure.traceback
     assert found.fidelity(num=4).table.num == 4  # it is not trained again
     assert outcomes == []
+
+
+def test_several_seeds_tell_the_noise_and_one_that_fails_leaves_its_trial_out(found, outcomes):
+    outcomes += [0.5, 0.6, 0.7]  # of seed 0, the finalist aside
+    outcomes += [0.4, 0.5, ArithmeticError("diverged"), 0.7]
+    table = found.fidelity(num=3, seeds=2).table
+    with Study.read(found.out) as study:
+        truths = study.get("fidelity")["truths"]
+        finalist = study.get("winner")["trial"]
+    assert table.num == 3
+    assert table.ceiling.num_seeds == 2
+    assert {len(values) for values in truths.values()} == {2}
+    assert truths[str(finalist)][1] == 0.4
+    assert found.fidelity(num=3).table.num == 4  # with one seed nothing failed
+    assert outcomes == []
+
+
+def test_no_seed_is_refused(found):
+    with pytest.raises(InvalidSetting, match="seeds=0 must be at least 1"):
+        found.fidelity(seeds=0)
 
 
 def test_one_lost_to_the_machine_is_trained_again(found, outcomes):

@@ -17,6 +17,8 @@ Pair = namedtuple("Pair", "one other")
 WIDE = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 128, 3), nn.Linear(128, 10))
 NARROW = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3), nn.Linear(32, 10))
 DEPTHWISE = nn.Conv2d(256, 256, 7, groups=256)
+INVERTED = nn.Sequential(nn.Conv2d(64, 256, 1), DEPTHWISE, nn.Conv2d(256, 64, 1))
+GROUPED = nn.Conv2d(256, 256, 3, groups=2)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ DEPTHWISE = nn.Conv2d(256, 256, 7, groups=256)
         (WIDE, False, None),
         (NARROW, True, None),
         (DEPTHWISE, True, None),
+        (INVERTED, True, None),  # wide, but for the one whose backward is slow in 16 bits
+        (GROUPED, True, torch.bfloat16),
         (nn.ReLU(), True, None),
     ],
 )

@@ -72,6 +72,21 @@ def test_a_data_set_is_cut_by_number_and_a_loader_is_refused():
         proxy_task(Task(DataLoader(data, 4), data, loss=mse), data=0.3)
 
 
+class Labelled(TensorDataset):
+    """Tells its classes beside its samples, as data sets of torchvision do."""
+
+    @property
+    def targets(self):
+        return self.tensors[1].tolist()
+
+
+def test_a_data_set_that_tells_its_classes_is_cut_evenly():
+    labels = torch.tensor([0] * 30 + [1] * 10)
+    data = Labelled(torch.randn(40, 2), labels)
+    kept = proxy_task(Task(data, data), data=0.2).train
+    assert [int(y) for _, y in (kept.dataset[i] for i in range(len(kept)))] == [0] * 6 + [1] * 2
+
+
 def test_a_proxy_has_no_test_split():
     small = proxy_task(images_task(), data=0.5)
     assert not small.has_test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Job, Trial
 from assay.cost import Cost, derive
-from assay.errors import InvalidStudy, NotFinite, reason
+from assay.errors import InvalidSetting, InvalidStudy, NotFinite, reason
 from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
@@ -33,25 +34,29 @@ __all__ = ["fidelity"]
 _FAILED: Mapping[str, Any] = {"figures": None, "seconds": 0.0}
 
 
-def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
+def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int, seeds: int = 1) -> Audit:
     """Hold a search's scores against trained networks: its finalists and a sample of its trials.
 
     The sample is spread over the scores. Each is trained as the finalists were, from scratch, and
-    its score on the validation split is its truth. What was trained before is not trained again. A
-    training that fails leaves its trial out, and is listed among the failures. Of halving, those
-    trained longest are judged, and what a score costs includes the rungs below. The search's report
-    shows the table from then on.
+    its score on the validation split is its truth: the mean over the seeds. What was trained before
+    is not trained again. A training that fails leaves its trial out, and is listed among the
+    failures. Of halving, those trained longest are judged, and what a score costs includes the
+    rungs below. The search's report shows the table from then on.
 
     Args:
         plan: Of the search.
         trials: All its trials.
         num: Trials of the sample, beside the finalists.
+        seeds: Trainings of each; with two or more the table has a noise ceiling.
     Returns:
         The table, with parameters and MACs as rows beside the estimator's; its verdict; the folder.
     Raises:
+        InvalidSetting: fewer than one seed.
         InvalidStudy: the search has not finished, fewer than two of its trials have a score, or
             fewer than two could be trained.
     """
+    if seeds < 1:
+        raise InvalidSetting(f"seeds={seeds} must be at least 1")
     with Study.open(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
@@ -59,14 +64,14 @@ def fidelity(plan: Plan, trials: Sequence[Trial], *, num: int) -> Audit:
         if study.get("winner") is None:
             raise InvalidStudy(f"{plan.out} has not finished; run the same search again, then ask")
         chosen = _chosen(plan, trials, study, num)
-        truths = _truths(plan, chosen, study)
+        truths = _truths(plan, chosen, study, seeds)
         if len(truths) < 2:
             raise InvalidStudy(
                 f"{len(truths)} of {len(chosen)} trials could be trained, and 2 are the least to "
                 f"compare; see the failures in {plan.out}"
             )
         kept = [t for t in chosen if str(t.number) in truths]
-        table = _table(plan, kept, truths, study)
+        table = _table(plan, kept, truths, study, seeds)
         said = verdict(table)
         study.put("fidelity", {"table": table.to_json(), "verdict": said, "truths": truths})
         study.end_session()
@@ -92,35 +97,42 @@ def _chosen(plan: Plan, trials: Sequence[Trial], study: Study, num: int) -> list
     return first + [rest[i] for i in stratified(values, min(num, len(rest)), rng=rng)]
 
 
-def _truths(plan: Plan, chosen: Sequence[Trial], study: Study) -> dict[str, list[float]]:
-    """Return the score on validation of each trial trained as the finalists were, by its number.
+def _truths(
+    plan: Plan, chosen: Sequence[Trial], study: Study, seeds: int
+) -> dict[str, list[float]]:
+    """Return the scores on validation of each trial trained as the finalists were, by its number.
 
-    Each is trained once, as many at once as the executor can. One whose training failed, then or
-    before, is left out.
+    Each is trained once with each seed, as many at once as the executor can. One of which a
+    training failed, then or before, is left out: a mean over the others would be too good.
     """
     left = []
-    for trial in chosen:
-        if study.get(_key(trial)) is None:
-            known = _of_finalist(plan, trial, study)
+    for seed, trial in itertools.product(range(seeds), chosen):
+        if study.get(_key(trial, seed)) is None:
+            known = _of_finalist(plan, trial, seed, study)
             if known is None:
-                left.append(trial)
+                left.append((trial, seed))
             else:
-                _keep(plan, trial, study, partial(dict, known))
+                _keep(plan, trial, seed, study, partial(dict, known))
     ctx = Context(
         plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
         History(plan.space),
     )  # fmt: skip
     for i, job in run_each(ctx, left, partial(_training, plan, study)):
-        _keep(plan, left[i], study, partial(_trained, plan, study, job))
-    kept = {str(t.number): study.get(_key(t)) or _FAILED for t in chosen}
+        _keep(plan, *left[i], study, partial(_trained, plan, study, job))
+    kept = {
+        str(t.number): [(study.get(_key(t, s)) or _FAILED)["figures"] for s in range(seeds)]
+        for t in chosen
+    }
     return {
-        number: [plan.task.score_of(known["figures"])]
-        for number, known in kept.items()
-        if known["figures"] is not None
+        number: [plan.task.score_of(figures) for figures in of]
+        for number, of in kept.items()
+        if None not in of
     }
 
 
-def _keep(plan: Plan, trial: Trial, study: Study, outcome: Callable[[], Mapping[str, Any]]) -> None:
+def _keep(
+    plan: Plan, trial: Trial, seed: int, study: Study, outcome: Callable[[], Mapping[str, Any]]
+) -> None:
     """Keep what came of a training, or that nothing did; not what another time may."""
     try:
         known = outcome()
@@ -132,26 +144,27 @@ def _keep(plan: Plan, trial: Trial, study: Study, outcome: Callable[[], Mapping[
         if may_pass(error):
             return
         known = _FAILED
-    study.put(_key(trial), known)
+    study.put(_key(trial, seed), known)
 
 
-def _of_finalist(plan: Plan, trial: Trial, study: Study) -> dict[str, Any] | None:
+def _of_finalist(plan: Plan, trial: Trial, seed: int, study: Study) -> dict[str, Any] | None:
     """Return what a finalist's own training gave, unless it began with the supernet's weights."""
     if plan.finalists.weights != "scratch":
         return None
     for row in study.finalists():
-        if row["trial"] == trial.number and row["state"] == "done" and row["seed"] == 0:
+        if row["trial"] == trial.number and row["state"] == "done" and row["seed"] == seed:
             figures = {k: v for k, v in row["metrics"].items() if k != "training_s"}
             return {"figures": figures, "seconds": row["metrics"]["training_s"]}
     return None
 
 
-def _training(plan: Plan, study: Study, trial: Trial) -> Training:
+def _training(plan: Plan, study: Study, one: tuple[Trial, int]) -> Training:
+    trial, seed = one
     steps = int(study.phase("finalists").counts["steps"])
-    seed = int(derive(plan.seed, "finalist", 0).integers(2**31))
-    network = plan.space.fresh(trial.architecture, seed)
+    drawn = int(derive(plan.seed, "finalist", seed).integers(2**31))
+    network = plan.space.fresh(trial.architecture, drawn)
     recipe = plan.finalists.recipe or plan.recipe
-    return Training(network, plan.task, recipe, steps, steps, plan.train_on, seed)
+    return Training(network, plan.task, recipe, steps, steps, plan.train_on, drawn)
 
 
 def _trained(plan: Plan, study: Study, job: Job[Trained]) -> dict[str, Any]:
@@ -165,7 +178,11 @@ def _trained(plan: Plan, study: Study, job: Job[Trained]) -> dict[str, Any]:
 
 
 def _table(
-    plan: Plan, chosen: Sequence[Trial], truths: Mapping[str, Sequence[float]], study: Study
+    plan: Plan,
+    chosen: Sequence[Trial],
+    truths: Mapping[str, Sequence[float]],
+    study: Study,
+    seeds: int,
 ) -> Table:
     name = type(plan.estimator).__name__
     measures = Measures(plan.space, plan.target, plan.task.example(plan.target.batch))
@@ -173,7 +190,7 @@ def _table(
     scores[name] = {str(t.number): _score(t) for t in chosen}
     kind = name_of(ESTIMATORS, plan.estimator)
     costs[name] = Price(study.ledger().get("train", Cost()).wall_s, _each_s(chosen, study), kind)
-    seconds = [study.get(_key(t))["seconds"] for t in chosen]
+    seconds = [study.get(_key(t, seed))["seconds"] for t in chosen for seed in range(seeds)]
     return Table.make(
         truths, scores, costs, baselines=BASELINES, claims=CLAIMS,
         train_s=sum(seconds) / len(seconds), seed=plan.seed,
@@ -195,8 +212,8 @@ def _each_s(chosen: Sequence[Trial], study: Study) -> float:
     return share * study.ledger()["score"].wall_s / len(chosen)
 
 
-def _key(trial: Trial) -> str:
-    return f"fidelity {trial.number}"
+def _key(trial: Trial, seed: int) -> str:
+    return f"fidelity {trial.number}" + f" {seed}" * bool(seed)
 
 
 def _score(trial: Trial) -> float:

@@ -87,18 +87,20 @@ class Result:
         scored = [t for t in scored if t.fidelity == longest]
         return [scored[i] for i in front([t.objectives for t in scored])]
 
-    def fidelity(self, *, num: int = 12) -> Audit:
+    def fidelity(self, *, num: int = 12, seeds: int = 1) -> Audit:
         """Say how far the scores of this search can be trusted: train some of its trials for real.
 
         Args:
             num: Trials of the sample, spread over the scores; the finalists come beside them.
+            seeds: Trainings of each, as finalists have; two or more tell the noise ceiling, too.
         Returns:
             As of `assay.audit`: a table with parameters and MACs as rows, and a verdict. The report
             shows both from then on.
         Raises:
+            InvalidSetting: fewer than one seed.
             InvalidStudy: the search has not finished, or has fewer than two scores.
         """
-        return fidelity(self._plan, self._trials, num=num)
+        return fidelity(self._plan, self._trials, num=num, seeds=seeds)
 
     def __repr__(self) -> str:
         return f"Result({str(self.out)!r}, {len(self._trials)} trials)"

@@ -150,9 +150,24 @@ def _chosen(split: Split, share: float, seed: int, classes: bool) -> _Numbers:
         )
     rng = derive(seed, "fewer samples")
     groups = [np.arange(len(split))]
-    if isinstance(split, InMemory) and classes and split.targets.ndim == 1:
-        labels = split.targets.numpy()
+    if classes and (labels := _labels(split)) is not None:
         groups = [np.flatnonzero(labels == k) for k in np.unique(labels)]
     fewest = 2 if len(groups) == 1 else 1  # from one sample nothing is learned
     kept = [rng.permutation(group)[: max(fewest, round(share * len(group)))] for group in groups]
     return np.sort(np.concatenate(kept))
+
+
+def _labels(split: InMemory | Streamed) -> _Numbers | None:
+    """Return the class of each sample, where it is known without reading the samples.
+
+    Of a data set that is read sample by sample by its `targets`, as those of torchvision have them.
+    """
+    told: Any = split.targets if isinstance(split, InMemory) else None
+    if isinstance(split, Streamed):
+        told = getattr(split.dataset, "targets", None)
+    try:
+        labels = np.asarray(told)
+    except (TypeError, ValueError):  # targets of another kind
+        return None
+    known = labels.shape == (len(split),) and labels.dtype.kind in "iu"
+    return labels.astype(np.int64) if known else None
