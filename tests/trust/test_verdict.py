@@ -96,6 +96,21 @@ def test_worse_is_called_worse_and_what_cannot_be_told_is_said():
     ]
 
 
+def test_where_trainings_are_not_shown_to_agree_none_is_advised():
+    noise = Ceiling(40, 2.0, Interval(0.04, -0.19, 0.31), Interval(0.23, 0.0, 0.59))
+    near = tuple(gap(g.one, g.other, 0.1, 0.2) for g in PAIRS)
+    said = verdict(Table(40, TABLE.rows, near, near[3:], noise))
+    assert said == [
+        "No estimator can be advised: trainings of the same architectures are not shown to agree "
+        "(tau 0.04, -0.19 to 0.31), so these truths are mostly noise; train them longer, over more "
+        "seeds, or judge them on more validation samples.",
+        "Two trainings of the same architectures agree at tau 0.04, -0.19 to 0.31; against truths "
+        "of 2 seeds nothing can be expected above 0.23, 0.00 to 0.59.",
+    ]
+    # What differs in spite of the noise is told.
+    assert verdict(replace(TABLE, ceiling=noise))[0].startswith("Under 1 hour use fused")
+
+
 def test_noise_and_failures_are_said():
     ceiling = Ceiling(40, 2.0, Interval(0.8, 0.7, 0.9), Interval(0.871, 0.8, 0.9))
     failing = replace(ONE_SHOT, num_failed=3)

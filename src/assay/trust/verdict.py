@@ -25,6 +25,8 @@ def verdict(
     """Say which estimator to use, which is not worth its price, and what noise allows.
 
     For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`.
+    Where trainings of the same architectures are not shown to agree, it names none: who is best by
+    such truths is chance.
 
     Args:
         table: Of an audit.
@@ -38,15 +40,19 @@ def verdict(
     if not ranked:
         reasons = dict.fromkeys(row.tau.reason for row in table.rows)
         return [f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."]
+    real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
+    noisy = noise is not None and noise.between.low is not None and noise.between.low <= 0
     said = [_advice(table, budgets_s)]
-    if any(d.real for d in (*table.pairs, *table.against_baseline)):
+    if real:
         said += [_against(d) for d in table.against_baseline]
+    elif noise is not None and noisy:
+        said = [_noise(noise)]
     elif table.pairs and all(d.alike for d in table.pairs):
         said.insert(0, "All of them rank these architectures alike.")
     elif len(ranked) > 1:
         said.insert(0, f"{table.num} architectures are too few to tell any of them apart.")
-    if table.ceiling is not None and table.ceiling.mean.value is not None:
-        said.append(_ceiling(table.ceiling))
+    if noise is not None and noise.mean.value is not None:
+        said.append(_ceiling(noise))
     said += [
         f"{row.estimator} failed on {row.num_failed} of {table.num} architectures; "
         "they count against it."
@@ -93,6 +99,14 @@ def _against(gap: Difference) -> str:
     chance = gap.tau.excludes(0.0) and not gap.real and value > 0
     more = f", which does not outlast Holm's correction (p {gap.p_holm:.2f})" if chance else ""
     return f"{gap.one} is {word} than {bar} here: {figures}{more}."
+
+
+def _noise(ceiling: Ceiling) -> str:
+    return (
+        "No estimator can be advised: trainings of the same architectures are not shown to agree "
+        f"(tau {ceiling.between}), so these truths are mostly noise; train them longer, over more "
+        "seeds, or judge them on more validation samples."
+    )
 
 
 def _ceiling(ceiling: Ceiling) -> str:
