@@ -50,6 +50,20 @@ def waits_for(path: Path, named: Path | None = None):
     return work
 
 
+def test_a_worker_that_comes_to_hold_much_is_kept():
+    def holding(megabytes):
+        def work():
+            sys.held = bytearray(b"x") * (megabytes * 2**20)
+            time.sleep(1.1)  # memory is looked at once a second
+            return os.getpid()
+
+        return work
+
+    executor = Processes(workers=1)
+    jobs = [executor.submit(holding(megabytes)) for megabytes in (1, 400, 400)]
+    assert len({job.result() for job in executor.gather(jobs)}) == 1
+
+
 class Returns:
     def __call__(self):
         return 7

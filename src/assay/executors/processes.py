@@ -34,6 +34,9 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLI
 _MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """glibc keeps what is freed: activations that each step gets anew from the system cost page faults,
 a fifth of a training step of 57 MB activations here."""
+_HOLDING = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(2**60)}
+"""Where psutil is installed loky takes a worker that has come to hold a data set for one that leaks,
+ends it with a warning, and the next job waits for another to start."""
 
 
 @dataclass
@@ -151,7 +154,7 @@ class _Worker:
         self.alive = True
         self._pool = loky.ProcessPoolExecutor(
             max_workers=1, initializer=_begin, initargs=(threads, os.getpid()),
-            env={**_MEMORY, **dict.fromkeys(_THREADS, str(threads))},
+            env={**_MEMORY, **_HOLDING, **dict.fromkeys(_THREADS, str(threads))},
         )  # fmt: skip
 
     def start(self, work: Callable[[], Any]) -> Future[Any]:
