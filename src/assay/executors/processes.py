@@ -35,7 +35,7 @@ _MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """glibc keeps what is freed: activations that each step gets anew from the system cost page faults,
 a fifth of a training step of 57 MB activations here."""
 _HOLDING = {"LOKY_MAX_MEMORY_LEAK_SIZE": str(2**60)}
-"""Where psutil is installed loky takes a worker that has come to hold a data set for one that leaks:
+"""Where psutil is installed loky takes a worker that has come to hold a data set for a leaking one:
 it ends with a warning, and the next job waits for another to start."""
 
 
