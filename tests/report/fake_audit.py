@@ -88,8 +88,8 @@ def _study(
         runs=[{"id": 1, "started": 1795526748.6, "heartbeat": 1795526800.0,
                "ended": 1795530748.0, "versions": {"torch": "2.13.0"}}],
         documents={"audit": {
-            "table": table.to_json(), "verdict": verdict(table), "truths": dict(truths),
-            "scores": dict(scores),
+            "table": table.to_json(), "verdict": verdict(table, refused={"hypernet": REFUSAL}),
+            "truths": dict(truths), "scores": dict(scores),
             "architectures": {
                 key: {f"stages.{i}": str(rng.choice(ops)) for i in range(5)} for key in truths
             },

@@ -83,7 +83,8 @@ def test_every_figure_of_the_table_is_on_the_page_with_its_interval(text: str) -
 
 def test_what_failed_refused_or_is_undefined_says_why(text: str) -> None:
     shown = said(text)
-    assert shown.count(REFUSAL) == 3  # among the refusals, and as a failure with its traceback
+    # In the verdict, among the refusals, and as a failure with its traceback.
+    assert shown.count(REFUSAL) == 4
     assert "it scored no architecture" in shown
     assert "failed on 2" in shown
     assert "it refused" in shown

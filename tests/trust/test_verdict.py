@@ -111,6 +111,15 @@ def test_where_trainings_are_not_shown_to_agree_none_is_advised():
     assert verdict(replace(TABLE, ceiling=noise))[0].startswith("Under 1 hour use fused")
 
 
+def test_where_nothing_can_be_told_refusals_are():
+    lost = row("macs", Interval(reason="all truths are equal"), 1, baseline=True)
+    said = verdict(Table(3, (lost,), (), (), None), refused={"hypernet": "it has no weights"})
+    assert said == [
+        "Nothing can be told: all truths are equal.",
+        "hypernet refused: it has no weights.",
+    ]
+
+
 def test_noise_and_failures_are_said():
     ceiling = Ceiling(40, 2.0, Interval(0.8, 0.7, 0.9), Interval(0.871, 0.8, 0.9))
     failing = replace(ONE_SHOT, num_failed=3)

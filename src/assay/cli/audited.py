@@ -55,9 +55,6 @@ def print_audit(out: Path, *, json: bool = False) -> None:
     console.print(_table(table, found.get("failures") or {}), markup=False)
     for sentence in found["verdict"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
-    for name, why in (found.get("failures") or {}).items():
-        if why:
-            console.print(f"- {name} refused: {why}", highlight=False, markup=False)
     report = f"report       {out / 'report.html'}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
 

@@ -36,10 +36,12 @@ def verdict(
         Sentences, the most useful first.
     """
     why = refused or {}
+    refusals = [f"{name} refused: {reason.removesuffix('.')}." for name, reason in why.items()]
     ranked = [row for row in table.rows if row.tau.value is not None]
     if not ranked:
         reasons = dict.fromkeys(row.tau.reason for row in table.rows)
-        return [f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."]
+        nothing = f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."
+        return [nothing, *refusals]
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
     noisy = noise is not None and noise.between.low is not None and noise.between.low <= 0
     said = [_advice(table, budgets_s)]
@@ -64,7 +66,7 @@ def verdict(
         for row in table.rows
         if row not in ranked and row.estimator not in why
     ]
-    return said + [f"{name} refused: {reason}." for name, reason in why.items()]
+    return said + refusals
 
 
 def _advice(table: Table, budgets_s: Sequence[float]) -> str:
