@@ -29,9 +29,8 @@ from assay.run.audit import audit
 from assay.run.names import ESTIMATORS
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
-from assay.trust.interval import Interval
 from assay.zoo.conv import conv
-from bench.harness import HALF_WIDTHS, report
+from bench.harness import HALF_WIDTHS, report, rounded
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
 SMALL = 4
@@ -77,17 +76,12 @@ def main() -> None:
     report(
         "fashion_audit", tau.value or 0.0, "tau", "stated", (tau.low or -1.0, tau.high or 1.0),
         num=given.num, seeds=given.seeds, minutes=given.minutes, seed=given.seed,
-        ceiling=None if ceiling is None else [_of(ceiling.between), _of(ceiling.mean)],
-        tau={name: _of(row.tau) for name, row in rows.items()},
-        top_half={name: _of(row.tau_top)[0] for name, row in rows.items()},
+        ceiling=None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
+        tau={name: rounded(row.tau) for name, row in rows.items()},
+        top_half={name: rounded(row.tau_top)[0] for name, row in rows.items()},
         thousand_s={name: round(row.thousand_s, 1) for name, row in rows.items()},
         verdict=list(found.verdict),
     )  # fmt: skip
-
-
-def _of(interval: Interval) -> list[float | None]:
-    figures = (interval.value, interval.low, interval.high)
-    return [None if figure is None else round(float(figure), 4) for figure in figures]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import numpy as np
 import psutil
 import torch
 
+from assay.trust.interval import Interval
+
 PAIRS = 15
 HALF_WIDTHS = ((8, 12, 16), (16, 24, 32))
 """Of the space `conv`, so that its networks train in seconds."""
@@ -57,6 +59,12 @@ def interval(
     data = np.asarray(values, dtype=float)
     found = [statistic(data[rng.integers(len(data), size=len(data))]) for _ in range(draws)]
     return float(np.percentile(found, 2.5)), float(np.percentile(found, 97.5))
+
+
+def rounded(interval: Interval, sign: int = 1) -> list[float | None]:
+    """Return a figure and the ends of its interval, turned round where the sign says so."""
+    figures = (interval.value, *(interval.low, interval.high)[::sign])
+    return [None if figure is None else round(sign * float(figure), 4) for figure in figures]
 
 
 def report(

@@ -23,13 +23,12 @@ from assay.executors.processes import Processes
 from assay.run.audit import audit
 from assay.trust.interval import Interval
 from assay.zoo.cell import cell
-from bench.harness import report
+from bench.harness import report, rounded
 from bench.nasbench201_fidelity import SHARED, cifar10, published, sample
 
 AS_IT_COMES = "as it comes"
 KNOBS: dict[str, dict[str, Any]] = {
     AS_IT_COMES: {},
-    "half the steps": {"share": 0.5},
     "a tenth of the data": {"data": 0.1},
     "half the channels": {"variant": {"cells": 1, "channels": 8}},
     "two cells in each stage": {"variant": {"cells": 2}},
@@ -40,11 +39,8 @@ KNOBS: dict[str, dict[str, Any]] = {
 
 def asked(steps: int) -> dict[str, LowFidelity]:
     """Return the estimators by the name of their row."""
-    return {
-        name: LowFidelity(steps=round(steps * knob.get("share", 1)),
-                          **{k: v for k, v in knob.items() if k != "share"})
-        for name, knob in KNOBS.items()
-    }  # fmt: skip
+    knobs = {**KNOBS, "half the steps": {"steps": steps // 2}}
+    return {name: LowFidelity(**{"steps": steps, **knob}) for name, knob in knobs.items()}
 
 
 def main() -> None:
@@ -69,8 +65,9 @@ def main() -> None:
     }
     rows = {
         row.estimator: {
-            "tau": _of(row.tau), "gain": _of(*gains.get(row.estimator, (Interval(0.0, 0.0, 0.0),))),
-            "top_half": _of(row.tau_top)[0], "cpu_s": round(executor.at_once * row.each_s, 2),
+            "tau": rounded(row.tau),
+            "gain": rounded(*gains.get(row.estimator, (Interval(0.0, 0.0, 0.0),))),
+            "top_half": rounded(row.tau_top)[0], "cpu_s": round(executor.at_once * row.each_s, 2),
         }
         for row in found.table.rows
     }  # fmt: skip
@@ -79,12 +76,6 @@ def main() -> None:
         "proxy_knobs", first.value or 0.0, "tau", "stated", (first.low or -1.0, first.high or 1.0),
         num=given.num, steps=given.steps, rows=rows,
     )  # fmt: skip
-
-
-def _of(interval: Interval, sign: int = 1) -> list[float | None]:
-    """Return a figure and the ends of its interval, turned round where the sign says so."""
-    ends = (interval.value, *(interval.low, interval.high)[::sign])
-    return [None if end is None else round(sign * end, 3) for end in ends]
 
 
 if __name__ == "__main__":

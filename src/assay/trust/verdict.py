@@ -43,11 +43,10 @@ def verdict(
         nothing = f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."
         return [nothing, *refusals]
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
-    noisy = noise is not None and noise.between.low is not None and noise.between.low <= 0
     said = [_advice(table, budgets_s)]
     if real:
         said += [_against(d) for d in table.against_baseline]
-    elif noise is not None and noisy:
+    elif noise is not None and noise.between.low is not None and noise.between.low <= 0:
         said = [_noise(noise)]
     elif table.pairs and all(d.alike for d in table.pairs):
         said.insert(0, "All of them rank these architectures alike.")
