@@ -698,6 +698,11 @@ def test_a_costly_step_has_its_share_of_the_time_however_slow_all_are(monkeypatc
     assert taken_s <= 2.0 + 1.6 * plain_s * period
 
 
+def test_one_step_on_a_small_path_at_the_end_of_the_time_is_not_the_answer(monkeypatch):
+    told_s, _ = timed(monkeypatch, lambda step: 0.05 if step == 9 else 0.2)
+    assert told_s == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("at", [2, 20])
 def test_a_slow_moment_is_passed_over_where_steps_have_a_period(monkeypatch, at):
     told_s, _ = timed(

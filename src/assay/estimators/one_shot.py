@@ -36,6 +36,7 @@ from assay.weights.supernet import Supernet
 __all__ = ["OneShot"]
 
 _COUNTED_STEPS = 16
+_TIMED_S = 4.0  # at most: paths differ in what they take, so a few steps tell too little
 _SIZED = 16  # random networks, of which one is smaller than the largest where sizes differ
 _MOST_GAP = 1e-5  # shared or not, the same kernels run on the same numbers
 _PATHS: Mapping[str, type[Uniform] | type[Sized] | type[Fair] | type[Sandwich]] = {
@@ -138,7 +139,8 @@ class OneShot:
         trainer = self._begin(ctx, 10**9)
         if hasattr(self.paths, "hasten"):
             self.paths.hasten()
-        return trainer.step_seconds(rounds=8, steps=6, period=getattr(self.paths, "every", 1))
+        period = getattr(self.paths, "every", 1)
+        return trainer.step_seconds(rounds=8, steps=6, period=period, most_s=_TIMED_S)
 
     def prepare(self, ctx: Context, budget: Budget) -> Iterator[Cost]:
         """Train the supernet for `budget.steps` steps in all; yields about once a second.

@@ -140,8 +140,9 @@ class Trainer:
         """Return the mean wall seconds of a step over a period, the lower quartile of a few rounds.
 
         Takes steps, so the trainer is of no other use after. A slow moment of the machine falls on
-        one round and is passed over. A round is of whole periods: one that misses the costly step
-        of its period would be the quickest.
+        one round and is passed over; of fewer than four rounds the mean is told. Rounds are equally
+        long and of whole periods: one on a single small path, or one that misses the costly step of
+        its period, would be the quickest.
 
         Args:
             warmup: Steps before the first round.
@@ -157,14 +158,12 @@ class Trainer:
         once_s = statistics.fmean(warm[-period:])
         if late:
             return once_s
-        times: list[float] = []
-        while len(times) < rounds:
-            fitting = int((until - time.perf_counter()) / (period * min(times, default=once_s)))
-            if times and fitting < 1:
-                break
-            count = period * max(1, min(math.ceil(steps / period), fitting))
+        fitting = int((until - time.perf_counter()) / (period * once_s))
+        count = period * max(1, min(math.ceil(steps / period), fitting))
+        times = [self.run(count).wall_s / count]
+        while len(times) < rounds and time.perf_counter() + count * min(times) <= until:
             times.append(self.run(count).wall_s / count)
-        return sorted(times)[len(times) // 4]
+        return sorted(times)[len(times) // 4] if len(times) >= 4 else statistics.fmean(times)
 
     @property
     def _on_cuda(self) -> bool:
