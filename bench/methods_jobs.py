@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +183,10 @@ def whole_steps(task: Task) -> int:
 
 
 def run(out: Path, job: Training | Search) -> dict[str, Any]:
-    """Return what a job found, now or before; one that fails says why and stops no other."""
+    """Return what a job found, now or before; one that fails says why and stops no other.
+
+    What it left is removed: a search that went on from there would only fail again.
+    """
     kept = out / f"{job.key}.json"
     try:
         if not kept.exists():
@@ -191,16 +196,30 @@ def run(out: Path, job: Training | Search) -> dict[str, Any]:
             part.replace(kept)  # whole or not at all
         row: dict[str, Any] = json.loads(kept.read_text())
     except Exception:
+        kept.unlink(missing_ok=True)  # it may be what failed: it cannot be read
+        shutil.rmtree(out / job.key, ignore_errors=True)
         return {"failed": job.key, "error": traceback.format_exc()}
     return row
 
 
-def run_all(out: Path, jobs: Sequence[Training | Search]) -> list[dict[str, Any]]:
-    """Run jobs, two at a time, each in a process of its own; return what each found."""
+def run_apart(out: Path, job: Training | Search) -> dict[str, Any]:
+    """Run a job in a process of its own; one that is killed stops no other."""
+    if (out / f"{job.key}.json").exists():  # it is only read
+        return run(out, job)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(run, out, job).result()
+        except BrokenProcessPool as error:
+            return {"failed": job.key, "error": str(error)}
+
+
+def run_all(
+    out: Path, jobs: Sequence[Training | Search], *, at_once: int = 2
+) -> list[dict[str, Any]]:
+    """Run jobs, so many at a time; return what each found."""
     rows = []
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, spawn, max_tasks_per_child=1) as pool:
-        for row in pool.map(run, [out] * len(jobs), jobs):
+    with ThreadPoolExecutor(at_once) as threads:
+        for row in threads.map(run_apart, [out] * len(jobs), jobs):
             print(json.dumps(row), flush=True)
             rows.append(row)
     return rows

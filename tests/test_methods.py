@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -26,7 +27,7 @@ from bench.methods import (
     summary,
     summary_of_random,
 )
-from bench.methods_jobs import RANDOM, TARGETS, Search, Training, chain, run, whole_ms
+from bench.methods_jobs import RANDOM, TARGETS, Search, Training, chain, run, run_all, whole_ms
 from torch import nn
 
 from assay.cost import derive
@@ -38,6 +39,7 @@ def trained(valid: float, accuracy: float, seconds: float = 10.0) -> dict:
     return {
         "name": RANDOM, "target": "onnxruntime", "valid": valid, "accuracy": accuracy,
         "seconds": seconds, "macs": 1e6, "whole_recipe": True, "over": -0.1,
+        "limit_ms": 0.5,
         **{f"{target}_ms": 0.5 for target in TARGETS},
     }  # fmt: skip
 
@@ -140,6 +142,23 @@ def test_a_row_that_cannot_be_read_stops_no_other(tmp_path, text):
     row = run(tmp_path, Job())
     assert row["failed"] == "enas-0"
     assert "JSONDecodeError" in row["error"]
+
+
+class Killed(Job):
+    def __call__(self, out: Path) -> dict:
+        os._exit(1)
+
+
+def test_a_job_whose_process_is_killed_stops_no_other(tmp_path):
+    rows = run_all(tmp_path, [Killed(), Job({"name": "enas"})])
+    assert [row.get("failed") for row in rows] == ["enas-0", None]
+    assert rows[1] == {"name": "enas"}
+
+
+def test_a_search_that_failed_begins_anew(tmp_path):
+    (tmp_path / "enas-0").mkdir()
+    assert run(tmp_path, Job())["failed"] == "enas-0"
+    assert not (tmp_path / "enas-0").exists()
 
 
 # --- the same rules for all -----------------------------------------------------------------------

@@ -115,6 +115,7 @@ def test_the_slope_is_in_paths_and_needs_two_points():
         ({}, None),
         ({"path_to_alone": 0.97}, "weight_activations"),
         ({"time_path_to_alone": 1.06}, "weight_time"),
+        ({"time_weight_to_given": 1.06}, "weight_time"),
         ({"proxyless_without_second_output_to_path": 1.21}, "architecture_activations"),
         ({"time_architecture_to_path": 2.21}, "architecture_time"),
     ],
@@ -123,6 +124,7 @@ def test_a_target_holds_only_where_it_is_met_at_every_number(changed, missed):
     met = {
         "path_to_alone": 1.02,
         "time_path_to_alone": 1.05,
+        "time_weight_to_given": 1.05,
         "proxyless_without_second_output_to_path": 1.2,
         "time_architecture_to_path": 2.2,
     }

@@ -263,12 +263,11 @@ class Strategy(Protocol):
     """Proposes from the history; runs and stores nothing.
 
     A strategy caches only what the history gives back: a fresh instance with the same history and
-    rng asks the same.
-
-    One that learns while a supernet trains has `paths`, which take the place of the estimator's. It
-    may have `check(space)` and `check_limits(limits)`, which refuse these before all else, and
-    `in_the_loop(measure, limits)`, called once the hardware was measured, before training. One
-    that trains some for a part only has `rungs`, see `assay.strategies.halving`.
+    rng asks the same. It may have `check(space)` and `check_limits(limits)`, which refuse these
+    before all else; one that trains some for a part only has `rungs`, see
+    `assay.strategies.halving`. One that learns while a supernet trains has `paths`, which take the
+    place of the estimator's, and may have `in_the_loop(measure, limits)`, called once the hardware
+    was measured, before training.
 
     One that learns from its own proposals may have `at_once(history)`: how many new trials more it
     learns from at once. The search asks for no more, so whoever draws a batch learns from it.
@@ -326,11 +325,12 @@ class Estimator(Protocol):
 class Paths(Protocol):
     """Says which path or mix each pass of a supernet step activates.
 
-    One that learns, such as `assay.strategies.learned.learner.Learner`, also has
-    `begin(ctx, space, steps)`, called before the supernet trains, with the recipe that it trains
-    by; `divide(task)`, which returns the task that weights train on and that `learn` is given;
-    `learn(supernet, task, step)`, before each step; `hasten()`, for whoever times these, and
-    `every`, how many of them have one turn of it; `state_dict` and `load_state_dict`. It may have
+    One that learns, such as `assay.strategies.learned.learner.Learner`, also has `begin(ctx, space,
+    steps)`, called before the supernet trains, with the recipe that it trains by; `divide(task)`,
+    which returns the task that weights train on and that `learn` is given; `learn(supernet, task,
+    step)`, before each step; `hasten()`, for whoever times these, and `every`, how many of them
+    have one turn of it; `state_dict` and `load_state_dict`. It may have `warming(step)`, whether
+    nothing is learned yet; `train_share` of the samples, which `divide` leaves to the weights;
     `spent(macs)`, the cost of its own passes since it was last asked (`macs` counts a sample's
     forward), and `prefers`, fields of the estimator -> values in place of the defaults in a search.
     """

@@ -252,6 +252,30 @@ def test_ones_own_module_and_folder(here: Path, capsys: pytest.CaptureFixture[st
     assert "limits.macs is 1000000000.0 there and 2000000000.0 here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("strategy", ["reinforce", "enas", "darts", "proxyless", "optuna:tpe"])
+def test_a_search_that_learns_is_one_word(
+    here: Path, capsys: pytest.CaptureFixture[str], strategy: str
+) -> None:
+    photos(here / "photos")
+    own = [
+        "search",
+        "--model",
+        "mynet:Net",
+        "--data",
+        "photos",
+        "--size",
+        "16",
+        "--limit",
+        "macs=1e9",
+    ]
+    aim = ["--set", "strategy.quantity=macs"] if strategy == "proxyless" else []
+    assert run(*own, *TINY, *aim, "--strategy", strategy, "--out", "mine", "--quiet") == 0
+    assert run("show", "mine", "--json") == 0
+    assert (
+        "test_accuracy" in json.loads(capsys.readouterr().out.splitlines()[-1])["winner"]["metrics"]
+    )
+
+
 @pytest.mark.slow
 def test_resume_alone_continues_what_has_names(
     here: Path, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,41 @@ def test_a_target_that_nothing_meets_is_refused_before_training(
     with Study.read(tmp_path / "never") as study:
         assert study.ledger()["measure"].wall_s > 0
         assert "train" not in study.ledger()
+
+
+@pytest.mark.parametrize("trials", [4, 8])
+def test_fewer_trials_than_are_learned_from_at_once_are_told_of(
+    trials: int, table: Path, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    tiny.run(
+        tmp_path / "out", table, strategy="reinforce", estimator="zero-cost", limits={},
+        budget=f"steps=1,trials={trials},epochs=1", on_event=events.append,
+    )  # fmt: skip
+    said = "Reinforce learns from 8 trials at a time, and there are to be 4: it proposes at random"
+    assert sum(said in event.message for event in events) == (trials == 4)
+
+
+def test_what_is_learned_while_nothing_is_within_the_limits_is_told_and_kept(
+    table: Path, tmp_path: Path
+) -> None:
+    asked, events = itertools.count(), list[Event]()
+
+    def heat(network: object) -> float:
+        return 0.5 if next(asked) < 2 else 2.0  # of the smallest and largest: it was cooler then
+
+    with pytest.raises(SpaceExhausted, match="no new architecture within the limits was found"):
+        tiny.run(
+            tmp_path / "out", table, strategy="reinforce", estimator="zero-cost",
+            limits={heat: 1.0}, settings={"strategy": {"batch": 4}},
+            budget="steps=1,trials=8,epochs=1", on_event=events.append,
+        )  # fmt: skip
+    told = [e for e in events if e.kind == "progress" and e.step == "search" and e.data]
+    assert len(told) > 3
+    assert all("entropy" in event.message for event in told)
+    with Study.read(tmp_path / "out") as study:
+        first, *_, last = study.get("learning")["records"]
+    assert last["probabilities"] != first["probabilities"]
 
 
 def test_what_is_learned_from_trials_is_told_kept_and_shown(table: Path, tmp_path: Path) -> None:

@@ -29,10 +29,12 @@ from assay.errors import (
     TestSplitClosed,
     UnsupportedMix,
 )
+from assay.estimators.one_shot import OneShot
 from assay.run import trainings, workflow
 from assay.run.events import Event
 from assay.run.plan import Finalists
 from assay.space.space import Space
+from assay.strategies.learned.proxyless import Gates, Proxyless
 from assay.study.store import Study
 from assay.testing import tiny_task
 from tests.e2e import tiny
@@ -283,6 +285,59 @@ def test_a_budget_too_small_says_so_and_leaves_nothing(table: Path, tmp_path: Pa
     with pytest.raises(InvalidSetting, match=r"too small for one training step.*s more"):
         tiny.run(tmp_path / "short", table, budget=1e-3)
     assert not (tmp_path / "short").exists()
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.op = assay.OneOf(one=nn.Linear(64, 8), two=nn.Sequential(nn.Linear(64, 8), nn.ReLU()))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.op(x.flatten(1)))
+
+
+@pytest.mark.parametrize("strategy", ["proxyless", "darts", "enas"])
+def test_it_says_so_before_the_hardware_is_measured(
+    strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow.Workflow, "_measure", lambda self: pytest.fail("measured"))
+    given = {"strategy": strategy, "budget": 1e-3, "target": assay.Device("torch")}
+    with pytest.raises(InvalidSetting, match=r"too small for one training step.*s more"):
+        assay.search(assay.Space(Mixed), tiny.task(), out=tmp_path / "short", **given)
+    assert not (tmp_path / "short").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_supernet_that_was_all_warm_up_has_taught_nothing(steps: int, tmp_path: Path) -> None:
+    events: list[Event] = []
+    assay.search(
+        assay.Space(Mixed), tiny.task(), strategy=Proxyless(quantity="", warmup=0.25),
+        budget=f"steps={steps},trials=2,epochs=1", target=assay.Device("torch"),
+        out=tmp_path / "out", on_event=events.append,
+    )  # fmt: skip
+    said = [e.message for e in events if "so Proxyless has learned nothing; give more" in e.message]
+    assert len(said) == (steps == 1)
+
+
+class Own(Gates):
+    """A user's own, whose settings are those of the strategy."""
+
+
+def test_paths_of_the_strategy_that_is_given_are_welcome(tmp_path: Path) -> None:
+    strategy = Proxyless(quantity="", warmup=0.0)
+    given = {"target": assay.Device("torch"), "budget": "steps=4,trials=2,epochs=1"}
+    found = assay.search(
+        assay.Space(Mixed), tiny.task(), strategy=strategy, out=tmp_path / "out",
+        estimator=OneShot(paths=strategy.paths), **given,
+    )  # fmt: skip
+    assert len(found.trials()) == 2
+    for others in (Proxyless(lr=0.1).paths, Own(Proxyless(quantity="", warmup=0.0))):
+        with pytest.raises(InvalidSetting, match="is of no use to the strategy Proxyless"):
+            assay.search(
+                assay.Space(Mixed), tiny.task(), strategy=strategy, out=tmp_path / "other",
+                estimator=OneShot(paths=others), **given,
+            )  # fmt: skip
 
 
 class Clockless(Breaking):

@@ -181,13 +181,12 @@ class OneShot:
                 f"{ctx.task.name!r} has a loss of its own; use 'loss' or 'metric'"
             )
         self._origin = same_origin(ctx, (self._loaded or {}).get("origin", ""), "supernet")
-        space, task = proxies(
-            ctx, variant=self.variant, resolution=self.resolution, augment=augments(ctx, steps)
-        )
+        paths = self._policy()
+        often = augments(ctx, steps, data=getattr(paths, "train_share", 1.0))
+        space, task = proxies(ctx, variant=self.variant, resolution=self.resolution, augment=often)
         recipe = ctx.recipe.with_(
             lr=self.rate * ctx.recipe.lr, schedule=self.schedule, ema=self.ema
         )
-        paths = self._policy()
         if hasattr(paths, "begin"):
             paths.begin(replace(ctx, recipe=recipe), space, steps)
         self._supernet = Supernet(space, paths=paths, device=ctx.device, seed=ctx.seed)

@@ -173,8 +173,9 @@ def curves(document: Mapping[str, Any]) -> str:
             else:
                 axes.set(ylabel="reward")
                 axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.plot(steps, values, color=COLOURS["front"], gid=f"assay-{key}")
-        axes.set(xlabel=unit, xlim=(steps[0], max(document["total"], steps[-1])))
+            alone = "o" if len(steps) == 1 else ""
+            axes.plot(steps, values, color=COLOURS["front"], marker=alone, gid=f"assay-{key}")
+        axes.set(xlabel=unit, xlim=(steps[0], max(document["total"], steps[-1], steps[0] + 1)))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         figure.align_ylabels()

@@ -193,6 +193,10 @@ def _refuse_unmeasurable(plan: Plan) -> None:
 
 def _with_paths(plan: Plan) -> Plan:
     """Let a strategy that learns bring its own paths to the supernet, and what these prefer."""
+    if hasattr(plan.strategy, "check"):
+        plan.strategy.check(plan.space)
+    if hasattr(plan.strategy, "check_limits"):
+        plan.strategy.check_limits(plan.limits)
     paths = getattr(plan.strategy, "paths", None)
     if paths is None:
         return plan
@@ -210,16 +214,14 @@ def _with_paths(plan: Plan) -> Plan:
             "the field `paths`, or use estimator='one-shot'"
         )
     left_open = {name for name, default in own.items() if getattr(estimator, name) == default}
-    if "paths" not in left_open and estimator.paths is not paths:
+    # The strategy that was given was made anew, and its paths with it.
+    alike = type(estimator.paths) is type(paths) and repr(estimator.paths) == repr(paths)
+    if "paths" not in left_open and estimator.paths is not paths and not alike:
         raise InvalidSetting(
             f"estimator.paths={estimator.paths!r} is of no use to the strategy "
             f"{type(plan.strategy).__name__}, which brings paths of its own; leave it out, or use "
             "a strategy that has none, such as 'evolution'"
         )
-    if hasattr(plan.strategy, "check"):
-        plan.strategy.check(plan.space)
-    if hasattr(plan.strategy, "check_limits"):
-        plan.strategy.check_limits(plan.limits)
     preferred = {k: v for k, v in getattr(paths, "prefers", {}).items() if k in left_open}
     return replace(plan, estimator=replace(estimator, paths=paths, **preferred))
 

@@ -76,13 +76,20 @@ class Searcher:
         """Return how many trials were estimated; see `was_judged`."""
         return sum(map(was_judged, self.history))
 
-    def run(self, trials: int, progress: Callable[[int, int, Cost, Cost], int]) -> None:
+    def run(
+        self,
+        trials: int,
+        progress: Callable[[int, int, Cost, Cost], int],
+        *,
+        unmet: Callable[[], None] = lambda: None,
+    ) -> None:
         """Search until `trials` trials are judged or the space gives nothing new.
 
         Args:
             trials: In all, those of an interrupted run included.
             progress: Called as scores come with (judged, those of the batch that have none yet,
                 cost of searching, cost of scoring); returns how many trials in all from now on.
+            unmet: Called when all that a strategy learns from at once is over the limits.
         Raises:
             SpaceExhausted: nothing within the limits was found in bounded tries.
         """
@@ -90,7 +97,7 @@ class Searcher:
         pending = [t for t in self.history if t.state == "running"]  # a killed run's last batch
         while judged < trials:
             started = time.perf_counter()
-            pending = pending or self._propose(min(self.batch, trials - judged))
+            pending = pending or self._propose(min(self.batch, trials - judged), unmet)
             searched = Cost(time.perf_counter() - started)
             if not pending:
                 if judged == 0:
@@ -136,19 +143,21 @@ class Searcher:
         found = sum(self._checked(0, point, Proposal(point)).state == "running" for point in new)
         return f"{found} of {len(drawn)}" if found else ""
 
-    def _propose(self, n: int) -> list[Trial]:
+    def _propose(self, n: int, unmet: Callable[[], None]) -> list[Trial]:
         """Return up to n new feasible trials; none where nothing new is found.
 
         Where all that is learned from at once is infeasible, what has learned is asked again.
         """
         while True:
-            most = self._at_once()
+            most = self.at_once()
             new = self._meet(n, most)
             feasible = [t for t in new if t.state == "running"]
             if feasible or len(new) < most or self._unscored() >= _TRIES_PER_TRIAL * most:
                 return feasible
+            unmet()
 
-    def _at_once(self) -> float:
+    def at_once(self) -> float:
+        """Return how many more trials the strategy waits for before it learns; infinite if none."""
         told = getattr(self.strategy, "at_once", None)
         return math.inf if told is None else int(told(self.history))
 

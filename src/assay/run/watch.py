@@ -34,7 +34,8 @@ class Watch:
         self._history = history
         self._study = study
         self._steps = steps
-        self._idle = idle_options(history.space, getattr(strategy, "exclude", ()))
+        self._exclude = getattr(strategy, "exclude", ())
+        self._idle = idle_options(history.space, self._exclude)
 
     def look(self, step: Step) -> None:
         """Put what is known now on the line of a step under way."""
@@ -57,7 +58,10 @@ class Watch:
         before: Mapping[str, str] = (self._study.get("learning") or {}).get("warnings", {})
         # What is known now is kept for good at the end only; when this is asked is chance before.
         settled = trace if trace[-1].step >= total else trace[:-1]
-        seen = symptoms(settled, total=total, idle=self._idle)
+        seen = symptoms(
+            settled, total=total, idle=self._idle, choices=self._history.space.choices,
+            exclude=self._exclude,
+        )  # fmt: skip
         told = {sign: advised(self._strategy, sign, text) for sign, text in seen.items()}
         warnings = {**told, **before}
         records = [asdict(known) for known in trace]

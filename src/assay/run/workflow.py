@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ import torch
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, SpaceExhausted
 from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
@@ -29,6 +30,7 @@ from assay.run.refusals import (
     refuse_hopeless_limits,
     uncounted,
 )
+from assay.run.remarks import largest_best, too_few_to_learn, unclimbed, unlearned
 from assay.run.steps import Step, Steps
 from assay.run.watch import Watch
 from assay.study.store import Study
@@ -40,6 +42,7 @@ _MOST_TRIALS = 4000
 _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _OVERRUN = 1.25  # of the time of a search, which is timed roughly, until it is ended
+_SHORT_S = 15.0  # of a budget: a longer one hardly ever lacks the time for a step
 _VALIDATED = 8
 _DRAWN = 501
 
@@ -104,6 +107,8 @@ class Workflow:
                 )
             if not hasattr(self.plan.strategy, "in_the_loop"):  # which must know the hardware first
                 self._train_counts()  # a budget without time for one step is refused here
+            else:
+                self._refuse_no_step()
             step.done = 1
             self.study.put("versions", {**versions(), "torch threads": torch.get_num_threads()})
             self.study.put("space", {
@@ -130,11 +135,13 @@ class Workflow:
         with self.steps.step("train") as step:
             counts = self._train_counts()
             step.total = counts["steps"]
-            learns = hasattr(self.plan.strategy, "paths")
+            learns, finished = hasattr(self.plan.strategy, "paths"), step.finished
             prepare(
                 estimator, self.ctx, step, counts["steps"], out=self.plan.out, name="supernet",
                 watch=self._watch if learns else None,
             )  # fmt: skip
+            if not finished:
+                self._remark(unlearned(self.plan, step.total))
             done = f"{step.total} steps" if step.total else "nothing to train"
             step.message = f"{done}, {step.message}" if step.message else done
 
@@ -154,6 +161,16 @@ class Workflow:
             left_s -= setup(self.ctx, min(most, int(left_s / unit_s)))
         count = count_for("train", "training step", left_s, unit_s, most=most)
         return self.study.plan("train", {"steps": count})
+
+    def _refuse_no_step(self) -> None:
+        """Refuse a short budget without time for one step before the hardware is measured.
+
+        What is timed here does not have the hardware in its loop yet, so nothing is planned by it,
+        and longer budgets are spared it: they are refused as they are planned.
+        """
+        left_s = math.inf if self.plan.budget.in_counts else self.left_s()
+        if left_s < _SHORT_S and (unit_s := self.plan.estimator.step_seconds(self.ctx)) > 0:
+            count_for("train", "training step", left_s, unit_s)
 
     # --- 3 measure the hardware ---------------------------------------------------------------
 
@@ -271,13 +288,23 @@ class Workflow:
                     self._cut(counts, judged, searching.cost_s + scoring.cost_s)
                 return int(counts["trials"])
 
-            searcher.run(counts["trials"], progress)
+            def unmet() -> None:
+                if watch is not None:
+                    watch.look(searching)
+                    searching.tell()
+
+            if not self.history:
+                self._remark(too_few_to_learn(plan, counts["trials"], searcher.at_once()))
+            try:
+                searcher.run(counts["trials"], progress, unmet=unmet)
+            except SpaceExhausted:
+                learn()  # what it has come to may show why
+                raise
             searching.done = scoring.done = searcher.judged()
             learn()  # of the last batch, too, if a kill came right after its scores
-            if early := searcher.ended_early(counts["trials"]):
-                self.steps.note(early)
-            self._note_unclimbed()
-            self._note_largest()
+            self._remark(searcher.ended_early(counts["trials"]))
+            self._remark(unclimbed(plan, self.history))
+            self._remark(largest_best(plan, self.history))
             judged = [t for t in self.history if t.state != "infeasible"]
             infeasible = len(self.history) - len(judged)
             learned = f", {searching.message}" if searching.message else ""
@@ -286,6 +313,10 @@ class Workflow:
             scoring.message = f"{len(judged) - failed} scored" + (
                 f", {failed} failed" * bool(failed)
             )
+
+    def _remark(self, said: str) -> None:
+        if said:
+            self.steps.note(said)
 
     def _cut(self, counts: dict[str, Any], judged: int, spent_s: float) -> None:
         """End a search that takes longer than its time, with what is judged.
@@ -302,28 +333,6 @@ class Workflow:
         )
         counts["trials"] = judged
         self.study.put("search cut", {"trials": judged})
-
-    def _note_unclimbed(self) -> None:
-        rungs = getattr(self.plan.strategy, "rungs", [])
-        whole = any(t.fidelity == 1.0 and t.state == "scored" for t in self.history)
-        if rungs and not whole:
-            self.steps.note(
-                f"no architecture was trained whole: {len(self.history)} trials end in a lower "
-                f"rung, where a cycle of all has {sum(num for num, _ in rungs)}; give more trials "
-                "or time, or a smaller strategy.depth"
-            )
-
-    def _note_largest(self) -> None:
-        """Say where nothing speaks against the largest network; by some scores it always wins."""
-        plan, space = self.plan, self.plan.space
-        scores = {t.architecture: t.estimate.score for t in self.history if t.estimate is not None}
-        if plan.limits or tuple(plan.objectives) != ("score",) or len(scores) < 2:
-            return
-        if max(scores, key=scores.__getitem__) == space.canonical(space.largest()):
-            self.steps.note(
-                "the space's largest network scores best, and nothing speaks against it; a limit, "
-                "such as latency_ms, makes it a choice"
-            )
 
     def _search_counts(self) -> dict[str, Any]:
         plan = self.plan

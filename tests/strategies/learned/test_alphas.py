@@ -88,6 +88,33 @@ def test_a_decision_with_many_ways_to_it_is_worked_out_at_once():
         assert taken(alphas, label) == pytest.approx(share, abs=0.08), label
 
 
+def test_the_entropy_is_that_of_what_is_drawn():
+    alphas = random_alphas(nested())
+    chances = [probability(alphas, a) for a in alphas.space.all()]
+    exact = -sum(p * np.log(p) for p in chances)
+    most = sum(taken(alphas, k) * np.log(len(c.options)) for k, c in alphas.space.choices.items())
+    assert alphas.entropy_share() == pytest.approx(exact / most, abs=1e-12)
+    assert Alphas(alphas.space).entropy_share() == pytest.approx(1.0)
+
+
+def test_decisions_that_settled_ones_never_lead_to_have_no_entropy():
+    alphas = Alphas(nested())
+    for label, option in {"first": "b", "second": "d", "stack": 1}.items():
+        alphas.logits[label][alphas.space.choices[label].options.index(option)] = 40.0
+    assert alphas.entropy_share() < 1e-12  # though nothing was learned of the three inside of "a"
+    alphas.logits["first"] = torch.tensor([40.0, 0.0], dtype=torch.float64)
+    assert alphas.entropy_share() > 0.3
+
+
+def test_an_option_without_a_chance_is_none():
+    alphas = Alphas(Space(OneOf(a=linear(), b=linear(), c=linear())))
+    (label,) = alphas.logits
+    alphas.logits[label][0] = -torch.inf
+    assert alphas.entropy_share() == pytest.approx(1.0)
+    alphas.logits[label][1] = -torch.inf
+    assert alphas.entropy_share() == 1.0  # one is left, and nothing has settled it
+
+
 def test_draws_follow_the_probabilities():
     space = nested()
     alphas, rng, n = random_alphas(space), np.random.default_rng(0), 20_000

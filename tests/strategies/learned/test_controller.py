@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from assay.errors import InvalidSpace
 from assay.space.choices import Inputs, OneOf
 from assay.space.space import Space
 from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.enas import ENAS
+from assay.strategies.learned.reinforce import Reinforce
 from tests.strategies.learned.test_alphas import nested
 
 
@@ -229,3 +232,23 @@ def test_only_what_reads_nothing_has_a_head_of_its_own():
     controller = Controller(space, hidden=4)
     assert len(controller.heads) == sum(label.endswith("op") for label in space.choices)
     assert not hasattr(Controller(nested(), hidden=4), "attention")
+
+
+@pytest.mark.parametrize(
+    ("reads", "said"),
+    [
+        (
+            {"conv": ("stem",), "pool": ("stem",)},
+            "'conv' and 'pool' read the same, .*stem.* two ch",
+        ),
+        ({"conv": ("a", "b"), "pool": ("b", "a")}, "'conv' and 'pool' read the same"),
+        ({"conv": ("stem",)}, "has reads for 'conv', and none for its option 'pool'; give \\(\\)"),
+    ],
+)
+def test_reads_that_cannot_tell_options_apart_are_refused(reads, said):
+    chosen = OneOf(conv=nn.Linear(2, 2), pool=nn.Identity(), label="op")
+    chosen.reads = reads
+    space = Space(nn.Sequential(chosen))
+    for refused in (Controller, Reinforce().check, ENAS().check):
+        with pytest.raises(InvalidSpace, match=f"choice 'op'.*{said}"):
+            refused(space)

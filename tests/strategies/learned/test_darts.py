@@ -268,6 +268,36 @@ def test_what_is_excluded_is_weighed_but_not_proposed():
     assert {p.architecture["op"] for p in asked} == {"blind"}
 
 
+def test_the_entropy_is_that_of_what_may_be_proposed():
+    ctx, strategy = context(of_operations), DARTS(exclude=("see",))
+    strategy.paths.begin(ctx, ctx.space, 100)
+    assert strategy.learned(ctx.history)[-1].entropy == pytest.approx(1.0)
+    strategy.paths.known.logits["op"] = torch.tensor([50.0, 1.0, 1.0], dtype=torch.float64)
+    assert strategy.learned(ctx.history)[-1].entropy == pytest.approx(1.0)
+    strategy.paths.known.logits["op"] = torch.tensor([0.0, 50.0, 1.0], dtype=torch.float64)
+    assert strategy.learned(ctx.history)[-1].entropy < 1e-9
+
+
+def test_an_option_that_no_choice_has_cannot_be_excluded():
+    space = context(of_operations).space
+    DARTS().check(space)
+    with pytest.raises(InvalidSetting, match=r"no choice has an option 'sea'; did you mean 'see'"):
+        DARTS(exclude=("sea",)).check(space)
+    with pytest.raises(InvalidSetting, match=r"exclude='see' is one word.*options, \('see',\)"):
+        DARTS(exclude="see")
+
+
+@pytest.mark.parametrize(("halves", "augmented"), [(True, True), (False, False)])
+def test_a_half_of_the_samples_is_seen_twice_as_often(halves, augmented):
+    """What is seen up to five times is not augmented."""
+    ctx = context(of_operations)
+    ctx.task.augment = lambda inputs, generator: inputs
+    steps = math.ceil(4 * len(ctx.task.train) / ctx.recipe.batch_size)
+    for paths, told in ((DARTS(halves=halves).paths, augmented), ("uniform", False)):
+        estimator = OneShot(paths=paths, batch=32)
+        assert (estimator._begin(ctx, steps).task.augment is not None) == told
+
+
 def test_what_sigmoids_weigh_is_shown_and_drawn_in_proportion():
     ctx, strategy = context(of_operations), DARTS(relax="sigmoid")
     strategy.paths.begin(ctx, ctx.space, 100)

@@ -132,6 +132,13 @@ def test_the_skip_penalty_is_the_divergence_of_each_connection_from_the_rate():
     assert float(skip_penalty(space, {"op": steps["op"]}, 0.4)) == 0.0
 
 
+def test_a_skip_connection_is_one_whichever_option_is_named_first():
+    space = Space(nn.Sequential(OneOf(skip=nn.Linear(2, 2), apart=nn.Tanh(), label="reverse")))
+    logs = torch.tensor([0.8, 0.2], dtype=torch.float64).log()
+    expected = 0.8 * math.log(0.8 / 0.4) + 0.2 * math.log(0.2 / 0.6)
+    assert float(skip_penalty(space, {"reverse": logs}, 0.4)) == pytest.approx(expected)
+
+
 def test_the_connections_of_the_macro_space_are_the_ones_that_it_means():
     space = macro(layers=4, channels=2)
     skips = [label for label, choice in space.choices.items() if choice.options == SKIP]
@@ -185,7 +192,7 @@ def test_the_controller_takes_its_turns_between_the_weight_steps(monkeypatch):
     asked: list[tuple[int, float]] = []
     paths = ENAS(warmup=0.25, every=3, updates=2, paths_each=4, batch=16).paths
 
-    def counted(space, task, inputs, targets, points):
+    def counted(space, task, inputs, targets, points, **_):
         asked.extend([(len(targets), float(inputs.sum()))] * len(points))
         return [0.5] * len(points)
 
@@ -326,12 +333,12 @@ def test_what_is_expected_of_the_tightest_limit_is_told_and_a_drift_away_from_it
     assert first.expected == pytest.approx(10 + 40 * chance, abs=40 * 0.25)
     still = drifted(paths, None)
     assert {known.expected for known in still} == {first.expected}  # the same draws: no chance
-    assert "drifting" not in symptoms(still, total=16, idle={})
+    assert "drifting" not in symptoms(still, total=16, idle={}, choices={})
     cheaper = drifted(paths, lambda a: float(a["op"] != "a"))
     assert cheaper[-1].expected < first.expected
-    assert "drifting" not in symptoms(cheaper, total=16, idle={})
+    assert "drifting" not in symptoms(cheaper, total=16, idle={}, choices={})
     dearer = drifted(priced({"macs": 15.0}), lambda a: float(a["op"] == "a"))
-    seen = symptoms(dearer, total=16, idle={})["drifting"]
+    seen = symptoms(dearer, total=16, idle={}, choices={})["drifting"]
     assert "expected macs grew" in seen
     assert "target is 15" in seen
     assert "strategy.weight (1)" in ENAS().advice["drifting"]
@@ -346,7 +353,7 @@ def test_a_controller_at_its_bound_is_told_of():
     strategy.paths.begin(ctx, ctx.space, 100)
 
     def seen() -> dict[str, str]:
-        return symptoms([strategy.paths._known_at(10)], total=100, idle={})
+        return symptoms([strategy.paths._known_at(10)], total=100, idle={}, choices={})
 
     assert seen() == {}
     with torch.no_grad():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from assay.cost import Budget
 from assay.errors import NotFinite
@@ -17,6 +19,7 @@ from assay.strategies.learned.darts import DARTS
 from assay.strategies.learned.enas import ENAS
 from assay.strategies.learned.learner import judging, rewards
 from assay.strategies.learned.proxyless import Proxyless
+from assay.train.task import Task
 from assay.weights.supernet import Supernet
 from tests.strategies.learned.toys import context, of_two, operation
 
@@ -117,6 +120,19 @@ def test_a_step_behind_it_moves_nothing():
     assert [known.step for known in paths.learned()] == [0, 1]
 
 
+def test_a_last_batch_of_one_sample_moves_nothing():
+    data = TensorDataset(torch.randn(33, 4), torch.arange(33) % 2)
+    task = Task(data, DataLoader(data, 32))
+    ctx = replace(context(with_dropout), task=task)
+    paths = ENAS(warmup=0.0, every=1).paths
+    paths.begin(ctx, ctx.space, 10)
+    supernet, updates = Supernet(ctx.space, paths=paths), []
+    for step in range(4):
+        paths.learn(supernet, task, step)
+        updates.append(paths._updates)
+    assert updates == [1, 1, 2, 2]
+
+
 # --- what is not finite ---------------------------------------------------------------------------
 
 
@@ -148,6 +164,45 @@ def test_where_all_paths_are_worth_next_to_nothing_they_are_refused_by_name():
     said = r"the least loss of 2 is 20\.5: above 20 .*; scale the targets or the loss, or raise str"
     with pytest.raises(NotFinite, match=said):
         worth(900.0, 20.5)
+
+
+@pytest.mark.parametrize("strategy", [ENAS(warmup=0.0), Proxyless(rule="reinforce", warmup=0.0)])
+def test_who_times_steps_may_do_so_on_weights_however_bad(strategy):
+    """Nothing has trained them yet: after the warm-up the loss may be another."""
+    ctx, paths = context(of_two), strategy.paths
+    ctx.task.classes = False
+    ctx.task.loss = lambda output, targets: 0.0 * output.mean() + 50.0
+    supernet = Supernet(ctx.space, paths=paths)
+    paths.begin(ctx, ctx.space, 10)
+    with pytest.raises(NotFinite, match="is 50: above 20 that is next to nothing"):
+        paths.learn(supernet, ctx.task, 0)
+    paths.begin(ctx, ctx.space, 10)
+    paths.hasten()
+    paths.learn(supernet, ctx.task, 0)
+    assert paths.learned()[-1].step == 1
+
+
+@pytest.mark.parametrize(
+    "strategy", [ENAS(), Proxyless(), Proxyless(rule="reinforce"), DARTS(), DARTS(relax="gumbel")]
+)
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_architecture_steps_compute_in_the_number_format_of_weight_steps(
+    strategy, precision, dtype
+):
+    ctx = context(of_two)
+    paths = strategy.paths
+    paths.begin(replace(ctx, recipe=ctx.recipe.with_(precision=precision)), ctx.space, 10)
+    paths.hasten()
+    supernet, seen = Supernet(ctx.space, paths=paths), []
+    ctx.space.model[1].register_forward_hook(lambda layer, given, out: seen.append(out.dtype))
+    paths.learn(supernet, ctx.task, 0)
+    assert set(seen) == {dtype}
+    assert all(
+        bool(torch.isfinite(value).all()) and value.dtype in (torch.float32, torch.float64)
+        for value in paths.known.state_dict().values()
+    )
 
 
 # --- its state ------------------------------------------------------------------------------------

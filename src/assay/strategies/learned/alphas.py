@@ -74,9 +74,20 @@ class Alphas:
         return found
 
     def entropy_share(self) -> float:
-        """Return the sum of the entropies as a share of the largest possible; 1 at first."""
-        largest = sum(math.log(len(choice.options)) for choice in self.space.choices.values())
-        return sum(self.entropies().values()) / largest if largest else 0.0
+        """Return the entropy of what is drawn, as a share of that of uniform decisions; 1 at first.
+
+        Both are sums over the decisions, each by its chance to be taken at all: what a decision
+        would be that settled ones never lead to makes no draw differ. An option without any chance
+        is none.
+        """
+        p = {label: self.probabilities(label).detach() for label in self.logits}
+        taken = {label: float(chance_taken(self.space, label, p)) for label in p}
+        largest = sum(
+            taken[label] * math.log(int(torch.isfinite(alpha).sum()))
+            for label, alpha in self.logits.items()
+        )
+        nats = sum(taken[label] * of for label, of in self.entropies().items())
+        return nats / largest if largest else 1.0  # nothing is open, so nothing was settled
 
     def table(self) -> dict[str, list[float]]:
         """Return the probabilities of each decision's options by label, to four decimals."""

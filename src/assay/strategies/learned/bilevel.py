@@ -27,7 +27,13 @@ _FAR = 0.01  # length of the step to either side
 
 
 def mixed_loss(
-    space: Space, task: Task, batch: Batch, mix: Mix, weights: Named | None = None
+    space: Space,
+    task: Task,
+    batch: Batch,
+    mix: Mix,
+    weights: Named | None = None,
+    *,
+    call: Callable[..., Any] = call_model,
 ) -> Tensor:
     """Return the training loss of a mix on a batch, a scalar; the mix stays selected.
 
@@ -37,16 +43,17 @@ def mixed_loss(
         batch: Inputs `[N, ...]` and targets `[N, ...]`.
         mix: What is activated; its weights may have a graph.
         weights: Stand for the model's parameters of these names; None for its own.
+        call: Passes inputs through a model.
     """
     inputs, targets = batch
     space.select(mix)
     if weights is None:
-        return task.training_loss(call_model(space.model, inputs), targets, 0.0)
+        return task.training_loss(call(space.model, inputs), targets, 0.0)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         return functional_call(space.model, dict(weights), args, kwargs)
 
-    return task.training_loss(call_model(run, inputs), targets, 0.0)  # type: ignore[arg-type]
+    return task.training_loss(call(run, inputs), targets, 0.0)
 
 
 def by_alpha(loss: Tensor, alphas: Named) -> dict[str, Tensor]:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from assay.architecture import Architecture, Option
+from assay.errors import InvalidSpace
 from assay.space.space import Space
 from assay.space.structure import Choice
 
-__all__ = ["Controller"]
+__all__ = ["Controller", "refuse_alike"]
 
 
 class Controller(nn.Module):
@@ -45,6 +46,8 @@ class Controller(nn.Module):
         bound: Of the logits, which then become bound * tanh(logits / temperature), each s_j before
             it is added; 0 for none.
         seed: Of the weights, drawn uniformly from -0.08 to 0.08.
+    Raises:
+        InvalidSpace: the `reads` of a choice lack an option, or are the same for two.
     """
 
     def __init__(
@@ -218,14 +221,48 @@ class _Attention(nn.Module):
         return scores
 
 
+def refuse_alike(space: Space) -> None:
+    """Refuse a space in which what its options read does not tell those of a choice apart.
+
+    Args:
+        space: The space.
+    Raises:
+        InvalidSpace: the `reads` of a choice lack an option, or are the same for two.
+    """
+    for label in space.choices:
+        _reads(space, label)
+
+
 def _reads(space: Space, label: str) -> list[tuple[str, ...]]:
     """Return the names of what each option of a decision reads; nothing where it reads nothing."""
     options = space.choices[label].options
     for site in space.structure.modules.get(label, ())[:1]:
         told: Mapping[Option, tuple[str, ...]] | None = getattr(site, "reads", None)
         if told is not None:
+            _refuse_unlike(label, told, options)
             return [told[option] for option in options]
     return [tuple(f"{label}[{i}]" for i in o) for o in options if isinstance(o, tuple)]
+
+
+def _refuse_unlike(
+    label: str, told: Mapping[Option, tuple[str, ...]], options: Sequence[Option]
+) -> None:
+    """Refuse a choice whose `reads` lack an option, or give two what makes their chances equal."""
+    by_reads: dict[tuple[str, ...], list[Option]] = {}
+    for option in options:
+        if option not in told:
+            raise InvalidSpace(
+                f"choice {label!r} has reads for {', '.join(map(repr, told))}, and none for its "
+                f"option {option!r}; give () where an option reads nothing"
+            )
+        by_reads.setdefault(tuple(sorted(told[option])), []).append(option)
+    for names, alike in by_reads.items():
+        if len(alike) > 1:
+            raise InvalidSpace(
+                f"choice {label!r}: its options {' and '.join(map(repr, alike))} read the same, "
+                f"{names}, so a controller cannot tell them apart; choose what is read and the "
+                "operation in two choices"
+            )
 
 
 def _nats(p: Tensor) -> Tensor:

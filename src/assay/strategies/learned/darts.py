@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.architecture import Architecture, Option
+from assay.architecture import Architecture
 from assay.contracts import Context, History, Learning, Mix, Proposal
-from assay.errors import InvalidSetting, UnsupportedMix
+from assay.errors import InvalidSetting, UnsupportedMix, nearest
 from assay.space.space import Space
 from assay.strategies.learned.alphas import Alphas, Sigmoids
 from assay.strategies.learned.bilevel import (
@@ -28,6 +28,7 @@ from assay.strategies.learned.bilevel import (
     second_order,
     zero_one,
 )
+from assay.strategies.learned.edges import led_to, strengths
 from assay.strategies.learned.gates import EntryAdam
 from assay.strategies.learned.learner import Learner
 from assay.strategies.learned.ranges import refuse_out_of_range
@@ -36,7 +37,7 @@ from assay.strategies.learned.tightest import Measure, Tightest
 from assay.train.files import under
 from assay.train.proxy import halved
 from assay.train.splits import Batch, Stream
-from assay.train.task import Task
+from assay.train.task import Task, call_model
 from assay.weights.supernet import Supernet
 
 __all__ = ["DARTS", "Weights"]
@@ -122,6 +123,11 @@ class DARTS:
             raise InvalidSetting(
                 f"strategy.temperature={ends!r} must be two finite numbers above 0: start and end"
             )
+        given: Any = self.exclude
+        if isinstance(given, str):
+            raise InvalidSetting(
+                f"strategy.exclude={given!r} is one word: give a list of options, ({given!r},)"
+            )
         self.paths = Weights(self)
 
     def in_the_loop(self, measure: Measure, limits: Mapping[Any, float]) -> None:
@@ -141,8 +147,16 @@ class DARTS:
         Raises:
             UnsupportedMix: a decision is no choice of operations, or of inputs that each go
                 through one.
+            InvalidSetting: an option is excluded that no choice has.
         """
-        inputs = _inputs(space)
+        known = {option for choice in space.choices.values() for option in choice.options}
+        for option in self.exclude:
+            if option not in known | {"none"}:
+                raise InvalidSetting(
+                    f"strategy.exclude: no choice has an option {option!r}; "
+                    f"{nearest(option, sorted(map(str, known)))}"
+                )
+        inputs = led_to(space)
         for label, choice in space.choices.items():
             if choice.kind != "OneOf" and not all(inputs.get(label, [[]])):
                 raise UnsupportedMix(
@@ -188,6 +202,11 @@ class Weights(Learner[Alphas]):
         self._average: float | None = None  # of the loss that alpha is judged by
         self._steps = 1
         self._training = Stream()
+
+    @property
+    def train_share(self) -> float:
+        """Share of the training samples that the operations train on."""
+        return 0.5 if self.settings.halves else 1.0
 
     def begin(self, ctx: Context, space: Space, steps: int) -> None:
         """See `Learner.begin`.
@@ -242,11 +261,14 @@ class Weights(Learner[Alphas]):
         sizes = {label: len(choice.options) for label, choice in space.choices.items()}
         self._moments = EntryAdam(sizes, self.settings.lr, betas=(0.5, 0.999))
         self._idle = idle_options(space, self.settings.exclude)
-        self._inputs = _inputs(space)
+        self._inputs = led_to(space)
         self._shares = {
             label: dict.fromkeys(space.choices[label].options, 1 / sum(led[0][0] in e for e in led))
             for label, led in self._inputs.items()
         }
+
+    def _entropy_share(self) -> float:
+        return self.proposed(self.known.space).entropy_share()
 
     def _figures(self) -> dict[str, Any]:
         limited = {} if self._tightest is None else self._tightest.figures()
@@ -268,13 +290,15 @@ class Weights(Learner[Alphas]):
         self, supernet: Supernet, task: Task, valid: Batch, step: int
     ) -> dict[str, Tensor]:
         space, leaves = supernet.space, self._leaves()
+        # Differences of second order are too small for 16 bits.
+        call = call_model if self.settings.second_order else self._call
         if self.settings.relax == "gumbel":
             mix = self._drawn(space, leaves, step)
-            return by_alpha(self._noted(mixed_loss(space, task, valid, mix)), leaves)
+            return by_alpha(self._noted(mixed_loss(space, task, valid, mix, call=call)), leaves)
 
         def judged(alphas: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None) -> Tensor:
             mix = self._mix(space, self._weights(alphas))
-            loss = self._noted(mixed_loss(space, task, valid, mix, weights))
+            loss = self._noted(mixed_loss(space, task, valid, mix, weights, call=call))
             return loss.double() + self._regular(alphas)
 
         if not self.settings.second_order:
@@ -340,21 +364,15 @@ class Weights(Learner[Alphas]):
         return mix
 
     def _adam(self, gradients: Mapping[str, Tensor]) -> None:
-        """Move alpha, decayed, by Adam; then say how strong each way to read inputs is.
-
-        The strength of an input is the largest weight on it, those excluded left aside; of several
-        inputs it is the product, which is largest for the strongest.
-        """
+        """Move alpha, decayed, by Adam; then say how strong each way to read inputs is."""
         for label, gradient in gradients.items():
             alpha = self.known.logits[label]
             whole = gradient.double() + self.settings.decay * alpha
             move = self._moments.step(label, list(range(len(alpha))), whole)
             self.known.logits[label] = alpha + move
-        choices, weights = self.known.space.choices, self._weights(self.known.logits)
-        exclude = self.settings.exclude
+        weights, exclude = self._weights(self.known.logits), self.settings.exclude
         for label, led in self._inputs.items():
-            best = [[weights[e][open_options(choices[e], exclude)].max() for e in es] for es in led]
-            self.known.logits[label] = torch.stack([torch.stack(es).log().sum() for es in best])
+            self.known.logits[label] = strengths(self.known.space, led, weights, exclude)
 
     def _watch(self, before: dict[str, Tensor]) -> None:
         """Stop where too many choices prefer an option without parameters, at alpha as before."""
@@ -377,17 +395,3 @@ class Weights(Learner[Alphas]):
     def _take_up(self, state: Mapping[str, Any]) -> None:
         self._moments.load_state_dict(under("moments.", state))
         self.stopped, self._average = str(state["stopped"]), state["average"]
-
-
-def _inputs(space: Space) -> dict[str, list[list[str]]]:
-    """Return for each choice of inputs the choices of operations that its options lead to."""
-
-    def led(label: str, option: Option) -> list[str]:
-        way = (label, frozenset([option]))
-        return [k for k, c in space.choices.items() if any(w[-1:] == (way,) for w in c.conditions)]
-
-    return {
-        label: [led(label, option) for option in choice.options]
-        for label, choice in space.choices.items()
-        if choice.kind == "Inputs"
-    }

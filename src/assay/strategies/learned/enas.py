@@ -20,7 +20,7 @@ from assay.contracts import Context, History, Learning, Mix, Proposal
 from assay.cost import derive
 from assay.errors import InvalidSetting
 from assay.space.space import Space
-from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.controller import Controller, refuse_alike
 from assay.strategies.learned.learner import Learner, rewards
 from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.strategies.learned.tightest import Measure, Tightest
@@ -33,7 +33,7 @@ from assay.weights.supernet import Supernet
 __all__ = ["ENAS", "SKIP", "Children", "skip_penalty"]
 
 SKIP = ("apart", "skip")
-"""The options of a decision that is taken for a skip connection."""
+"""The options, in either order, of a decision that is taken for a skip connection."""
 
 
 @dataclass
@@ -116,6 +116,10 @@ class ENAS:
         """
         self.paths.measure, self.paths.limits = measure, dict(limits)
 
+    def check(self, space: Space) -> None:
+        """Refuse a space before anything is trained on it; see `refuse_alike`."""
+        refuse_alike(space)
+
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n draws from the controller as it is."""
         controller = self.paths.over(history.space)
@@ -184,7 +188,7 @@ class Children(Learner[Controller]):
         points = [self.known.sample(rng) for _ in range(self.settings.paths_each)]
         paths = [space.canonical(point) for point in points]
         with self._judging(supernet):
-            worth = rewards(space, task, inputs, targets, paths)
+            worth = rewards(space, task, inputs, targets, paths, call=self._call, heard=self._heard)
         self._reinforce(points, [r * self._within(path) for r, path in zip(worth, paths)])
 
     def _within(self, path: Architecture) -> float:
@@ -249,7 +253,11 @@ def skip_penalty(space: Space, steps: Mapping[str, Tensor], rate: float) -> Tens
         steps: Label -> log-probabilities `[2]` of its options.
         rate: Prior chance of a connection.
     """
-    skips = [logs for label, logs in steps.items() if space.choices[label].options == SKIP]
+    skips = []
+    for label, logs in steps.items():
+        options = space.choices[label].options
+        if set(options) == set(SKIP):
+            skips.append(logs[[options.index(option) for option in SKIP]])
     if not skips:
         return torch.zeros(())
     logs = torch.stack(skips)

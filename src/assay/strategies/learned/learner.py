@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from assay.space.space import Space
 from assay.strategies.learned.spent import Macs, Spent
 from assay.strategies.learned.trace import Trace
 from assay.train.files import under
+from assay.train.precision import autocast, in_full, working_dtype
 from assay.train.splits import Stream
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
@@ -96,6 +97,8 @@ class Learner(ABC, Generic[Known]):
         self._valid = Stream()
         self._seed = 0
         self._first = 0
+        self._hastened = False
+        self._autocast: AbstractContextManager[Any] = nullcontext()
         self._trace = Trace()
         self._spent = Spent()
         self._done = 0
@@ -121,6 +124,10 @@ class Learner(ABC, Generic[Known]):
         """
         self._seed = ctx.seed
         self._first = math.ceil(self.settings.warmup * steps)
+        self._hastened = False
+        dtype = working_dtype(ctx.recipe, space.model, ctx.device)
+        # Nothing here scales a loss up to where float16 holds its gradients.
+        self._autocast = autocast(dtype if dtype is torch.bfloat16 else None, ctx.device)
         self._valid = Stream()
         self._known = self._fresh(space)
         self._trace, self._spent, self._done = Trace(steps), Spent(), 0
@@ -139,8 +146,8 @@ class Learner(ABC, Generic[Known]):
         return task
 
     def hasten(self) -> None:
-        """Leave the warm-up out: for whoever times the steps."""
-        self._first = 0
+        """Leave the warm-up out, and judge weights however bad: for whoever times the steps."""
+        self._first, self._hastened = 0, True
 
     def spent(self, macs: Macs) -> Cost:
         """Return what its own passes cost since this was last asked, without their time.
@@ -180,8 +187,15 @@ class Learner(ABC, Generic[Known]):
         batches, device, size = self._valid, supernet.device, self.settings.batch
         for number in range(turn * self._moves, (turn + 1) * self._moves):
             inputs, targets = batches.at(number, task.valid, size, self._seed, device)
+            if len(targets) == 1 < len(task.valid):  # the last of a loader: it has no statistics
+                continue
             self._move(supernet, task, inputs, targets, step)
             self._check_finite(step)
+
+    @property
+    def _heard(self) -> float:
+        """The largest loss whose exp(-loss) counts as a reward; see `rewards`."""
+        return math.inf if self._hastened else _HEARD
 
     @contextmanager
     def _judging(self, supernet: Supernet) -> Iterator[None]:
@@ -191,6 +205,15 @@ class Learner(ABC, Generic[Known]):
         """
         with judging(supernet.module), self._spent.booking(supernet.space):
             yield
+
+    def _call(self, model: Any, inputs: Any) -> Any:
+        """Return what a model gives in float32, computed in the number format of the weight steps.
+
+        Where that is float16 it is computed in float32, too.
+        """
+        with self._autocast:
+            output = call_model(model, inputs)
+        return in_full(output)
 
     def _check_finite(self, step: int) -> None:
         for name, value in self.known.state_dict().items():
@@ -251,8 +274,7 @@ class Learner(ABC, Generic[Known]):
         return [] if self._known is None else self._trace.up_to(self._known_at(self._done))
 
     def _known_at(self, step: int) -> Learning:
-        known = self.known
-        return Learning(step, known.table(), known.entropy_share(), **self._figures())
+        return Learning(step, self.known.table(), self._entropy_share(), **self._figures())
 
     def _figures(self) -> dict[str, Any]:
         """Return what more a `Learning` tells."""
@@ -266,6 +288,10 @@ class Learner(ABC, Generic[Known]):
         elif self._loaded:
             found.load_state_dict(under("known.", self._loaded))
         return found
+
+    def _entropy_share(self) -> float:
+        """Return that of what architectures are proposed from."""
+        return self.known.entropy_share()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known, what is kept beside it, and what was known on the way."""
@@ -319,7 +345,14 @@ def judging(model: nn.Module) -> Iterator[None]:
 
 
 def rewards(
-    space: Space, task: Task, inputs: Any, targets: Tensor, points: Sequence[Architecture]
+    space: Space,
+    task: Task,
+    inputs: Any,
+    targets: Tensor,
+    points: Sequence[Architecture],
+    *,
+    call: Callable[..., Any] = call_model,
+    heard: float = _HEARD,
 ) -> list[float]:
     """Return what paths are worth on a batch: accuracy; exp(-loss) where there are no classes.
 
@@ -329,29 +362,32 @@ def rewards(
         inputs: `[N, ...]`, or a tuple or dict of such.
         targets: `[N, ...]`.
         points: The paths.
+        call: Passes inputs through a model.
+        heard: Above this loss exp(-loss) is next to nothing.
     Raises:
         NotFinite: exp(-loss) is more than a number can be, or next to nothing for all of them.
     """
-    judged = [_judged(space, task, inputs, targets, point) for point in points]
-    return judged if task.classes else _worth(judged)
+    judged = []
+    for point in points:
+        space.select(point)
+        with torch.no_grad():
+            judged.append(_judged(task, call(space.model, inputs), targets))
+    return judged if task.classes else _worth(judged, heard)
 
 
-def _judged(space: Space, task: Task, inputs: Any, targets: Tensor, point: Architecture) -> float:
-    """Return the accuracy of a path on a batch; its loss where there are no classes."""
-    space.select(point)
-    with torch.no_grad():
-        output = call_model(space.model, inputs)
-        if task.classes:
-            return float((output.argmax(1) == targets).double().mean())
-        return float(task.training_loss(output, targets, 0.0))
+def _judged(task: Task, output: Any, targets: Tensor) -> float:
+    """Return the accuracy of what was given for a batch; its loss where there are no classes."""
+    if task.classes:
+        return float((output.argmax(1) == targets).double().mean())
+    return float(task.training_loss(output, targets, 0.0))
 
 
-def _worth(losses: Sequence[float]) -> list[float]:
+def _worth(losses: Sequence[float], heard: float) -> list[float]:
     least = min(losses)
-    if least > _HEARD:
+    if least > heard:
         raise NotFinite(
             f"a path is worth exp(-loss), and the least loss of {len(losses)} is {least:.4g}: "
-            f"above {_HEARD:g} that is next to nothing; scale the targets or the loss, or raise "
+            f"above {heard:.3g} that is next to nothing; scale the targets or the loss, or raise "
             "strategy.warmup"
         )
     try:

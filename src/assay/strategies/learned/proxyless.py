@@ -34,7 +34,7 @@ from assay.strategies.learned.gates import (
 from assay.strategies.learned.learner import Learner, rewards
 from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.train.files import under
-from assay.train.task import Task, call_model
+from assay.train.task import Task
 from assay.weights.supernet import Supernet
 
 __all__ = ["Gates", "Proxyless"]
@@ -154,12 +154,17 @@ class Proxyless:
     def advice(self) -> Mapping[str, str]:
         """What to change at a symptom."""
         longer = f"raise strategy.warmup ({self.warmup:g})"
+        heeded = "what is learned of is what networks really take, and only what is shown is off"
+        if self.rule == "gradient":
+            heeded = (
+                "use strategy.rule=reinforce, which heeds what networks really take, or give a "
+                "stricter target"
+            )
         return {
             "collapsed": f"lower strategy.lr ({self.lr:g}) or {longer}",
             "idle": f"{longer} or give a larger budget",
             "drifting": f"raise strategy.weight ({self.weight:g})",
-            "approximate": "use strategy.rule=reinforce, which heeds what networks really take, or "
-            "give a stricter target",
+            "approximate": heeded,
         }
 
 
@@ -200,7 +205,7 @@ class Gates(Learner[Alphas]):
             target = self.target or expected(self.known)
             self._aim = Aim(
                 own.quantity, lambda a: measure(own.quantity, a), expected, target, own.weight,
-                own.form,
+                own.form if own.rule == "gradient" else "linear",  # a reward has no form
             )  # fmt: skip
             self._aim.refuse_hopeless()
 
@@ -215,9 +220,8 @@ class Gates(Learner[Alphas]):
         found: dict[str, Any] = {}
         if self._aim is not None:
             expected, target = self._aim.expected(self.known), self._aim.target
-            found = {"quantity": self._aim.quantity, "expected": expected, "target": target}
-            if self.settings.rule == "gradient":  # the other learns from what networks really take
-                found["error"] = self._aim.expected.error
+            found = {"quantity": self._aim.quantity, "expected": expected, "target": target,
+                     "error": self._aim.expected.error}  # fmt: skip
         return found if self._baseline is None else {**found, "reward": -self._baseline}
 
     def _move(
@@ -257,7 +261,7 @@ class Gates(Learner[Alphas]):
         by_gate = torch.zeros(len(drawn.pairs), 2, dtype=torch.float64)
         with self._judging(supernet):
             with torch.set_grad_enabled(bool(drawn.pairs)):
-                loss = task.training_loss(call_model(space.model, inputs), targets, 0.0)
+                loss = task.training_loss(self._call(space.model, inputs), targets, 0.0)
             if drawn.pairs:
                 # An `Inputs` may read none of them.
                 (found,) = torch.autograd.grad(loss, gates, materialize_grads=True)
@@ -296,7 +300,7 @@ class Gates(Learner[Alphas]):
         points = [self.known.sample(rng) for _ in range(self.settings.paths_each)]
         paths = [space.canonical(point) for point in points]
         with self._judging(supernet):
-            worth = rewards(space, task, inputs, targets, paths)
+            worth = rewards(space, task, inputs, targets, paths, call=self._call, heard=self._heard)
         if aim is not None:
             worth = [aim.reward(r, path) for r, path in zip(worth, paths)]
         self._reinforce([(point, -r) for point, r in zip(points, worth)], {})

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from numbers import Integral
+from typing import Any, Literal, TypeAlias
 
 from assay.errors import InvalidSetting
 
 __all__ = ["refuse_out_of_range"]
 
 _Range: TypeAlias = Literal["count", "not negative", "positive", "share"]
-_RANGES: Mapping[_Range, tuple[Callable[[float], bool], str]] = {
-    "count": (lambda x: 1 <= x < math.inf, "finite and at least 1"),
+_RANGES: Mapping[_Range, tuple[Callable[[Any], bool], str]] = {
+    "count": (lambda x: isinstance(x, Integral) and int(x) >= 1, "a whole number of at least 1"),
     "not negative": (lambda x: 0 <= x < math.inf, "finite and 0 or more"),
     "positive": (lambda x: 0 < x < math.inf, "finite and above 0"),
     "share": (lambda x: 0 <= x < 1, "from 0 to below 1"),

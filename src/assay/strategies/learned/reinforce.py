@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import History, Learning, Proposal, Trial
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, NotFinite
 from assay.space.space import Space
-from assay.strategies.learned.controller import Controller
+from assay.strategies.learned.controller import Controller, refuse_alike
 from assay.strategies.learned.ranges import refuse_out_of_range
 from assay.strategies.learned.tightest import Measure, Tightest
 from assay.strategies.learned.trace import Trace
@@ -37,12 +37,12 @@ class Reinforce:
 
         1/m sum_k (R_k - b) grad log P(a_k),    R = r - entropy * log P(a),
 
-    with r the first objective to the power of `power`, in deviations from the mean of all so far,
-    and b the moving average of R. So what is climbed is E[R], whose second term is the entropy of
-    P. A trial over a limit has the least r of its batch, 0 while nothing was scored, less the share
-    of its value that is over, 1 - limit / value; a failed one has that least. A gradient longer
-    than 1 is cut to that length. The search asks for no more than is learned from at once
-    (`at_once`), so a batch was drawn by the controller that learns from it.
+    with r the first objective to the power of `power` (its sign kept), in deviations from the mean
+    of all so far, and b the moving average of R. So what is climbed is E[R], whose second term is
+    the entropy of P. A trial over a limit has the least r of its batch, 0 while nothing was scored,
+    less the share of its value that is over, 1 - limit / value; a failed one has that least. A
+    gradient longer than 1 is cut to that length. The search asks for no more than is learned from
+    at once (`at_once`), so a batch was drawn by the controller that learns from it.
     The controller is a function of the history: a resumed search trains the same one again.
 
     Source: Zoph, Le 2017, "Neural Architecture Search with Reinforcement Learning",
@@ -60,7 +60,7 @@ class Reinforce:
         batch: Trials of one update.
         baseline: Decay of the moving average of rewards.
         entropy: Weight of the entropy.
-        power: Of scores, which then must not be negative; 1 leaves them as they are.
+        power: Of the size of scores; their sign stays.
         clip: Of PPO's ratio; 0 for plain REINFORCE.
         epochs: Steps on each batch; above 1 with `clip` only.
         seed: Of the controller's weights.
@@ -106,6 +106,10 @@ class Reinforce:
         self.measure = measure
         self.limits = {q: limit for q, limit in limits.items() if isinstance(q, str)}
 
+    def check(self, space: Space) -> None:
+        """Refuse a space before anything is trained on it; see `refuse_alike`."""
+        refuse_alike(space)
+
     def ask(self, history: History, n: int, *, rng: np.random.Generator) -> list[Proposal]:
         """Return n draws from the controller as the history has trained it."""
         controller = self._taught(history).controller
@@ -129,8 +133,8 @@ class Reinforce:
     def _taught(self, history: History) -> _Learned:
         """Return what has learned from all whole batches of the history."""
         ended = history.ended()
-        if self._learned is None or not self._learned.is_of(history):
-            self._learned = _Learned(history.space, self)
+        if self._learned is None or self._learned.history is not history:
+            self._learned = _Learned(history, self)
         learned = self._learned
         while len(ended) - learned.done >= self.batch:
             learned.update(ended[learned.done : learned.done + self.batch])
@@ -140,16 +144,17 @@ class Reinforce:
 
 
 class _Learned:
-    """A controller, and how many trials it has learned from."""
+    """A controller, and how many trials of a history it has learned from."""
 
-    def __init__(self, space: Space, settings: Reinforce) -> None:
-        own = settings
+    def __init__(self, history: History, settings: Reinforce) -> None:
+        own, space = settings, history.space
         self.controller = Controller(
             space, hidden=own.hidden, layers=own.layers, temperature=own.temperature, seed=own.seed
         )
         self.done = 0
         self.batch: Sequence[Trial] = ()
         self.trace = Trace()
+        self.history = history
         self._own = own
         self._space = space
         self._optimizer = torch.optim.Adam(self.controller.parameters(), lr=own.lr)
@@ -159,12 +164,6 @@ class _Learned:
         self._tightest: Tightest | None = None
         if own.measure is not None and own.limits:
             self._tightest = Tightest(own.measure, own.limits, self._drawn, own.seed)
-
-    def is_of(self, history: History) -> bool:
-        """Whether it learned from the beginning of this history."""
-        if history.space is not self._space or len(history) < self.done:
-            return False
-        return self.done == 0 or history[self.done - 1].architecture == self.batch[-1].architecture
 
     def update(self, trials: Sequence[Trial]) -> None:
         """Take the steps of one batch."""
@@ -181,6 +180,13 @@ class _Learned:
             (-worth).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.controller.parameters(), _LONGEST)
             self._optimizer.step()
+        with torch.no_grad():
+            finite = bool(torch.isfinite(self._logs(points)).all())
+        if not finite:
+            raise NotFinite(
+                f"the controller is not finite after trial {trials[-1].number}; lower "
+                f"strategy.lr ({self._own.lr:g})"
+            )
 
     def known(self) -> Learning:
         """Return what the controller knows: probabilities on the way to the last batch's trials."""
@@ -238,7 +244,11 @@ class _Learned:
             before = mean if self._average is None else self._average
             self._average = before + (1 - self._own.baseline) * (mean - before)
         so_far = self._rewards or [0.0]
-        location, scale = float(np.mean(so_far)), float(np.std(so_far)) or 1.0
+        location, scale = float(np.mean(so_far)), 1.0
+        if max(so_far) > min(so_far):  # the mean of what is all alike is off by rounding
+            scale = float(np.std(so_far)) or 1.0
+        else:
+            location = so_far[0]
         least = (min(shaped.values() or so_far) - location) / scale
         return [
             (shaped[t.number] - location) / scale if t.number in shaped else least - _share_over(t)
@@ -246,13 +256,8 @@ class _Learned:
         ]
 
     def _shaped(self, trial: Trial) -> float:
-        score, power = trial.objectives[0], self._own.power
-        if score < 0 and power != 1.0:
-            raise InvalidSetting(
-                f"strategy.power={power:g} is for scores that are not negative, such as "
-                f"accuracies; trial {trial.number} scored {score:g}: leave it at 1"
-            )
-        return float(score**power)
+        score = trial.objectives[0]
+        return math.copysign(abs(score) ** self._own.power, score)
 
 
 def _share_over(trial: Trial) -> float:

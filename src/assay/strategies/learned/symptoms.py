@@ -34,13 +34,21 @@ class Idle(NamedTuple):
     others: tuple[int, ...]
 
 
-def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle]) -> dict[str, str]:
+def symptoms(
+    trace: Sequence[Learning],
+    *,
+    total: int,
+    idle: Mapping[str, Idle],
+    choices: Mapping[str, Choice],
+    exclude: Collection[Option] = (),
+) -> dict[str, str]:
     """Return what went wrong: symptom -> what was seen when it first showed, in words.
 
     - "stopped": the strategy itself stopped learning.
     - "collapsed": almost no entropy was left before half of the steps were done.
-    - "idle": in nearly all choices an option without parameters was clearly the likeliest, in the
-      second half of the steps, when options with parameters have had their training.
+    - "idle": in nearly all choices on the way to the likeliest architecture an option without
+      parameters was clearly the likeliest, in the second half of the steps, when options with
+      parameters have had their training.
     - "drifting": what is expected of the quantity in the loop was over its target and grew.
     - "approximate": what is expected of it is off by more than a tenth.
 
@@ -48,13 +56,16 @@ def symptoms(trace: Sequence[Learning], *, total: int, idle: Mapping[str, Idle])
         trace: What was known, by ascending step.
         total: Steps in all.
         idle: As of `idle_options`.
+        choices: Of the space.
+        exclude: Options that are not proposed.
     """
     found: dict[str, str] = {}
     for n, now in enumerate(trace, start=1):
+        reached = _reached(now.probabilities, choices, exclude)
         signs = {
             "stopped": now.stopped,
             "collapsed": _collapsed(now) if now.step < _EARLY * total else "",
-            "idle": _idle(now, idle) if now.step >= _EARLY * total else "",
+            "idle": _idle(now, idle, reached) if now.step >= _EARLY * total else "",
             "drifting": _drifting(trace[max(0, n - _WINDOW) : n]),
             "approximate": _approximate(now),
         }
@@ -84,8 +95,8 @@ def _collapsed(now: Learning) -> str:
     )
 
 
-def _idle(now: Learning, idle: Mapping[str, Idle]) -> str:
-    known = {label: sides for label, sides in idle.items() if label in now.probabilities}
+def _idle(now: Learning, idle: Mapping[str, Idle], reached: Collection[str]) -> str:
+    known = {label: sides for label, sides in idle.items() if label in reached}
     taken = len(preferring_idle(now.probabilities, known))
     if len(known) < _FEWEST or taken < _NEARLY_ALL * len(known):
         return ""
@@ -93,6 +104,20 @@ def _idle(now: Learning, idle: Mapping[str, Idle]) -> str:
         f"at step {now.step:,}, {taken} of {len(known)} choices prefer an option without "
         "parameters, which needs no training to look good"
     )
+
+
+def _reached(
+    probabilities: Mapping[str, Sequence[float]],
+    choices: Mapping[str, Choice],
+    exclude: Collection[Option],
+) -> Collection[str]:
+    """Return the labels of the likeliest architecture that may be proposed."""
+    taken: dict[str, Option] = {}
+    for label, choice in choices.items():
+        if label in probabilities and choice.active(taken):
+            p = probabilities[label]
+            taken[label] = choice.options[max(open_options(choice, exclude), key=p.__getitem__)]
+    return taken
 
 
 def _drifting(window: Sequence[Learning]) -> str:
@@ -152,8 +177,9 @@ def open_options(choice: Choice, exclude: Collection[Option] = ()) -> list[int]:
 def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Idle]:
     """Return what has parameters and what has none, by label.
 
-    Choices of operations are meant that may propose options of both sorts. One that says what its
-    options read chooses connections: to have none of them is no sign that an operation won.
+    Choices of operations are meant that may propose options of both sorts, and depths that may be
+    0. One that says what its options read chooses connections: to have none of them is no sign
+    that an operation won.
 
     Args:
         space: Whose choices.
@@ -161,7 +187,7 @@ def idle_options(space: Space, exclude: Collection[Option] = ()) -> dict[str, Id
     """
     found = {}
     for label, choice in space.choices.items():
-        if choice.kind != "OneOf" or _connects(space, label):
+        if choice.kind not in ("OneOf", "Depth") or _connects(space, label):
             continue
         places = open_options(choice, exclude)
         trained = {i for i in places if _has_parameters(space, label, choice.options[i])}
@@ -177,4 +203,6 @@ def _connects(space: Space, label: str) -> bool:
 
 def _has_parameters(space: Space, label: str, option: Option) -> bool:
     sites = space.structure.modules[label]
+    if space.choices[label].kind == "Depth":
+        return option != 0 and any(True for site in sites for _ in site.parameters())
     return any(True for site in sites for _ in site.get_submodule(str(option)).parameters())

@@ -1,0 +1,65 @@
+"""What a user should know of how a search went, beside its result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from assay.contracts import Trial
+from assay.run.plan import Plan
+
+__all__ = ["largest_best", "too_few_to_learn", "unclimbed", "unlearned"]
+
+
+def unclimbed(plan: Plan, trials: Sequence[Trial]) -> str:
+    """Say where halving trained no architecture whole; "" where it did."""
+    rungs = getattr(plan.strategy, "rungs", [])
+    if not rungs or any(t.fidelity == 1.0 and t.state == "scored" for t in trials):
+        return ""
+    return (
+        f"no architecture was trained whole: {len(trials)} trials end in a lower rung, where a "
+        f"cycle of all has {sum(num for num, _ in rungs)}; give more trials or time, or a smaller "
+        "strategy.depth"
+    )
+
+
+def largest_best(plan: Plan, trials: Sequence[Trial]) -> str:
+    """Say where nothing speaks against the largest network; by some scores it always wins."""
+    scores = {t.architecture: t.estimate.score for t in trials if t.estimate is not None}
+    if plan.limits or tuple(plan.objectives) != ("score",) or len(scores) < 2:
+        return ""
+    if max(scores, key=scores.__getitem__) != plan.space.canonical(plan.space.largest()):
+        return ""
+    return (
+        "the space's largest network scores best, and nothing speaks against it; a limit, such as "
+        "latency_ms, makes it a choice"
+    )
+
+
+def too_few_to_learn(plan: Plan, trials: int, batch: float) -> str:
+    """Say where a strategy will not learn from so few trials; "" where it will, or may.
+
+    Under limits it learns of trials over them, too, and nobody knows how many these are to be.
+
+    Args:
+        plan: Names the strategy.
+        trials: There are to be.
+        batch: Learned from at once; infinite where nothing is.
+    """
+    if plan.limits or not trials < batch < math.inf:
+        return ""
+    return (
+        f"{type(plan.strategy).__name__} learns from {batch} trials at a time, and there are to be "
+        f"{trials}: it proposes at random; give more trials or time, or have it learn from fewer"
+    )
+
+
+def unlearned(plan: Plan, steps: int) -> str:
+    """Say where a supernet trained without its paths learning anything; "" where they did."""
+    warming = getattr(getattr(plan.strategy, "paths", None), "warming", None)
+    if not steps or not callable(warming) or not warming(steps - 1):
+        return ""
+    return (
+        f"all {steps:,} steps of the supernet were warm-up, so {type(plan.strategy).__name__} has "
+        "learned nothing; give more time or steps, or lower strategy.warmup"
+    )

@@ -1,0 +1,92 @@
+"""What is said of how a search went."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from assay.contracts import Estimate, Trial
+from assay.cost import Cost
+from assay.run.remarks import largest_best, too_few_to_learn, unclimbed, unlearned
+from assay.strategies.learned.reinforce import Reinforce
+from assay.testing import tiny_space
+
+
+@pytest.mark.parametrize(
+    ("limits", "objectives", "sign", "told"),
+    [
+        ({}, ("score",), 1, True),
+        ({}, ("score",), -1, False),
+        ({"macs": 10**9}, ("score",), 1, False),
+        ({}, ("score", "-macs"), 1, False),
+    ],
+)
+def test_that_the_largest_network_wins_unopposed_is_told(
+    limits: dict[str, float], objectives: tuple[str, ...], sign: int, told: bool
+) -> None:
+    space = tiny_space()
+    largest = space.canonical(space.largest())
+    points = [largest, *(p for p in map(space.canonical, space.all()) if p != largest)][:9]
+    trials = [
+        Trial(i, point, "scored", Estimate(-sign * float(i), {}, Cost(), {}))
+        for i, point in enumerate(points)
+    ]
+    plan: Any = SimpleNamespace(space=space, limits=limits, objectives=objectives)
+    assert largest_best(plan, [*trials, Trial(9, largest, "infeasible")]) == told * (
+        "the space's largest network scores best, and nothing speaks against it; a limit, such as "
+        "latency_ms, makes it a choice"
+    )
+
+
+def plan_of(strategy: object, **limits: float) -> Any:
+    return SimpleNamespace(strategy=strategy, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("plan", "trials", "batch", "told"),
+    [
+        (plan_of(Reinforce()), 7, 8, True),
+        (plan_of(Reinforce()), 8, 8, False),
+        (plan_of(Reinforce()), 7, math.inf, False),  # one that does not learn
+        (plan_of(Reinforce(), macs=1.0), 7, 8, False),  # of those over the limit, too
+    ],
+)
+def test_too_few_trials_to_learn_from_are_told_of(
+    plan: Any, trials: int, batch: float, told: bool
+) -> None:
+    said = too_few_to_learn(plan, trials, batch)
+    assert (
+        said.startswith("Reinforce learns from 8 trials at a time, and there are to be 7") == told
+    )
+    assert bool(said) == told
+
+
+@pytest.mark.parametrize(
+    ("warming", "steps", "told"),
+    [
+        (lambda step: step < 5, 5, True), (lambda step: step < 5, 6, False),
+        (lambda step: True, 0, False), (None, 5, False), (True, 5, False),
+    ],
+)  # fmt: skip
+def test_a_training_that_was_all_warm_up_is_told_of(warming: Any, steps: int, told: bool) -> None:
+    plan = plan_of(SimpleNamespace(paths=SimpleNamespace(warming=warming)))
+    assert bool(unlearned(plan, steps)) == told
+    assert unlearned(plan_of(SimpleNamespace()), steps) == ""
+
+
+@pytest.mark.parametrize(
+    ("rungs", "fidelity", "told"),
+    [([(9, 0.1), (1, 1.0)], 0.1, True), ([(9, 0.1), (1, 1.0)], 1.0, False), ([], 0.1, False)],
+)
+def test_halving_that_trained_none_whole_is_told_of(
+    rungs: list[tuple[int, float]], fidelity: float, told: bool
+) -> None:
+    plan = plan_of(SimpleNamespace(rungs=rungs))
+    point = tiny_space().largest()
+    trials = [Trial(0, point, "scored", Estimate(1.0), fidelity=fidelity)]
+    said = unclimbed(plan, trials)
+    assert ("1 trials end in a lower rung, where a cycle of all has 10" in said) == told
+    assert bool(said) == told
