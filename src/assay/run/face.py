@@ -126,6 +126,7 @@ def search(
     _refuse_unmeasurable(plan)
     _refuse_idle_rungs(plan)
     plan = _with_paths(plan)
+    _check(plan)
     with Study.open(
         plan.out, identity=plan.identity(), settings=plan.settings(), url=plan.url
     ) as study:
@@ -193,10 +194,6 @@ def _refuse_unmeasurable(plan: Plan) -> None:
 
 def _with_paths(plan: Plan) -> Plan:
     """Let a strategy that learns bring its own paths to the supernet, and what these prefer."""
-    if hasattr(plan.strategy, "check"):
-        plan.strategy.check(plan.space)
-    if hasattr(plan.strategy, "check_limits"):
-        plan.strategy.check_limits(plan.limits)
     paths = getattr(plan.strategy, "paths", None)
     if paths is None:
         return plan
@@ -224,6 +221,15 @@ def _with_paths(plan: Plan) -> Plan:
         )
     preferred = {k: v for k, v in getattr(paths, "prefers", {}).items() if k in left_open}
     return replace(plan, estimator=replace(estimator, paths=paths, **preferred))
+
+
+def _check(plan: Plan) -> None:
+    """Let the strategy refuse the space and the limits."""
+    strategy: Any = plan.strategy
+    if hasattr(strategy, "check"):
+        strategy.check(plan.space)
+    if hasattr(strategy, "check_limits"):
+        strategy.check_limits(plan.limits)
 
 
 def _refuse_idle_rungs(plan: Plan) -> None:
