@@ -212,7 +212,8 @@ def _with_paths(plan: Plan) -> Plan:
         )
     left_open = {name for name, default in own.items() if getattr(estimator, name) == default}
     # The strategy that was given was made anew, and its paths with it.
-    alike = type(estimator.paths) is type(paths) and repr(estimator.paths) == repr(paths)
+    settings = getattr(estimator.paths, "settings", None)
+    alike = type(estimator.paths) is type(paths) and settings == plan.strategy
     if "paths" not in left_open and estimator.paths is not paths and not alike:
         raise InvalidSetting(
             f"estimator.paths={estimator.paths!r} is of no use to the strategy "

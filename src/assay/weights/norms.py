@@ -127,7 +127,8 @@ def _refuse_single(given: tuple[Tensor, ...]) -> None:
     if given and given[0].ndim > 1 and given[0].numel() == given[0].shape[1]:
         raise InvalidSetting(
             f"a batch norm is given {list(given[0].shape)}: one value for each channel has no "
-            "variance; judge and calibrate on splits of two samples or more"
+            "variance; judge and calibrate on splits of two samples or more, and make a DataLoader "
+            "with drop_last=True where its last batch has one"
         )
 
 

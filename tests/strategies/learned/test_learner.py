@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from assay.cost import Budget
-from assay.errors import NotFinite
+from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.one_shot import OneShot
 from assay.space.choices import OneOf
 from assay.strategies.learned.darts import DARTS
@@ -120,17 +120,18 @@ def test_a_step_behind_it_moves_nothing():
     assert [known.step for known in paths.learned()] == [0, 1]
 
 
-def test_a_last_batch_of_one_sample_moves_nothing():
+def test_a_last_batch_of_one_sample_is_refused_with_what_to_change():
     data = TensorDataset(torch.randn(33, 4), torch.arange(33) % 2)
     task = Task(data, DataLoader(data, 32))
     ctx = replace(context(with_dropout), task=task)
     paths = ENAS(warmup=0.0, every=1).paths
     paths.begin(ctx, ctx.space, 10)
-    supernet, updates = Supernet(ctx.space, paths=paths), []
-    for step in range(4):
-        paths.learn(supernet, task, step)
-        updates.append(paths._updates)
-    assert updates == [1, 1, 2, 2]
+    supernet = Supernet(ctx.space, paths=paths)
+    paths.learn(supernet, task, 0)
+    with pytest.raises(
+        InvalidSetting, match="make a DataLoader with drop_last=True where its last"
+    ):
+        paths.learn(supernet, task, 1)
 
 
 # --- what is not finite ---------------------------------------------------------------------------

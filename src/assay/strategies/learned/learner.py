@@ -187,8 +187,6 @@ class Learner(ABC, Generic[Known]):
         batches, device, size = self._valid, supernet.device, self.settings.batch
         for number in range(turn * self._moves, (turn + 1) * self._moves):
             inputs, targets = batches.at(number, task.valid, size, self._seed, device)
-            if len(targets) == 1 < len(task.valid):  # the last of a loader: it has no statistics
-                continue
             self._move(supernet, task, inputs, targets, step)
             self._check_finite(step)
 

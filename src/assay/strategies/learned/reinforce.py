@@ -244,11 +244,9 @@ class _Learned:
             before = mean if self._average is None else self._average
             self._average = before + (1 - self._own.baseline) * (mean - before)
         so_far = self._rewards or [0.0]
-        location, scale = float(np.mean(so_far)), 1.0
+        location, scale = so_far[0], 1.0
         if max(so_far) > min(so_far):  # the mean of what is all alike is off by rounding
-            scale = float(np.std(so_far)) or 1.0
-        else:
-            location = so_far[0]
+            location, scale = float(np.mean(so_far)), float(np.std(so_far)) or 1.0
         least = (min(shaped.values() or so_far) - location) / scale
         return [
             (shaped[t.number] - location) / scale if t.number in shaped else least - _share_over(t)

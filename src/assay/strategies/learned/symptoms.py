@@ -61,14 +61,14 @@ def symptoms(
     """
     found: dict[str, str] = {}
     for n, now in enumerate(trace, start=1):
-        reached = _reached(now.probabilities, choices, exclude)
         signs = {
             "stopped": now.stopped,
             "collapsed": _collapsed(now) if now.step < _EARLY * total else "",
-            "idle": _idle(now, idle, reached) if now.step >= _EARLY * total else "",
             "drifting": _drifting(trace[max(0, n - _WINDOW) : n]),
             "approximate": _approximate(now),
         }
+        if now.step >= _EARLY * total:
+            signs["idle"] = _idle(now, idle, _reached(now.probabilities, choices, exclude))
         found = {**{sign: seen for sign, seen in signs.items() if seen}, **found}
     return found
 
