@@ -41,6 +41,7 @@ def asked() -> dict[str, Any]:
     return {
         **{name: name for name in ESTIMATORS},
         "low-fidelity at half the resolution": LowFidelity(resolution=0.5),
+        "low-fidelity at half the channels": LowFidelity(channels=0.5),
         "low-fidelity twice as long": LowFidelity(share=0.1),
         "low-fidelity by validation loss": LowFidelity(score="loss"),
         "low-fidelity by a fitted curve": LowFidelity(score="fit", points=8),

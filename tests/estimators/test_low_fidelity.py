@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from assay import OneOf, Space, Width
 from assay.contracts import Proposal
 from assay.cost import derive
-from assay.errors import InvalidSetting
+from assay.errors import InvalidSetting, UnsupportedLayer
 from assay.estimators import low_fidelity
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.scratch import Scratch
@@ -106,10 +108,13 @@ def test_the_training_loss_is_the_mean_over_the_window():
         assert estimate.score == pytest.approx(-np.mean(losses[-last:]))
 
 
+def images():
+    drawn = derive(0, "images").integers(0, 256, size=(90, 1, 8, 8), dtype=np.uint8)
+    return Task.from_arrays(drawn, np.repeat(np.arange(3), 30))
+
+
 def test_fewer_channels_of_a_ready_space_and_a_lower_resolution():
-    rng = derive(0, "images")
-    images = rng.integers(0, 256, size=(90, 1, 8, 8), dtype=np.uint8)
-    task = Task.from_arrays(images, np.repeat(np.arange(3), 30))
+    rng, task = derive(0, "points"), images()
     stages = (Stage((8, 12), (1, 2)),)
     space = mobile(input_shape=(1, 8, 8), num_classes=3, stages=stages, kernels=(3,), head=16)
     ctx = tiny_context()
@@ -123,6 +128,45 @@ def test_fewer_channels_of_a_ready_space_and_a_lower_resolution():
     assert job.network.classifier.in_features == 8
     with pytest.raises(InvalidSetting, match=r"variant.*no_such"):
         LowFidelity(variant={"no_such": 1}).estimate(ctx, [Proposal(space.sample(rng))])
+
+
+def test_fewer_channels_of_any_space_also_where_the_width_is_a_choice():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            width = Width(8, 16)
+            self.stem = nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU())
+            self.body = OneOf(conv=nn.Conv2d(width, width, 3, padding=1), skip=nn.Identity())
+            self.head = nn.Linear(width, 3)
+
+        def forward(self, x):
+            return self.head(self.body(self.stem(x)).mean((2, 3)))
+
+    ctx = replace(context(), space=Space(Net), task=images())
+    cheap, whole = LowFidelity(share=1.0, channels=0.5), LowFidelity(share=1.0)
+    for architecture in ctx.space.all():
+        job, usual = (e._job(ctx, architecture, 1.0) for e in (cheap, whole))
+        assert 2 * job.network.head.in_features == usual.network.head.in_features
+    thin, usual = (e.estimate(ctx, [Proposal(architecture)])[0] for e in (cheap, whole))
+    assert math.isfinite(thin.score)
+    assert (thin.cost.samples, thin.cost.macs < usual.cost.macs) == (usual.cost.samples, True)
+    assert cheap.training_step_seconds(ctx) > 0
+    assert not replace(cheap, score="metric", schedule="cosine", ema=0.0).trains_whole(ctx)
+
+
+def test_channels_that_cannot_be_fewer_are_refused_by_name():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = nn.Parameter(torch.zeros(1, 8, 8))
+            self.body = OneOf(two=nn.Linear(64, 3), one=nn.Linear(64, 3, bias=False))
+
+        def forward(self, x):
+            return self.body((x + self.place).flatten(1))
+
+    ctx = replace(context(), space=Space(Net), task=images())
+    with pytest.raises(UnsupportedLayer, match="'the network itself' cannot have fewer channels"):
+        LowFidelity(channels=0.5).estimate(ctx, [Proposal(point(ctx))])
 
 
 def test_a_space_of_ones_own_has_no_variant():

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
@@ -25,6 +25,7 @@ from assay.estimators.training import Trained, Training, step_seconds
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.train.task import Task
+from assay.weights.morph import thin
 
 __all__ = ["LowFidelity"]
 
@@ -42,7 +43,7 @@ _WORDS: Mapping[str, Sequence[str]] = {
 
 @dataclass
 class LowFidelity:
-    """Trains each architecture cheaply, by any mix of five proxies.
+    """Trains each architecture cheaply, by any mix of six proxies.
 
     A proposal's `fidelity` is a share of this training: a rung of halving goes on from the state
     that the rung below has left in memory, and gives the same bits as a training that never
@@ -58,6 +59,8 @@ class LowFidelity:
         steps: Optimiser steps in place of a share; 0 for none.
         data: Share of the training samples, each class alike.
         resolution: Share of the side of the images; 0 for one half from 32 pixels on, else all.
+        channels: Share of the channels of every layer, beside a variant; see
+            `assay.weights.morph.thin`, which says what networks it refuses.
         variant: Options of a ready space that make it smaller, such as {"cells": 1}; None for those
             that the space names as cheap.
         proxy: Another task to train on, in place of the context's; its own kind of input.
@@ -81,6 +84,7 @@ class LowFidelity:
     steps: int = 0
     data: float = 1.0
     resolution: float = 0.0
+    channels: float = 1.0
     variant: dict[str, Any] | None = None
     proxy: Any = None
     score: Literal["loss", "metric", "training", "fit"] | None = None
@@ -97,7 +101,7 @@ class LowFidelity:
             given = getattr(self, name)
             if given not in words and (given is not None or name != "score"):
                 raise InvalidSetting(f"estimator.{name}={given!r}; {nearest(str(given), words)}")
-        for name in ("share", "data", "window"):
+        for name in ("share", "data", "channels", "window"):
             if not 0 < getattr(self, name) <= 1:
                 raise InvalidSetting(
                     f"estimator.{name}={getattr(self, name)!r} is a share: more than 0, at most 1"
@@ -129,7 +133,11 @@ class LowFidelity:
     def training_step_seconds(self, ctx: Context) -> float:
         """Time some steps of such trainings, as many at once as there will be."""
         space, task = self._proxies(ctx)
-        return step_seconds(ctx, space, task, self._recipe(ctx.recipe))
+
+        def make(architecture: Architecture) -> nn.Module:
+            return self._network(space, architecture, 0)
+
+        return step_seconds(ctx, make, task, self._recipe(ctx.recipe))
 
     def estimate_seconds(self, ctx: Context) -> float:
         """Return the seconds of one estimate, from timed steps; less where many run at once."""
@@ -147,7 +155,8 @@ class LowFidelity:
         """
         space, task = self._proxies(ctx)
         whole = ctx.recipe.epochs * ctx.task.steps_per_epoch(ctx.recipe.batch_size)
-        proper = space is ctx.space and task is ctx.task and self.steps_each(ctx) == whole
+        proper = space is ctx.space and task is ctx.task and self.channels == 1
+        proper = proper and self.steps_each(ctx) == whole
         judged = self.samples == 0 or self.samples >= len(ctx.task.valid)
         return (
             proper and judged and self.score == "metric" and self._recipe(ctx.recipe) == ctx.recipe
@@ -197,11 +206,16 @@ class LowFidelity:
         at, begun = self._states.get(point, (0, None))
         goes_on = self.score != "fit"  # whose curve has its points evenly over each training
         seed = int(derive(ctx.seed, "low fidelity").integers(2**31))
+        network = self._network(space, point, seed)
         return Training(
-            space.fresh(point, seed), task, self._recipe(ctx.recipe), steps, until, ctx.device,
-            seed, self.points, self.samples or None, begun if goes_on and at < until else None,
+            network, task, self._recipe(ctx.recipe), steps, until, ctx.device, seed, self.points,
+            self.samples or None, begun if goes_on and at < until else None,
             keep=goes_on and fidelity < 1,
         )  # fmt: skip
+
+    def _network(self, space: Space, point: Architecture, seed: int) -> nn.Module:
+        network = space.fresh(point, seed)
+        return network if self.channels == 1 else thin(network, self.channels)
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         return recipe.with_(schedule=self.schedule, ema=self.ema)
@@ -221,7 +235,8 @@ class LowFidelity:
         task = self._proxies(ctx)[1]
         made_from: dict[str, Any] = {
             "estimator": "low-fidelity", "steps": self._until(ctx, fidelity),
-            "of": self.steps_each(ctx), "data": self.data, "task": task.name,
+            "of": self.steps_each(ctx), "data": self.data, "channels": self.channels,
+            "task": task.name,
         }  # fmt: skip
         if trained.diverged:
             return Estimate.failed(trained.diverged, trained.cost, made_from)

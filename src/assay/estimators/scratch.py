@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from assay.architecture import Architecture
@@ -55,7 +56,7 @@ class Scratch:
 
     def training_step_seconds(self, ctx: Context) -> float:
         """Time some training steps of networks of the space, as many at once as there will be."""
-        return step_seconds(ctx, ctx.space, ctx.task, ctx.recipe)
+        return step_seconds(ctx, partial(ctx.space.fresh, seed=0), ctx.task, ctx.recipe)
 
     def steps_each(self, ctx: Context) -> int:
         """Return the optimiser steps of one estimate at fidelity 1, all seeds together."""

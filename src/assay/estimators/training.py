@@ -16,7 +16,6 @@ from assay.contracts import Context, Job
 from assay.cost import Cost, derive
 from assay.errors import NotFinite
 from assay.hardware.count import count
-from assay.space.space import Space
 from assay.train.loop import Trainer
 from assay.train.recipe import Recipe
 from assay.train.splits import Batch
@@ -221,25 +220,27 @@ def _nothing() -> NoReturn:
     raise RuntimeError("this work could not be made")
 
 
-def step_seconds(ctx: Context, space: Space, task: Task, recipe: Recipe) -> float:
+def step_seconds(
+    ctx: Context, make: Callable[[Architecture], nn.Module], task: Task, recipe: Recipe
+) -> float:
     """Return the wall seconds of one training step, as many trainings at once as there will be.
 
     The mean over the slower half of some random networks: what is chosen to be trained is mostly
     larger than what is drawn. One that cannot be trained, for want of memory perhaps, is left out.
 
     Args:
-        ctx: Names the executor, the device and the seed.
-        space: Whose networks are trained.
+        ctx: Names the space, the executor, the device and the seed.
+        make: make(architecture) -> the network that is trained.
         task: On what.
         recipe: How.
     Raises:
         Exception: what training the first of them raised, where none can be trained.
     """
     rng = derive(ctx.seed, "timed")
-    drawn = [space.canonical(space.sample(rng)) for _ in range(_TIMED_NETWORKS)]
+    drawn = [ctx.space.canonical(ctx.space.sample(rng)) for _ in range(_TIMED_NETWORKS)]
 
     def timing(architecture: Architecture) -> Callable[[], float]:
-        return partial(_timed, space.fresh(architecture, 0), task, recipe, ctx.device)
+        return partial(_timed, make(architecture), task, recipe, ctx.device)
 
     ended = dict(run_each(ctx, drawn, timing))
     times = sorted(job.result() for job in ended.values() if job.error is None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from assay.errors import InvalidSetting, UnsupportedLayer
-from assay.weights.morph import assert_same_function, shrink, widen
+from assay.weights.morph import assert_same_function, shrink, thin, widen
 from assay.weights.morph.flow import trace
 from assay.zoo.cell import cell
 from assay.zoo.mobile import Stage, mobile
@@ -170,6 +170,86 @@ def test_what_was_widened_can_be_narrowed_again(family, path):
         t.shape for t in model.state_dict().values()
     ]
     assert back(nets.images()).isfinite().all()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.3, 0.01, 1.0])
+@pytest.mark.parametrize("family", nets.FAMILIES)
+def test_a_thin_network_has_that_share_of_the_channels_that_can_be_fewer(family, share):
+    model = nets.network(family)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    flow, after = trace(model), trace(thin(model, share))
+    for path, layer in ((p, la) for p, la in flow.layers.items() if la.mixes):
+        for run, thinner in zip(layer.makes.runs, after.layers[path].makes.runs, strict=True):
+            group, parts = run.group.root, run.group.root.parts
+            kept = max(1, round(share * group.size / parts)) * parts
+            assert thinner.group.size == (group.size if group.fixed else kept), path
+    assert after.model(nets.images()).shape == model(nets.images()).shape
+    num_before, num_after = (sum(p.numel() for p in m.parameters()) for m in (model, after.model))
+    assert num_after < num_before or share == 1
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    if share == 1:
+        assert_same_function(model, after.model, nets.images(), tolerance=0)
+
+
+def test_sums_of_fewer_terms_have_larger_ones():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=2),
+        nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(8 * 4, 5),
+    )  # fmt: skip
+    thinner = thin(model, 0.5)
+    firsts, half = torch.tensor([0, 1, 2, 3]), 2**0.5
+    grouped = torch.tensor([0, 1, 4, 5])  # the first two of each part
+    assert torch.equal(thinner[0].weight, model[0].weight[grouped])
+    assert torch.allclose(thinner[2].weight, half * model[2].weight[grouped][:, firsts[:2]])
+    assert torch.equal(thinner[3].weight, model[3].weight[grouped])
+    columns = (grouped[:, None] * 4 + torch.arange(4)).flatten()
+    assert torch.allclose(thinner[5].weight, half * model[5].weight[:, columns])
+    assert torch.equal(thinner[5].bias, model[5].bias)
+
+
+def test_what_cannot_be_thin():
+    model = nets.network(nets.FAMILIES[0])
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(InvalidSetting, match="more than 0, at most 1"):
+            thin(model, share)
+    frozen = nets.network(nets.FAMILIES[0])
+    frozen[4].requires_grad_(False)
+    with pytest.raises(UnsupportedLayer, match="'4' cannot have fewer channels: it is frozen"):
+        thin(frozen, 0.5)
+    with pytest.raises(UnsupportedLayer, match=r"'0' cannot .* of a ConvTranspose1d cannot be"):
+        thin(nn.Sequential(nn.ConvTranspose1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 1)), 0.5)
+
+    class Added(nn.Module):  # two kinds of halves are added, in another order
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.both = (nn.Linear(2, n) for n in (4, 4, 8))
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.head(torch.cat((self.one(x), self.two(x)), 1) + self.both(x))
+
+    with pytest.raises(UnsupportedLayer, match="'one' cannot have fewer channels: add"):
+        thin(Added(), 0.5)
+
+
+def test_a_network_of_nothing_but_its_outputs_stays():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    x = torch.ones(3, 4)
+    assert torch.equal(thin(model, 0.5)(x), model(x))
+
+
+def test_norms_that_average_keep_two_channels_of_a_group():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(4, 8), nn.Conv2d(8, 8, 1), nn.ReLU())
+    thinner = thin(nn.Sequential(*model, nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8)), 0.5)
+    assert [thinner[i].weight.shape[:2] for i in (0, 2, 4)] == [(8, 3), (4, 8), (8, 4)]
+
+
+def test_groups_of_positions_of_a_channel_are_no_groups_of_channels():
+    twice = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 12, 3, groups=6), nn.GroupNorm(4, 12)
+    model = nn.Sequential(*twice, nn.Conv2d(12, 2, 1))
+    for change in (lambda: thin(model, 0.5), lambda: shrink(model, "0", 4)):
+        with pytest.raises(UnsupportedLayer, match=r"GroupNorm\) groups positions of a channel"):
+            change()
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm(4), nn.GroupNorm(2, 4)])

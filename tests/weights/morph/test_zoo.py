@@ -20,6 +20,7 @@ from assay.weights.morph import (
     grow_kernel,
     inherit,
     plan,
+    thin,
     widen,
 )
 from assay.weights.morph.flow import trace
@@ -171,3 +172,23 @@ def test_any_architecture_follows_any_other(name):
         assert {p.dtype for p in heir.network.parameters()} == {torch.float32}
         assert heir.network(X.float()).isfinite().all()
         point, parent = child, heir.network
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_networks_of_the_ready_spaces_are_all_cut_or_refused_by_name(name):
+    def size(network):
+        return sum(p.numel() for p in network.parameters())
+
+    space, rng, x = TINY[name](), np.random.default_rng(0), torch.rand(4, 1, 8, 8)
+    networks = [space.build(space.sample(rng)) for _ in range(8)]
+    refused = []
+    for network in networks:
+        try:
+            thinner = thin(network, 0.5)
+        except UnsupportedLayer as error:
+            refused.append(str(error))
+        else:
+            assert thinner(x).shape == network(x).shape
+            assert size(thinner) < size(network)
+    assert bool(refused) == (name in {"darts", "enas-macro", "enas-micro"})
+    assert all("cannot have fewer channels: " in why for why in refused)

@@ -7,7 +7,7 @@ from assay.weights.morph.heir import Inherited, inherit
 from assay.weights.morph.kernel import grow_kernel, shrink_kernel
 from assay.weights.morph.same import assert_same_function
 from assay.weights.morph.steps import Morph, plan
-from assay.weights.morph.width import shrink, widen
+from assay.weights.morph.width import shrink, thin, widen
 
 __all__ = [
     "Inherited",
@@ -20,5 +20,6 @@ __all__ = [
     "plan",
     "shrink",
     "shrink_kernel",
+    "thin",
     "widen",
 ]

@@ -19,7 +19,10 @@ from assay.weights.morph.graphs import graphs, unmarked
 from assay.weights.morph.layers import LAYERS, SECOND, Layer, holders, hooked
 from assay.weights.morph.operations import MODULES, OPERATIONS, keeps_samples, meet
 
-__all__ = ["Flow", "Reader", "trace"]
+__all__ = ["OUTPUT", "Flow", "Reader", "trace"]
+
+OUTPUT = "the model's output has them"
+"""Why the channels that a model returns stay as many."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Reader:
             self._taken += [(tensor, self.name(user)) for user in node.users if _reads(user)]
             return PLAIN if getattr(tensor, "numel", lambda: 1)() == 1 else None
         if node.op == "output":
-            return self.fix(node, "the model's output has them")
+            return self.fix(node, OUTPUT)
         if node.op == "call_module":
             axis = self._call(node)
             self.outputs.setdefault(str(node.target), []).append(axis)

@@ -76,8 +76,8 @@ def _traced(model: nn.Module, constants: Mapping[str, Any]) -> fx.Graph:
 
 def _refusal(model: nn.Module, error: Exception) -> UnsupportedLayer:
     return UnsupportedLayer(
-        f"{type(model).__name__} cannot be traced by torch.fx ({error}); morphs need a forward "
-        "without control flow that depends on a tensor"
+        f"{type(model).__name__} cannot be traced by torch.fx ({error}); to change its "
+        "widths or depth it needs a forward without control flow that depends on a tensor"
     )
 
 

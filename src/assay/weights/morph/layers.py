@@ -115,10 +115,12 @@ def _layer_norm(reader: Reader, node: fx.Node, layer: nn.LayerNorm) -> Layer:
 
 def _group_norm(reader: Reader, node: fx.Node, layer: nn.GroupNorm) -> Layer:
     axis = reader.incoming(node, layer.num_channels)
-    if axis is not None and len(axis.runs) == 1:
-        axis.runs[0].group.divide(layer.num_groups)
-    elif axis is not None:
+    if axis is not None and len(axis.runs) > 1:
         axis.fix(f"{reader.name(node)} groups the channels of several layers")
+    elif axis is not None and axis.runs[0].group.size % layer.num_groups:
+        axis.fix(f"{reader.name(node)} groups positions of a channel")
+    elif axis is not None:
+        axis.runs[0].group.divide(layer.num_groups)
     return _averaging(reader, node, layer, axis)
 
 

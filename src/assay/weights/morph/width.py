@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from torch import nn
 
 from assay.errors import InvalidSetting, UnsupportedLayer
-from assay.weights.morph.channels import Run
-from assay.weights.morph.flow import Flow, trace
+from assay.weights.morph.channels import Group, Run
+from assay.weights.morph.flow import OUTPUT, Flow, trace
+from assay.weights.morph.layers import Layer
 from assay.weights.morph.rewrite import copied, rewrite, wider, widest
 
-__all__ = ["shrink", "widen"]
+__all__ = ["shrink", "thin", "widen"]
 
 
 def widen(
@@ -88,6 +92,83 @@ def shrink(model: nn.Module, layer: str, width: int) -> nn.Module:
         raise UnsupportedLayer(f"{layer!r} cannot be narrowed: {group.fixed[0]}")
     rewrite(flow, {group: widest(group, channels, flow)})
     return flow.model
+
+
+def thin(model: nn.Module, share: float) -> nn.Module:
+    """Return a copy of a new model with a share of the channels of all layers, to be trained.
+
+    All but the model's outputs: where a single layer cannot have fewer the model is refused, since
+    two models of which one is cut and the other is not cannot be compared. Whatever holds channels
+    together keeps together: added layers, parts of grouped convolutions. Weights are those of the
+    first channels; where sums have fewer terms they are larger, so that sums vary as before.
+
+    Source: Howard et al. 2017, "MobileNets", arXiv:1704.04861, section 3.3, on the width
+    multiplier; differs: a new model is cut rather than made, so that it can be any.
+
+    Args:
+        model: With weights as they are initialised; is left as it is. torch.fx must be able to
+            trace it.
+        share: Of the channels, in (0, 1]; at least one of each part is left, and two of what a norm
+            averages over.
+    Raises:
+        InvalidSetting: no such share.
+        UnsupportedLayer: torch.fx cannot trace it, or a layer cannot have fewer channels; the
+            message says which and why.
+    Example:
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 4))
+        >>> [layer.weight.shape[0] for layer in thin(net, 0.5)[::2]]
+        [4, 4]
+    """
+    if not 0 < share <= 1:
+        raise InvalidSetting(f"share={share!r} of the channels must be more than 0, at most 1")
+    flow = trace(copied(model))
+    groups = _all_groups(flow)
+    inputs = {path: _num_inputs(layer) for path, layer in flow.layers.items()}
+    rewrite(flow, {group: _first(group, share) for group in groups if not group.fixed})
+    with torch.no_grad():
+        for path, layer in flow.layers.items():
+            if layer.mixes and layer.reads is not None:
+                layer.module.weight.mul_(math.sqrt(inputs[path] / _num_inputs(layer)))
+    return flow.model
+
+
+def _all_groups(flow: Flow) -> list[Group]:
+    """Return the groups of a model; all can have fewer channels, but for its outputs.
+
+    Raises:
+        UnsupportedLayer: they cannot.
+    """
+    for path, module in flow.model.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own and path not in flow.layers and not isinstance(module, nn.PReLU):
+            raise _uncut(path, f"the channels of a {type(module).__name__} cannot be followed")
+        if own and not any(parameter.requires_grad for parameter in own):
+            raise _uncut(path, "it is frozen")
+    groups: dict[Group, None] = {}
+    for path, layer in flow.layers.items():
+        for run in layer.makes.runs if layer.makes is not None else ():
+            groups[run.group.root] = None
+            reasons = run.group.root.fixed
+            if reasons and OUTPUT not in reasons:
+                raise _uncut(path, reasons[0])
+    return list(groups)
+
+
+def _uncut(path: str, why: str) -> UnsupportedLayer:
+    return UnsupportedLayer(f"{path or 'the network itself'!r} cannot have fewer channels: {why}")
+
+
+def _first(group: Group, share: float) -> torch.Tensor:
+    """Return the map that keeps the first channels of each part."""
+    old = group.size // group.parts
+    least = min(old, 2 if group.averaged else 1)  # the average of one is itself
+    kept = torch.arange(max(least, round(share * old)))
+    return (torch.arange(group.parts)[:, None] * old + kept).flatten()
+
+
+def _num_inputs(layer: Layer) -> int:
+    """Return how many terms each sum of a layer has, at each place of a kernel."""
+    return int(layer.module.weight.shape[1]) if layer.mixes else 1
 
 
 def _opened(model: nn.Module, layer: str, width: int) -> tuple[Flow, Run, int]:
