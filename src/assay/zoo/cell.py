@@ -18,11 +18,15 @@ from assay.errors import InvalidArchitecture, nearest
 from assay.space.choices import CHOSEN, OneOf, twin
 from assay.space.space import Space
 from assay.zoo.blocks import act_conv_norm, at_least, named, wired
+from assay.zoo.routes import routes
 
 __all__ = ["OPERATIONS", "arch_string", "cell", "from_arch_string"]
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """The options of every edge, by their published names."""
+
+_ON_THE_WAY = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+"""What changes what goes through it."""
 
 _NODES = (((0, 1),), ((0, 2), (1, 2)), ((0, 3), (1, 3), (2, 3)))
 """For each node after the input the edges that it sums, as (from, to)."""
@@ -95,29 +99,13 @@ def cell(
     )  # fmt: skip
 
 
-_ROUTES = ((("edge03",), ("edge01", "edge13"), ("edge02", "edge23"),
-            ("edge01", "edge12", "edge23")))  # fmt: skip
-"""The four ways from the input to the output."""
-
-
 def _paths(architecture: Architecture) -> list[float]:
-    """Return how often each sequence of operations leads from the input to the output.
-
-    A skip adds nothing to a sequence, and a way with none leads nowhere. Source: White et al. 2021,
-    "BANANAS", arXiv:1910.11858, section 4 (path encoding); differs: skips are left out.
-    """
-    ways = [[architecture[edge] for edge in route] for route in _ROUTES]
-    led = [tuple(o for o in way if o != "skip_connect") for way in ways if "none" not in way]
-    return [float(led.count(sequence)) for sequence in _SEQUENCES]
-
-
-_SEQUENCES = [
-    sequence
-    for length in range(4)
-    for sequence in itertools.product(
-        ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"), repeat=length
-    )
-]
+    """Return how often each sequence of operations leads from the input to the output."""
+    nodes = {
+        number: [(str(architecture[_label(edge)]), edge[0]) for edge in edges]
+        for number, edges in enumerate(_NODES, start=1)
+    }
+    return routes(nodes, [len(_NODES)], _ON_THE_WAY, skip="skip_connect", longest=len(_NODES))
 
 
 # --- the published notation -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from assay.errors import InvalidSetting
 from assay.space.choices import CHOSEN, Held, OneOf, twin
 from assay.space.space import Space
 from assay.zoo.blocks import act_conv_norm, conv_norm_act, factorized_reduction, wired
-from assay.zoo.darts_genotype import OPERATIONS, edge_label, inputs_label, pairs_of
+from assay.zoo.darts_genotype import OPERATIONS, edge_label, inputs_label, pairs_of, paths
 
 __all__ = ["darts"]
 
@@ -104,7 +104,8 @@ def darts(
         darts, input_shape=input_shape, num_classes=num_classes, channels=channels, cells=cells,
         nodes=nodes, none=none,
     )  # fmt: skip
-    return Space(model, remake=remake, cheap={"cells": 3, "channels": (channels + 1) // 2})
+    cheap = {"cells": 3, "channels": (channels + 1) // 2}
+    return Space(model, remake=remake, cheap=cheap, features=None if none else paths)
 
 
 # --- cells ----------------------------------------------------------------------------------------

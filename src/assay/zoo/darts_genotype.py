@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from assay.architecture import Architecture
 from assay.errors import InvalidArchitecture, nearest
+from assay.zoo.routes import routes
 
 __all__ = [
     "DARTS_V1",
@@ -18,6 +19,7 @@ __all__ = [
     "from_genotype",
     "inputs_label",
     "pairs_of",
+    "paths",
     "to_genotype",
 ]
 
@@ -33,6 +35,8 @@ OPERATIONS = (
 """The options of every edge, by their published names."""
 
 _KINDS = ("normal", "reduce")
+_SKIP = "skip_connect"
+_LONGEST = 2  # of three operations there would be 216 sequences more, of which a cell has few
 
 
 class Genotype(NamedTuple):
@@ -145,6 +149,20 @@ def to_genotype(architecture: Mapping[str, Any]) -> Genotype:
             "the others say; leave it out"
         )
     return Genotype(genes["normal"], nodes, genes["reduce"], nodes)
+
+
+def paths(architecture: Mapping[str, Any]) -> list[float]:
+    """Return how often each sequence of operations leads from the inputs to the output, by cell.
+
+    See `assay.zoo.routes`; sequences of at most two operations, skips left out, also those of a
+    reduction cell that halve what they let pass.
+    """
+    genotype, told = to_genotype(architecture), []
+    for genes, ends in (genotype[:2], genotype[2:]):
+        nodes = {node: genes[2 * i : 2 * i + 2] for i, node in enumerate(ends)}
+        on_the_way = [o for o in OPERATIONS if o != _SKIP]
+        told += routes(nodes, ends, on_the_way, skip=_SKIP, longest=_LONGEST)
+    return told
 
 
 def _taken(left: dict[str, Any], label: str, options: Sequence[str]) -> str:

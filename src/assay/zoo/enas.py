@@ -11,7 +11,7 @@ from assay.errors import InvalidSetting
 from assay.space.choices import OneOf
 from assay.space.space import Space
 from assay.zoo.blocks import act_conv_norm, at_least, factorized_reduction, named, wired
-from assay.zoo.enas_cell import in_order, pooling, separable, stages
+from assay.zoo.enas_cell import in_order, paths, pooling, separable, stages
 
 __all__ = ["LAYER_OPERATIONS", "macro", "micro"]
 
@@ -111,7 +111,7 @@ def micro(
         }  # fmt: skip
         return micro(**{**as_here, **options})
 
-    return Space(model, canonical=in_order, remake=remake, cheap={"cells": 1})
+    return Space(model, canonical=in_order, remake=remake, cheap={"cells": 1}, features=paths)
 
 
 def _check(space: str, input_shape: tuple[int, int, int], **counts: int) -> None:

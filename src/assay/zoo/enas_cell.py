@@ -17,13 +17,16 @@ from torch import Tensor, fx, nn
 from assay.architecture import Architecture, Option
 from assay.space.choices import CHOSEN, Held, OneOf, twin
 from assay.zoo.blocks import act_conv_norm, conv_norm_act, factorized_reduction, wired
+from assay.zoo.routes import routes
 
-__all__ = ["CELL_OPERATIONS", "in_order", "pooling", "separable", "stages"]
+__all__ = ["CELL_OPERATIONS", "in_order", "paths", "pooling", "separable", "stages"]
 
 CELL_OPERATIONS = ("identity", "sep3", "sep5", "avg3", "max3")
 """What each side of a node of the micro space can be."""
 
 _SIDES = ("a", "b")
+_KINDS = ("normal", "reduction")
+_LONGEST = 2
 
 
 def in_order(architecture: Architecture) -> Architecture:
@@ -40,9 +43,34 @@ def in_order(architecture: Architecture) -> Architecture:
     return Architecture(options)
 
 
+def paths(architecture: Architecture) -> list[float]:
+    """Return how often each sequence of operations leads from the inputs to the output, by cell.
+
+    See `assay.zoo.routes`; sequences of at most two operations, skips left out.
+    """
+    skip, *on_the_way = CELL_OPERATIONS
+    told: list[float] = []
+    for kind in _KINDS:
+        nodes: dict[int, list[tuple[str, int]]] = {}
+        while f"{kind}.node{len(nodes) + 2}.op_a" in architecture:
+            node = len(nodes) + 2
+            sides = [(f"{kind}.node{node}.op_{s}", f"{kind}.node{node}.from_{s}") for s in _SIDES]
+            nodes[node] = [
+                (str(architecture[does]), _state(architecture[reads])) for does, reads in sides
+            ]
+        read = {state for edges in nodes.values() for _, state in edges}
+        ends = [state for state in range(len(nodes) + 2) if state not in read]
+        told += routes(nodes, ends, on_the_way, skip=skip, longest=_LONGEST)
+    return told
+
+
+def _state(read: Option) -> int:
+    return int(str(read).removeprefix("state"))
+
+
 def _place(side: tuple[Option, Option]) -> tuple[int, int]:
-    read, operation = map(str, side)
-    return int(read.removeprefix("state")), CELL_OPERATIONS.index(operation)
+    read, operation = side
+    return _state(read), CELL_OPERATIONS.index(str(operation))
 
 
 def stages(nodes: int, cells: int, channels: int) -> tuple[nn.Module, int]:
