@@ -78,7 +78,7 @@ def main() -> None:
     ceiling = found.table.ceiling
     tau = rows["fused" if "fused" in rows else given.only[0]].tau
     report(
-        "fashion_audit", tau.value or 0.0, "tau", "stated", (tau.low or -1.0, tau.high or 1.0),
+        "fashion_audit", tau.value, "tau", "stated", (tau.low, tau.high),
         num=given.num, seeds=given.seeds, minutes=given.minutes, seed=given.seed,
         ceiling=None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
         tau={name: rounded(row.tau) for name, row in rows.items()},

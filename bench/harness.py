@@ -64,20 +64,29 @@ def interval(
 def rounded(interval: Interval, sign: int = 1) -> list[float | None]:
     """Return a figure and the ends of its interval, turned round where the sign says so."""
     figures = (interval.value, *(interval.low, interval.high)[::sign])
-    return [None if figure is None else round(sign * float(figure), 4) for figure in figures]
+    return [_rounded(figure, sign) for figure in figures]
+
+
+def _rounded(figure: float | None, sign: int = 1) -> float | None:
+    return None if figure is None else round(sign * float(figure), 4)
 
 
 def report(
-    name: str, value: float, unit: str, target: str, bounds: tuple[float, float], **keys: Any
+    name: str,
+    value: float | None,
+    unit: str,
+    target: str,
+    bounds: tuple[float | None, float | None],
+    **keys: Any,
 ) -> None:
-    """Print the result as the last line."""
+    """Print the result as the last line; null stands for what is undefined."""
     result = {
         "name": name,
-        "value": round(value, 4),
+        "value": _rounded(value),
         "unit": unit,
         "target": target,
-        "low": round(bounds[0], 4),
-        "high": round(bounds[1], 4),
+        "low": _rounded(bounds[0]),
+        "high": _rounded(bounds[1]),
         "threads": torch.get_num_threads(),
         "cpu_s": round(cpu_seconds(), 1),
         **keys,

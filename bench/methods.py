@@ -18,7 +18,8 @@ that bring their own paths by loss. Four questions:
    by that recipe, and keeps the best on validation; its interval resamples the trainings. In either
    what is trained holds the limit by the table and when its whole network is measured. The other
    job trains meanwhile, and no tolerance makes up for it: either may lose what is near the limit.
-   `seconds` of a search has its judging, files and report in it, those of a training have not.
+   `seconds` of a search has its judging, files and report in it, those of a training have not;
+   `cpu_s`, of each run, is what its process used, from its start to its end.
 2. How much cheaper is a search? The method that is best on validation at the longest time is run
    at all `--minutes`; `value` is the cost of the 40 trainings ÷ that of the shortest searches whose
    mean over the seeds is as good on test as the best of the 40 on validation, 0 where none is. Its
@@ -164,6 +165,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "interval": [round(v, 4) for v in interval(accuracies, np.mean)],
         "valid": round(mean_of(rows, "valid"), 4),
         "seconds": round(mean_of(rows, "seconds"), 1),
+        "cpu_s": [round(row["cpu_s"], 1) for row in rows],
         "whole_recipe": all(row["whole_recipe"] for row in rows),
         "limit_ms": rows[0]["limit_ms"],
         "macs": [int(row["macs"]) for row in rows],
@@ -179,6 +181,7 @@ def summary_of_random(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "trainings": len(runs),
         "interval": [round(v, 4) for v in bounds],
         "seconds": round(sum(run["seconds"] for run in runs), 1),
+        "cpu_s": [round(sum(run["cpu_s"] for run in runs), 1)],
     }
 
 

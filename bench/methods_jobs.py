@@ -185,6 +185,8 @@ def whole_steps(task: Task) -> int:
 def run(out: Path, job: Training | Search) -> dict[str, Any]:
     """Return what a job found, now or before; one that fails says why and stops no other.
 
+    `cpu_s` is what this process has used, which is started for the job.
+
     What it left is removed: a search that went on from there would only fail again.
     """
     kept = out / f"{job.key}.json"
@@ -192,7 +194,7 @@ def run(out: Path, job: Training | Search) -> dict[str, Any]:
         if not kept.exists():
             torch.set_num_threads(1)
             part = kept.with_name(kept.name + ".part")
-            part.write_text(json.dumps(job(out)))
+            part.write_text(json.dumps({**job(out), "cpu_s": time.process_time()}))
             part.replace(kept)  # whole or not at all
         row: dict[str, Any] = json.loads(kept.read_text())
     except Exception:

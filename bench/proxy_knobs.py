@@ -73,7 +73,7 @@ def main() -> None:
     }  # fmt: skip
     first = next(row.tau for row in found.table.rows if row.estimator == AS_IT_COMES)
     report(
-        "proxy_knobs", first.value or 0.0, "tau", "stated", (first.low or -1.0, first.high or 1.0),
+        "proxy_knobs", first.value, "tau", "stated", (first.low, first.high),
         num=given.num, steps=given.steps, rows=rows,
     )  # fmt: skip
 

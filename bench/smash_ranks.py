@@ -1,0 +1,59 @@
+"""How SMASH's own hypernetwork ranks memory banks, at two sizes, on Fashion-MNIST.
+
+    python -m bench.smash_ranks                                  # 30 networks x 2 seeds
+    python -m bench.smash_ranks --num 4 --steps 8 --epochs 1     # to see that it runs
+
+An audit of the space `memory-bank`: truths are validation accuracies after `--epochs`; each
+hypernetwork trains for `--steps`. All is counted, so what else runs does no harm. `value` is tau of
+the larger one; beside it the smaller one, and what counting says. The report is in `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from assay.estimators.hypernet import Hypernet
+from assay.run.audit import audit
+from assay.train.ready import load_task
+from assay.train.recipe import Recipe
+from assay.zoo.memory_bank import memory_bank
+from bench.harness import report, rounded
+
+RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
+SIZES = (64, 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-smash-ranks"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    found = audit(
+        memory_bank(input_shape=(1, 28, 28)), load_task("fashion-mnist"),
+        estimators={f"hidden={n}": Hypernet(generator="smash", hidden=n) for n in SIZES},
+        num=given.num, seeds=given.seeds, budget=f"steps={given.steps},epochs={given.epochs}",
+        out=given.out, recipe=RECIPE, executor="processes", seed=given.seed,
+    )  # fmt: skip
+    rows = {row.estimator: row for row in found.table.rows}
+    tau, ceiling = rows[f"hidden={SIZES[0]}"].tau, found.table.ceiling
+    report(
+        "smash_ranks", tau.value, "tau", "stated", (tau.low, tau.high),
+        num=given.num, seeds=given.seeds, steps=given.steps, epochs=given.epochs, seed=given.seed,
+        ceiling=None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
+        tau={name: rounded(row.tau) for name, row in rows.items()},
+        top_half={name: rounded(row.tau_top)[0] for name, row in rows.items()},
+        prepare_s={name: round(row.prepare_s, 1) for name, row in rows.items()},
+        verdict=list(found.verdict),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
