@@ -87,6 +87,20 @@ def test_relative_links_lead_somewhere(path):
     assert [link for link in local if not (path.parent / link).exists()] == []
 
 
+def anchors(text: str) -> set[str]:
+    """Return how the headings of a Markdown text are linked to."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_to_a_heading_lead_to_one(path):
+    links = re.findall(r"\]\(([^)\s]*\.md)?#([^)\s]+)\)", path.read_text())
+    told = [(path.parent / file if file else path, anchor) for file, anchor in links]
+    lost = [(p.name, anchor) for p, anchor in told if anchor not in anchors(p.read_text())]
+    assert lost == []
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_make_targets_exist(path):
     targets = re.findall(r"^([\w%-]+(?: [\w-]+)*):(?!=)", (ROOT / "Makefile").read_text(), re.M)
