@@ -109,8 +109,10 @@ def test_a_time_pays_for_rungs_by_their_share_of_a_training(tmp_path):
         settings={"strategy": {"num": 9, "eta": 3, "depth": 2}},
     )  # fmt: skip
     with Study.read(tmp_path / "timed") as study:
-        trials = study.phase("search").counts["trials"]
-    assert 0.9 * 28 * 13 / 3 < trials <= 28 * 13 / 3
+        counts = study.phase("search").counts
+    assert counts["trials"] == int(counts["seconds"] * 13 / 3)
+    # Finalists that train for one short epoch use next to nothing: the search has their time.
+    assert 70 < counts["seconds"] < 100
 
 
 class Stop(Exception):

@@ -10,7 +10,6 @@ from assay.architecture import Architecture
 from assay.contracts import Estimate
 from assay.errors import InvalidSetting, NotFinite
 from assay.hardware.measures import Measures
-from assay.run.allot import SHARES, count_for
 from assay.run.limits import Aims, quantity_name, refuse_shared_names
 
 POINT = Architecture({"a": "x"})
@@ -56,19 +55,6 @@ def test_what_cannot_be_limited_or_aimed_at() -> None:
     aims = Aims({"macs": 1.0}, ("score",), Measures.order)
     with pytest.raises(NotFinite, match="macs"):
         aims.check(POINT, lambda q, a: float("nan"))
-
-
-def test_seconds_become_counts() -> None:
-    assert count_for("train", "step", 100.0, 0.1) == int(SHARES["train"] * 1000)
-    assert count_for("train", "step", 100.0, 0.1, most=7) == 7
-    with pytest.raises(InvalidSetting, match="too small for one training step"):
-        count_for("train", "training step", 1.0, 10.0)
-    # With the seconds that the message asks for, one fits; also where the time is used up.
-    for left_s in (1.0, 0.0, -3.0):
-        with pytest.raises(InvalidSetting) as refused:
-            count_for("finalists", "step", left_s, 10.0)
-        more_s = float(str(refused.value).split("at least ")[1].split(" s more")[0])
-        assert count_for("finalists", "step", left_s + more_s + 0.05, 10.0) == 1
 
 
 def depth(module: nn.Module) -> float:

@@ -17,6 +17,7 @@ from assay.architecture import Architecture
 from assay.contracts import Job
 from assay.cost import Cost, derive
 from assay.errors import NotFinite, Unsendable, WorkerDied
+from assay.run.allot import timed
 from assay.run.failing import may_pass
 from assay.run.steps import Step
 from assay.run.workflow import Workflow
@@ -309,11 +310,7 @@ class Trainings:
             network = self._network(final)
         except Exception:  # it is recorded when it is to be trained
             return float
-        return partial(_timed, self._maker(final, network, 10**9), most_s)
-
-
-def _timed(maker: Callable[[], Trainer], most_s: float) -> float:
-    return maker().step_seconds(most_s=most_s)
+        return partial(timed, self._maker(final, network, 10**9), most_s)
 
 
 def _elsewhere(

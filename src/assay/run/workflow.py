@@ -14,12 +14,12 @@ import torch
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Proposal
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting, SpaceExhausted
+from assay.errors import InvalidSetting, SpaceExhausted, reason
 from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.report.units import duration, in_full
-from assay.run.allot import count_for, share_of
+from assay.run.allot import count_for, finalists_seconds, share_of
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher, measure_all
 from assay.run.plan import Plan, versions
@@ -344,9 +344,9 @@ class Workflow:
             return self.study.plan("search", {"trials": min(most, trials)})
         # One that climbs takes each rung as if it were trained anew: not every estimator goes on.
         unit_s = self._estimate_seconds() * _mean_share(rungs)
+        behind_s, left_s = self._finalists_seconds(), self.left_s()
         try:
-            left_s = self.left_s()
-            count = count_for("search", "score", left_s, unit_s, most=most)
+            count = count_for("search", "score", left_s, unit_s, most=most, behind_s=behind_s)
         except InvalidSetting as error:
             if not self.study.phase("train").counts["steps"]:
                 raise
@@ -354,8 +354,15 @@ class Workflow:
             count = min(most, plan.finalists.k)
             self.steps.note(f"{error}; {count} architectures are scored")
             return self.study.plan("search", {"trials": count})
-        time_s = share_of("search", left_s)
+        time_s = share_of("search", left_s, behind_s)
         return self.study.plan("search", {"trials": count, "seconds": time_s})
+
+    def _finalists_seconds(self) -> float:
+        try:
+            return finalists_seconds(self.plan)
+        except Exception as error:  # it may be over the limits, and never be trained
+            self.steps.note(f"the largest network could not be timed: {reason(error)}")
+            return math.inf
 
     def _estimate_seconds(self) -> float:
         """Return the seconds of one estimate, timed briefly, of those that raise nothing.

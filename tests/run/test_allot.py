@@ -1,0 +1,70 @@
+"""How a budget in seconds becomes counts."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from assay.cost import Budget
+from assay.errors import InvalidSetting
+from assay.executors.inline import Inline
+from assay.run.allot import SHARES, count_for, finalists_seconds, share_of
+from assay.run.plan import Finalists
+from assay.testing import tiny_space, tiny_task
+from assay.train.loop import Trainer
+from assay.train.recipe import Recipe
+
+
+def test_seconds_become_counts():
+    assert count_for("train", "step", 100.0, 0.1) == int(SHARES["train"] * 1000)
+    assert count_for("train", "step", 100.0, 0.1, most=7) == 7
+    with pytest.raises(InvalidSetting, match="too small for one training step"):
+        count_for("train", "training step", 1.0, 10.0)
+    # With the seconds that the message asks for, one fits; also where the time is used up.
+    for left_s in (1.0, 0.0, -3.0):
+        with pytest.raises(InvalidSetting) as refused:
+            count_for("finalists", "step", left_s, 10.0)
+        more_s = float(str(refused.value).split("at least ")[1].split(" s more")[0])
+        assert count_for("finalists", "step", left_s + more_s + 0.05, 10.0) == 1
+
+
+def test_what_the_finalists_cannot_use_the_search_may_spend():
+    share = SHARES["search"] * 100
+    assert share_of("search", 100.0) == share_of("search", 100.0, math.inf) == share
+    assert share_of("search", 100.0, 0.0) == 100.0
+    assert share_of("search", 100.0, 44.0) == pytest.approx(100 - 44 / SHARES["finalists"])
+    # What is behind has its own share of what the search leaves, and that is enough.
+    assert share_of("finalists", 100 - share_of("search", 100.0, 44.0)) == pytest.approx(44.0)
+    assert share_of("search", 100.0, 80.0) == share
+    assert share_of("search", -1.0, 1.0) == 0.0
+    assert count_for("search", "score", 100.0, 1.0, behind_s=44.0) == 50
+
+
+@pytest.mark.parametrize(
+    ("at_once", "more", "networks"), [(1, {"k": 2}, 5), (2, {"k": 2, "seeds": 2}, 3.5),
+                                      (4, {"k": 1, "compare": False}, 1)]
+)  # fmt: skip
+def test_the_finalists_use_at_most_the_whole_recipe_of_the_largest(
+    monkeypatch, at_once, more, networks
+):
+    made = []
+
+    def step_seconds(trainer, *, most_s):
+        made.append(sum(p.numel() for p in trainer.module.parameters()))
+        return most_s  # a hundredth of the budget
+
+    monkeypatch.setattr(Trainer, "step_seconds", step_seconds)
+    space, task, executor = tiny_space(), tiny_task(), Inline()
+    monkeypatch.setattr(Inline, "at_once", at_once)
+    plan = SimpleNamespace(
+        space=space, task=task, recipe=Recipe(batch_size=16, epochs=3), seed=0, train_on="cpu",
+        budget=Budget.parse("200s"), finalists=Finalists(**more), executor=executor,
+    )  # fmt: skip
+    steps = 3 * task.steps_per_epoch(16)
+    assert finalists_seconds(plan) == pytest.approx(steps * 2.0 * networks)
+    plan.budget = Budget.parse("200s,epochs=1")
+    assert finalists_seconds(plan) == pytest.approx(steps / 3 * 2.0 * networks)
+    largest = space.build(space.largest(task.example(1)))
+    assert made == [sum(p.numel() for p in largest.parameters())] * 2
