@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from assay.cost import derive
 from assay.estimators.surrogate import SURROGATES, GaussianProcess, tamed
@@ -59,3 +61,24 @@ def test_one_value_far_away_is_drawn_in_and_the_rest_stay():
     np.testing.assert_array_equal(drawn[:4], values[:4])
     assert drawn[4] == pytest.approx(0.2 - 3 * 1.4826 * 0.1)
     np.testing.assert_array_equal(tamed(np.full(4, 2.0)), np.full(4, 2.0))
+
+
+def test_linear_algebra_has_one_thread_and_gets_its_own_back(monkeypatch):
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen = []
+    for name in ("fit", "predict"):
+        usual = getattr(GaussianProcessRegressor, name)
+
+        def watched(self, *args, _usual=usual, **kwargs):
+            seen.append(threads())
+            return _usual(self, *args, **kwargs)
+
+        monkeypatch.setattr(GaussianProcessRegressor, name, watched)
+    with threadpool_limits(2, user_api="blas"):
+        process = GaussianProcess()
+        process.fit(np.eye(6), np.arange(6.0))
+        process.predict(np.eye(6))
+        assert seen == [{1}, {1}]
+        assert threads() == {2}

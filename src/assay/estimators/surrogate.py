@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any, Protocol, TypeAlias
 
@@ -11,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import KFold
+from threadpoolctl import ThreadpoolController
 
 from assay.cost import derive
 
@@ -47,6 +49,19 @@ def tamed(scores: Array) -> Array:
     return np.clip(scores, middle - 3 * spread, middle + 3 * spread) if spread > 0 else scores
 
 
+@functools.cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _on_one_thread() -> Any:
+    """Within, linear algebra has one thread: for some hundred rows more are waiting alone.
+
+    Where other processes train meanwhile, threads that wait for each other take their cores.
+    """
+    return _pools().limit(limits=1, user_api="blas")
+
+
 class GaussianProcess:
     """A Gaussian process with a Matern 5/2 kernel and noise, all scales by marginal likelihood.
 
@@ -71,10 +86,10 @@ class GaussianProcess:
     def fit(self, features: Array, scores: Array) -> None:
         """See `Surrogate`; a scale at the edge of its range is as good as one beyond it."""
         scores = tamed(scores)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _on_one_thread():
             warnings.simplefilter("ignore", ConvergenceWarning)
             self._model.fit(features, scores)
-        mean, deviation = self._leave_one_out(features, scores)
+            mean, deviation = self._leave_one_out(features, scores)
         self._held_out = mean
         standardised = (scores - mean) / np.maximum(deviation, 1e-12)
         self._factor = float(np.sqrt(np.mean(np.square(standardised)))) or 1.0
@@ -88,7 +103,8 @@ class GaussianProcess:
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """See `Surrogate`."""
-        mean, deviation = self._model.predict(features, return_std=True)
+        with _on_one_thread():
+            mean, deviation = self._model.predict(features, return_std=True)
         return mean, self._factor * deviation
 
     def held_out(self) -> Array:
