@@ -31,7 +31,7 @@ from assay.run.names import ESTIMATORS
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
 from assay.zoo.conv import conv
-from bench.harness import HALF_WIDTHS, report, rounded
+from bench.harness import HALF_WIDTHS, of_audit, report
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
 SMALL = 4
@@ -63,28 +63,25 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-fashion-audit"))
-    parser.add_argument("--only", nargs="+", default=list(asked()), choices=list(asked()))
+    every = asked()
+    parser.add_argument("--only", nargs="+", default=list(every), choices=list(every))
     given = parser.parse_args()
     torch.set_num_threads(1)
     task = load_task("fashion-mnist")
     space = conv(input_shape=(1, 28, 28), widths=HALF_WIDTHS)
-    estimators = {name: asked()[name] for name in given.only}
+    estimators = {name: every[name] for name in given.only}
     found = audit(
         space, task, estimators=estimators, num=given.num, seeds=given.seeds,
         budget=60 * given.minutes, out=given.out, recipe=RECIPE, executor="processes",
         seed=given.seed,
     )  # fmt: skip
     rows = {row.estimator: row for row in found.table.rows}
-    ceiling = found.table.ceiling
     tau = rows["fused" if "fused" in rows else given.only[0]].tau
     report(
         "fashion_audit", tau.value, "tau", "stated", (tau.low, tau.high),
         num=given.num, seeds=given.seeds, minutes=given.minutes, seed=given.seed,
-        ceiling=None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
-        tau={name: rounded(row.tau) for name, row in rows.items()},
-        top_half={name: rounded(row.tau_top)[0] for name, row in rows.items()},
         thousand_s={name: round(row.thousand_s, 1) for name, row in rows.items()},
-        verdict=list(found.verdict),
+        **of_audit(found),
     )  # fmt: skip
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 import torch
 
 from assay.trust.interval import Interval
+
+if TYPE_CHECKING:
+    from assay.run.auditing import Audit
 
 PAIRS = 15
 HALF_WIDTHS = ((8, 12, 16), (16, 24, 32))
@@ -65,6 +68,17 @@ def rounded(interval: Interval, sign: int = 1) -> list[float | None]:
     """Return a figure and the ends of its interval, turned round where the sign says so."""
     figures = (interval.value, *(interval.low, interval.high)[::sign])
     return [_rounded(figure, sign) for figure in figures]
+
+
+def of_audit(found: Audit) -> dict[str, Any]:
+    """Return what benchmarks that audit report alike: the ceiling, each row's tau, the verdict."""
+    ceiling, rows = found.table.ceiling, found.table.rows
+    return {
+        "ceiling": None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
+        "tau": {row.estimator: rounded(row.tau) for row in rows},
+        "top_half": {row.estimator: rounded(row.tau_top)[0] for row in rows},
+        "verdict": list(found.verdict),
+    }
 
 
 def _rounded(figure: float | None, sign: int = 1) -> float | None:

@@ -185,9 +185,8 @@ def whole_steps(task: Task) -> int:
 def run(out: Path, job: Training | Search) -> dict[str, Any]:
     """Return what a job found, now or before; one that fails says why and stops no other.
 
-    `cpu_s` is what this process has used, which is started for the job.
-
-    What it left is removed: a search that went on from there would only fail again.
+    What that one left is removed: a search that went on from there would only fail again. `cpu_s`
+    is what this process has used, which is started for the job.
     """
     kept = out / f"{job.key}.json"
     try:

@@ -20,7 +20,7 @@ from assay.run.audit import audit
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
 from assay.zoo.memory_bank import memory_bank
-from bench.harness import report, rounded
+from bench.harness import of_audit, report
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4)
 SIZES = (64, 4)
@@ -43,15 +43,12 @@ def main() -> None:
         out=given.out, recipe=RECIPE, executor="processes", seed=given.seed,
     )  # fmt: skip
     rows = {row.estimator: row for row in found.table.rows}
-    tau, ceiling = rows[f"hidden={SIZES[0]}"].tau, found.table.ceiling
+    tau = rows[f"hidden={SIZES[0]}"].tau
     report(
         "smash_ranks", tau.value, "tau", "stated", (tau.low, tau.high),
         num=given.num, seeds=given.seeds, steps=given.steps, epochs=given.epochs, seed=given.seed,
-        ceiling=None if ceiling is None else [rounded(ceiling.between), rounded(ceiling.mean)],
-        tau={name: rounded(row.tau) for name, row in rows.items()},
-        top_half={name: rounded(row.tau_top)[0] for name, row in rows.items()},
         prepare_s={name: round(row.prepare_s, 1) for name, row in rows.items()},
-        verdict=list(found.verdict),
+        **of_audit(found),
     )  # fmt: skip
 
 

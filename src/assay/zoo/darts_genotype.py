@@ -36,7 +36,7 @@ OPERATIONS = (
 
 _KINDS = ("normal", "reduce")
 _SKIP = "skip_connect"
-_LONGEST = 2  # of three operations there would be 216 sequences more, of which a cell has few
+_ON_THE_WAY = tuple(operation for operation in OPERATIONS if operation != _SKIP)
 
 
 class Genotype(NamedTuple):
@@ -160,8 +160,7 @@ def paths(architecture: Mapping[str, Any]) -> list[float]:
     genotype, told = to_genotype(architecture), []
     for genes, ends in (genotype[:2], genotype[2:]):
         nodes = {node: genes[2 * i : 2 * i + 2] for i, node in enumerate(ends)}
-        on_the_way = [o for o in OPERATIONS if o != _SKIP]
-        told += routes(nodes, ends, on_the_way, skip=_SKIP, longest=_LONGEST)
+        told += routes(nodes, ends, _ON_THE_WAY, skip=_SKIP)
     return told
 
 

@@ -26,7 +26,6 @@ CELL_OPERATIONS = ("identity", "sep3", "sep5", "avg3", "max3")
 
 _SIDES = ("a", "b")
 _KINDS = ("normal", "reduction")
-_LONGEST = 2
 
 
 def in_order(architecture: Architecture) -> Architecture:
@@ -60,7 +59,7 @@ def paths(architecture: Architecture) -> list[float]:
             ]
         read = {state for edges in nodes.values() for _, state in edges}
         ends = [state for state in range(len(nodes) + 2) if state not in read]
-        told += routes(nodes, ends, on_the_way, skip=skip, longest=_LONGEST)
+        told += routes(nodes, ends, on_the_way, skip=skip)
     return told
 
 

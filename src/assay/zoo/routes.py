@@ -17,7 +17,7 @@ def routes(
     operations: Sequence[str],
     *,
     skip: str,
-    longest: int,
+    longest: int = 2,
 ) -> list[float]:
     """Count how often each sequence of operations leads from an input to the output.
 
@@ -34,7 +34,8 @@ def routes(
         ends: The nodes that make the output, and inputs that do.
         operations: What sequences are of.
         skip: The name of the operation that does nothing.
-        longest: Operations in a sequence at most; longer ones are not counted.
+        longest: Operations in a sequence at most; longer ones are not counted. Of three operations
+            there are hundreds in the larger spaces, of which a cell has few.
     Returns:
         A count for each sequence of up to `longest` operations, the shortest first.
     Example:
