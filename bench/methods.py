@@ -1,15 +1,16 @@
 """Searches that learn against random search and evolution, at equal time, on Fashion-MNIST.
 
     python -m bench.methods --out runs/bench-methods                     # 3 seeds, over two hours
-    python -m bench.methods --seeds 1 --minutes 1 --random 3 --only random proxyless   # a look
+    python -m bench.methods --seeds 1 --minutes 1 --random 3 --only random --also   # a look
 
 A chain of six inverted bottlenecks, 3 kernels x 2 expansions each, or none; ONNX Runtime, one
 thread; limit = half of what the largest takes by the table. Each process trains with one thread,
 and two run at a time, but for the searches on torch. What has ended lies in the folder and is not
 run again, so a run that was stopped goes on, and one with other minutes or seeds takes over what it
-can (one by another version needs a folder of its own). Strategies and estimator are as they come:
-so `random`, `evolution` and `nsga2` are scored by agreement with the largest network, and those
-that bring their own paths by loss. Four questions:
+can (one by another version needs a folder of its own). Strategies, estimators and the number of
+finalists are as they come: so `random`, `evolution` and `nsga2` are scored by agreement with the
+largest network, and those that bring their own paths by loss. Four questions, of which `--also`
+leaves out the last two:
 
 1. Each search has the same time in all, the measuring of the latency table included, and the score
    as its only objective; its winner is trained from scratch by one recipe: test accuracy, latency,
@@ -59,8 +60,12 @@ from bench.methods_jobs import (
 )
 
 AIMS = ("latency_ms", "macs", "nothing")
-METHODS = ("random", "evolution", "nsga2", "enas", "darts", "proxyless", "proxyless reinforce")
-"""Strategies; all with the estimator `one-shot`."""
+METHODS = (
+    "random", "evolution", "nsga2", "enas", "darts", "proxyless", "proxyless reinforce",
+    "random by low-fidelity", "evolution by low-fidelity",
+)  # fmt: skip
+"""Strategies, with the estimator `one-shot` where none is named."""
+ALSO = ("aims", "targets")
 
 
 # --- what they say --------------------------------------------------------------------------------
@@ -236,20 +241,23 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--random", type=int, default=40)
     parser.add_argument("--only", nargs="*", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--also", nargs="*", default=[*ALSO], choices=ALSO)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     task, space = load_task("fashion-mnist"), chain()
     for target in TARGETS:
         prepare_table(given.out, target, space, task)
-    longest, seeds = max(given.minutes), range(given.seeds)
+    longest, seeds, also = max(given.minutes), range(given.seeds), given.also
     rows = run_all(given.out, [
         *(Search(name, longest, seed) for seed in seeds for name in given.only),
         *(Training(i) for i in range(given.random)),
-        *(Search("proxyless", longest, s, aim=a) for s in seeds for a in AIMS),
+        *(Search("proxyless", longest, s, aim=a) for s in seeds for a in AIMS if "aims" in also),
     ])  # fmt: skip
     # Beside another job most of what torch runs seemed over the limit when it was measured whole.
-    torch_runs = [Search("evolution", longest, seed, target="torch") for seed in seeds]
+    torch_runs = [
+        Search("evolution", longest, seed, target="torch") for seed in seeds if "targets" in also
+    ]
     rows += run_all(given.out, torch_runs, at_once=1)
     best = best_on_validation(rows, given.only)
     rows += run_all(

@@ -145,12 +145,13 @@ class Search:
         task, space = load_task("fashion-mnist"), chain()
         limit = half(space, task, out, self.target)
         table_s = float((out / f"table-{self.target}.seconds").read_text())
+        estimator = self.method.partition(" by ")[2] or "one-shot"
         result = search(
-            space, task, strategy=self._strategy(space, task, out), target=TARGETS[self.target],
-            seed=self.seed, recipe=RECIPE, limits={} if self.aim else {"latency_ms": limit},
-            objectives=("score",),
+            space, task, strategy=self._strategy(space, task, out), estimator=estimator,
+            target=TARGETS[self.target], seed=self.seed, recipe=RECIPE,
+            limits={} if self.aim else {"latency_ms": limit}, objectives=("score",),
             budget=f"{60 * self.minutes - table_s}s" + ",trials=1" * bool(self.aim),
-            finalists=Finalists(k=1, compare=False), table=out / f"table-{self.target}.json",
+            finalists=Finalists(compare=False), table=out / f"table-{self.target}.json",
             out=out / self.key,
         )  # fmt: skip
         best = result.best()
@@ -175,7 +176,9 @@ class Search:
             return Proxyless(quantity="macs", target=macs)
         if self.aim:
             return Proxyless(quantity="")
-        return Proxyless(rule="reinforce") if self.method.endswith(" reinforce") else self.method
+        if self.method == "proxyless reinforce":
+            return Proxyless(rule="reinforce")
+        return self.method.partition(" by ")[0]
 
 
 def whole_steps(task: Task) -> int:

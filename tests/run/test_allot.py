@@ -43,28 +43,32 @@ def test_what_the_finalists_cannot_use_the_search_may_spend():
 
 
 @pytest.mark.parametrize(
-    ("at_once", "more", "networks"), [(1, {"k": 2}, 5), (2, {"k": 2, "seeds": 2}, 3.5),
-                                      (4, {"k": 1, "compare": False}, 1)]
+    ("at_once", "more", "seconds"),
+    [(1, {"k": 2}, 2 + 2 + 5), (2, {"k": 2, "seeds": 2}, (4 + 2 + 5) / 2),
+     (4, {"k": 1}, 5), (4, {"k": 1, "compare": False}, 1)],
 )  # fmt: skip
-def test_the_finalists_use_at_most_the_whole_recipe_of_the_largest(
-    monkeypatch, at_once, more, networks
+def test_the_finalists_use_at_most_the_whole_recipe_of_the_dearest(
+    monkeypatch, at_once, more, seconds
 ):
-    made = []
+    """A step of the largest network is timed as five hundredths of the budget, of others as one."""
+    space, task, executor = tiny_space(), tiny_task(), Inline()
+    most = sum(p.numel() for p in space.build(space.largest(task.example(1))).parameters())
 
     def step_seconds(trainer, *, most_s):
-        made.append(sum(p.numel() for p in trainer.module.parameters()))
-        return most_s  # a hundredth of the budget
+        return most_s * (5 if sum(p.numel() for p in trainer.module.parameters()) == most else 1)
 
     monkeypatch.setattr(Trainer, "step_seconds", step_seconds)
-    space, task, executor = tiny_space(), tiny_task(), Inline()
     monkeypatch.setattr(Inline, "at_once", at_once)
     plan = SimpleNamespace(
         space=space, task=task, recipe=Recipe(batch_size=16, epochs=3), seed=0, train_on="cpu",
         budget=Budget.parse("200s"), finalists=Finalists(**more), executor=executor,
     )  # fmt: skip
-    steps = 3 * task.steps_per_epoch(16)
-    assert finalists_seconds(plan) == pytest.approx(steps * 2.0 * networks)
+    steps, small = 3 * task.steps_per_epoch(16), space.canonical(space.smallest())
+    assert finalists_seconds(plan, small) == pytest.approx(steps * 2.0 * seconds)
     plan.budget = Budget.parse("200s,epochs=1")
-    assert finalists_seconds(plan) == pytest.approx(steps / 3 * 2.0 * networks)
-    largest = space.build(space.largest(task.example(1)))
-    assert made == [sum(p.numel() for p in largest.parameters())] * 2
+    assert finalists_seconds(plan, small) == pytest.approx(steps / 3 * 2.0 * seconds)
+    alone = SimpleNamespace(**{**vars(plan), "finalists": Finalists(k=3, compare=False)})
+    largest = space.largest()
+    assert finalists_seconds(alone, largest) == pytest.approx(
+        steps / 3 * 2.0 * max(15 / at_once, 5)
+    )

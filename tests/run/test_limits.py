@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from torch import nn
@@ -9,8 +10,10 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.contracts import Estimate
 from assay.errors import InvalidSetting, NotFinite
+from assay.hardware.device import Device
 from assay.hardware.measures import Measures
 from assay.run.limits import Aims, quantity_name, refuse_shared_names
+from assay.testing import tiny_space
 
 POINT = Architecture({"a": "x"})
 
@@ -97,3 +100,24 @@ def test_values_are_kept_by_names_that_are_a_quantitys_own() -> None:
             quantity_name(nameless)
     with pytest.raises(InvalidSetting, match="3 is no quantity; give a name such as 'macs'"):
         quantity_name(3)  # type: ignore[arg-type]
+
+
+def test_the_dearest_has_the_most_macs_of_what_is_within_the_limits() -> None:
+    space = tiny_space()
+
+    def cost(quantity: str, point: Architecture) -> float:
+        return Measures(space, Device("torch"), space.example)(quantity, point)
+
+    def dearest(limits: dict[Any, float]) -> Architecture:
+        return Aims(limits, ("score",), Measures.order).dearest(space, cost, seed=0)
+
+    most = cost("macs", space.largest())
+    assert dearest({}) == dearest({"macs": most}) == space.largest()
+    assert dearest({"macs": 1e-9}) == space.largest()  # nothing that was drawn is within
+    assert dearest({partial(cost, "macs"): 1.0}) == space.largest()  # it would be asked 201 times
+    found = dearest({"macs": 0.7 * most})
+    assert 0.5 * most < cost("macs", found) <= 0.7 * most
+    assert found == dearest({"macs": 0.7 * most})
+    # Of what several limits allow: with few parameters there are few MACs, too.
+    few = 0.3 * cost("params", space.largest())
+    assert cost("params", dearest({"params": few, "macs": 0.7 * most})) <= few

@@ -7,22 +7,23 @@ is timed first; the count that follows is written to the study, and a resumed ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from assay.architecture import Architecture
 from assay.errors import InvalidSetting
 from assay.run.plan import Plan
 from assay.train.loop import Trainer
 from assay.train.splits import Loaded
 
-__all__ = ["SHARES", "count_for", "finalists_seconds", "share_of", "timed"]
+__all__ = ["SHARES", "count_for", "finalists_seconds", "share_of", "timed", "together"]
 
 SHARES: Mapping[str, float] = {"train": 0.38, "search": 0.28, "finalists": 0.88}
 """Share of the seconds left that a step may spend; the rest is for the steps behind it."""
 
 _MOST = 1_000_000
-_TIMING_SHARE = 0.01  # of the budget, for timing the largest network
-_COMPARED = 3  # networks that are trained beside the finalists
+_TIMING_SHARE = 0.01  # of the budget, for timing one of the networks
+_COMPARED = 2  # networks that are trained beside the finalists and the largest
 
 
 def share_of(step: str, left_s: float, behind_s: float = math.inf) -> float:
@@ -70,31 +71,49 @@ def count_for(
     return min(count, most)
 
 
-def finalists_seconds(plan: Plan) -> float:
-    """Return the most seconds that the finalists can use: all of them the largest network.
+def finalists_seconds(plan: Plan, dearest: Architecture) -> float:
+    """Return about the most seconds that the finalists can use: all of them the dearest there is.
 
-    Each trains for the whole recipe and no longer.
+    Each trains for the whole recipe and no longer. Beside them the space's largest network may be
+    trained for comparison, and two others that are no dearer.
 
     Args:
         plan: With a budget in time.
+        dearest: Of what may become a finalist.
     Raises:
-        Exception: what training the largest network raised.
+        Exception: what training one of the two raised.
     """
     recipe = plan.finalists.recipe or plan.recipe
     steps = (plan.budget.epochs or recipe.epochs) * plan.task.steps_per_epoch(recipe.batch_size)
-    networks = plan.finalists.k * plan.finalists.seeds + _COMPARED * plan.finalists.compare
-    largest = plan.space.fresh(plan.space.largest(), plan.seed)
+    trained = [dearest] * (plan.finalists.k * plan.finalists.seeds)
+    if plan.finalists.compare:
+        trained += [dearest] * _COMPARED + [plan.space.largest()]
     task = plan.task.over(plan.task.train, plan.task.valid)  # no test split leaves this process
-    maker = partial(
-        Trainer, largest, task, recipe, steps=10**9, device=plan.train_on, seed=plan.seed
-    )
-    most_s = _TIMING_SHARE * (plan.budget.seconds or 0.0)
     here = isinstance(plan.task.train, Loaded)
-    job = plan.executor.submit(partial(timed, maker, most_s), in_place=here)
-    for _ in plan.executor.gather([job]):
-        pass
+    step_s: dict[Architecture, float] = {}
+    for point in dict.fromkeys(trained):
+        maker = partial(
+            Trainer, plan.space.fresh(point, plan.seed), task, recipe, steps=10**9,
+            device=plan.train_on, seed=plan.seed,
+        )  # fmt: skip
+        most_s = _TIMING_SHARE * (plan.budget.seconds or 0.0)
+        job = plan.executor.submit(partial(timed, maker, most_s), in_place=here)
+        for _ in plan.executor.gather([job]):
+            pass
+        step_s[point] = job.result()
     at_once = 1 if here else plan.executor.at_once
-    return steps * job.result() * max(1.0, networks / at_once)
+    times_s = [step_s[point] for point in trained]
+    return steps * together(times_s, at_once)
+
+
+def together(times_s: Sequence[float], at_once: int) -> float:
+    """Return the seconds in which networks that take turns all do a step.
+
+    Args:
+        times_s: Of each, when so many train at once.
+        at_once: How many.
+    """
+    return max(sum(times_s) / at_once, *times_s)
 
 
 def timed(maker: Callable[[], Trainer], most_s: float) -> float:

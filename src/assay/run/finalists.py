@@ -13,7 +13,7 @@ from assay.contracts import Trial
 from assay.cost import derive
 from assay.errors import AssayError, InvalidSetting, NotFinite, SpaceExhausted
 from assay.report.units import duration
-from assay.run.allot import share_of
+from assay.run.allot import share_of, together
 from assay.run.steps import Step
 from assay.run.trainings import Final, Trainings
 from assay.run.workflow import Workflow
@@ -176,7 +176,7 @@ class Selection:
             left_s = self.flow.left_s()
             share_s = share_of("finalists", left_s)
             at_once = self.trained.at_once
-            step_s = [_together(times_s[: n + 1], at_once) for n in range(networks)]
+            step_s = [together(times_s[: n + 1], at_once) for n in range(networks)]
             fit = sum(epoch * each <= share_s for each in step_s)
             # An epoch of the best is trained in any case: without it nothing was found.
             networks = max(1, fit)
@@ -218,11 +218,6 @@ class Selection:
             by_trial.values(), key=lambda runs: (len(runs), statistics.fmean(s for s, _ in runs))
         )
         return max(best, key=lambda run: run[0])[1]
-
-
-def _together(times_s: Sequence[float], at_once: int) -> float:
-    """Return the seconds in which networks that take turns all do a step."""
-    return max(sum(times_s) / at_once, *times_s)
 
 
 def _score(trial: Trial) -> float:

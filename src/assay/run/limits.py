@@ -9,10 +9,14 @@ from typing import Any, Protocol
 
 from assay.architecture import Architecture
 from assay.contracts import Estimate
+from assay.cost import derive
 from assay.errors import InvalidSetting, NotFinite
 from assay.hardware.measures import COSTS, Quantity, quantity_name
+from assay.space.space import Space
 
 __all__ = ["Aims", "Measure", "Quantity", "quantity_name", "refuse_shared_names"]
+
+_DRAWN = 200
 
 
 class Measure(Protocol):
@@ -105,6 +109,20 @@ class Aims:
             if name not in measured:
                 measured[name] = _number(name, measure(quantity, architecture))
         return measured, 0.0
+
+    def dearest(self, space: Space, measure: Measure, *, seed: int) -> Architecture:
+        """Return an architecture that takes about the longest to train of those within the limits.
+
+        It has the most MACs of many that are drawn; the largest where nothing is limited, where
+        none of them is within, or where a limit is a user's function, which may take long.
+        """
+        largest, rng = space.largest(), derive(seed, "dearest")
+        if not self.limits or any(map(callable, self.limits)):
+            return largest
+        drawn = [largest, *(space.canonical(space.sample(rng)) for _ in range(_DRAWN))]
+        limits = self.limits.items()
+        within = [p for p in drawn if all(measure(q, p) <= limit for q, limit in limits)]
+        return max(within, key=lambda p: measure("macs", p), default=largest)
 
     def values(self, estimate: Estimate, measured: Mapping[str, float]) -> tuple[float, ...]:
         """Return what is maximised, signs applied."""

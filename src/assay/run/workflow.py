@@ -228,10 +228,8 @@ class Workflow:
             name = quantity_name(quantity)
             if known is not None:
                 settled[quantity] = known[name]
-            elif value == "median":
-                settled[quantity] = self._median(quantity)
             else:
-                settled[quantity] = float(value)
+                settled[quantity] = self._median(quantity) if value == "median" else float(value)
         if known is None:
             self.study.put("limits", {quantity_name(q): v for q, v in settled.items()})
         return settled
@@ -359,9 +357,10 @@ class Workflow:
 
     def _finalists_seconds(self) -> float:
         try:
-            return finalists_seconds(self.plan)
-        except Exception as error:  # it may be over the limits, and never be trained
-            self.steps.note(f"the largest network could not be timed: {reason(error)}")
+            dearest = self.aims.dearest(self.plan.space, self.measures, seed=self.plan.seed)
+            return finalists_seconds(self.plan, dearest)
+        except Exception as error:  # it may never be trained
+            self.steps.note(f"the largest networks could not be timed: {reason(error)}")
             return math.inf
 
     def _estimate_seconds(self) -> float:
