@@ -15,8 +15,13 @@ that autograd keeps for the backward pass, each storage once and no weights, and
   keeps what such a path keeps; the distribution stays uniform, at a rate of next to nothing, so
   that the active paths are like those of `path`; `given`: weight steps on the very paths of
   `proxyless_weight`, drawn beforehand;
+- `reinforce`: an architecture step of `proxyless` by reward, of four paths without a gradient;
 - `darts`: a weight step that runs all N operations of each block, whose weights are left as they
-  are, and `darts_architecture`: a step of first order that moves these, on a validation batch.
+  are, and `darts_architecture`: a step of first order that moves these, on a validation batch;
+- `darts_second_order`: such a step of second order, which also takes a training batch.
+
+Of `reinforce` and `darts_second_order` only the time is told: the first keeps nothing for a
+backward pass, the second does several passes after each other.
 
 Memory means those saved tensors: weights, gradients, workspaces and whatever else is resident are
 not measured, since all kinds of step share one process.
@@ -137,10 +142,15 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
     """Return the figures of one N, and the ratios of an architecture step to a weight step."""
     space = space_of(num)
     ctx = Context(space, task, RECIPE, Inline(), "cpu", 0, History(space))
-    gates = Proxyless(quantity="macs", lr=1e-9, warmup=0.0, every=1, batch=BATCH).paths
-    gates.measure = Measures(space, Device("torch"), task.example(1))
-    weights = DARTS(warmup=0.0, every=1, batch=BATCH).paths
-    for learner in (gates, weights):
+    own: dict[str, Any] = {"lr": 1e-9, "warmup": 0.0, "every": 1, "batch": BATCH}
+    gates, rewarded = (
+        Proxyless(rule=rule, quantity="macs", **own).paths for rule in ("gradient", "reinforce")
+    )
+    gates.measure = rewarded.measure = Measures(space, Device("torch"), task.example(1))
+    weights, ahead = (
+        DARTS(warmup=0.0, every=1, batch=BATCH, second_order=twice).paths for twice in (False, True)
+    )
+    for learner in (gates, rewarded, weights, ahead):
         learner.begin(ctx, space, FOREVER)
     supernet = Supernet(space, seed=0)
     supernet.reset()
@@ -151,17 +161,22 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
         name: lambda trainer=trainer: trainer.run(1)  # type: ignore[misc]
         for name, trainer in trainers.items()
     }
-    works["proxyless"] = lambda: gates.learn(supernet, task, next(number))
-    works["darts_architecture"] = lambda: weights.learn(supernet, task, next(number))
+    learners = {
+        "proxyless": gates, "reinforce": rewarded,
+        "darts_architecture": weights, "darts_second_order": ahead,
+    }  # fmt: skip
+    for name, learner in learners.items():
+        works[name] = lambda learner=learner: learner.learn(supernet, task, next(number))
     inputs: Any = next(task.train.train_batches(BATCH, seed=0))[0]
     kept, share = kept_by(space, alone, works["proxyless"], inputs)
     kept |= darts_kept(space, weights, works["darts_architecture"], inputs)
     steps = {name: Step(work) for name, work in works.items()}
     same = paired_ratios(steps["same"], steps["alone"], pairs=pairs)
     drawn = paired_ratios(steps["proxyless_weight"], steps["given"], pairs=pairs)
-    arch = paired_ratios(steps["proxyless"], steps["path"], pairs=pairs)
-    darts = paired_ratios(steps["darts"], steps["path"], pairs=pairs)
-    darts_arch = paired_ratios(steps["darts_architecture"], steps["path"], pairs=pairs)
+    to_path = {
+        name: paired_ratios(steps[name], steps["path"], pairs=pairs)
+        for name in (*learners, "darts")
+    }
     row = {
         "path_to_alone": round(kept["same"] / kept["alone"], 4),
         "proxyless_without_second_output_to_path": round(share, 4),
@@ -169,14 +184,16 @@ def measured(num: int, task: Task, pairs: int) -> tuple[dict[str, Any], list[flo
         "darts_to_path": round(kept["darts"] / kept["path"], 2),
         "darts_architecture_to_path": round(kept["darts_architecture"] / kept["path"], 2),
         "time_path_to_alone": middle(same),
-        "time_architecture_to_path": middle(arch),
+        "time_architecture_to_path": middle(to_path["proxyless"]),
+        "time_reinforce_to_path": middle(to_path["reinforce"]),
         "time_weight_to_given": middle(drawn),
-        "time_darts_to_path": middle(darts),
-        "time_darts_architecture_to_path": middle(darts_arch),
+        "time_darts_to_path": middle(to_path["darts"]),
+        "time_darts_architecture_to_path": middle(to_path["darts_architecture"]),
+        "time_darts_second_order_to_path": middle(to_path["darts_second_order"]),
         "kept_mib": {name: mib(value) for name, value in kept.items()},
         "step_ms": {name: step.ms for name, step in steps.items()},
     }
-    return row, arch
+    return row, to_path["proxyless"]
 
 
 def path_trainers(space: Space, task: Task, gates: Gates, weights: Weights) -> dict[str, Trainer]:

@@ -1,6 +1,7 @@
-"""How SMASH's own hypernetwork ranks memory banks, at two sizes, on Fashion-MNIST.
+"""How SMASH's own hypernetwork ranks memory banks, at two sizes.
 
-    python -m bench.smash_ranks                                  # 30 networks x 2 seeds
+    python -m bench.smash_ranks                                  # 30 networks x 2 seeds, on digits
+    python -m bench.smash_ranks --task fashion-mnist --epochs 1  # hours
     python -m bench.smash_ranks --num 4 --steps 8 --epochs 1     # to see that it runs
 
 An audit of the space `memory-bank`: truths are validation accuracies after `--epochs`; each
@@ -28,16 +29,19 @@ SIZES = (64, 4)
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--task", default="digits", choices=("digits", "fashion-mnist"))
     parser.add_argument("--num", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-smash-ranks"))
     given = parser.parse_args()
     torch.set_num_threads(1)
+    task = load_task(given.task)
+    _, *shape = task.example(1).shape
     found = audit(
-        memory_bank(input_shape=(1, 28, 28)), load_task("fashion-mnist"),
+        memory_bank(input_shape=tuple(shape)), task,
         estimators={f"hidden={n}": Hypernet(generator="smash", hidden=n) for n in SIZES},
         num=given.num, seeds=given.seeds, budget=f"steps={given.steps},epochs={given.epochs}",
         out=given.out, recipe=RECIPE, executor="processes", seed=given.seed,
@@ -46,7 +50,8 @@ def main() -> None:
     tau = rows[f"hidden={SIZES[0]}"].tau
     report(
         "smash_ranks", tau.value, "tau", "stated", (tau.low, tau.high),
-        num=given.num, seeds=given.seeds, steps=given.steps, epochs=given.epochs, seed=given.seed,
+        task=given.task, num=given.num, seeds=given.seeds, steps=given.steps, epochs=given.epochs,
+        seed=given.seed,
         prepare_s={name: round(row.prepare_s, 1) for name, row in rows.items()},
         **of_audit(found),
     )  # fmt: skip

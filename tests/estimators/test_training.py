@@ -170,7 +170,8 @@ def test_what_diverges_takes_no_other_with_it_and_is_booked(begun, name):
     assert all("not finite: [nan" in str(e) and "at step 0;" in str(e) for e in lost.values())
     assert len(ctx.task.train) // 16 == 7
     samples = {said.cost.samples for said in told if isinstance(said, Estimate)}
-    assert samples == {7 * 16 + len(ctx.task.valid)}
+    judged = 0 if name == "low-fidelity" else len(ctx.task.valid)  # or by its training losses
+    assert samples == {7 * 16 + judged}
     assert {said.cost.samples for said in lost.values()} == {16}
     assert {said.cost.macs for said in lost.values()} == {3 * 16 * 6 * 3}  # the last layer's
 

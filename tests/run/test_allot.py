@@ -32,14 +32,30 @@ def test_seconds_become_counts():
 
 def test_what_the_finalists_cannot_use_the_search_may_spend():
     share = SHARES["search"] * 100
-    assert share_of("search", 100.0) == share_of("search", 100.0, math.inf) == share
-    assert share_of("search", 100.0, 0.0) == 100.0
-    assert share_of("search", 100.0, 44.0) == pytest.approx(100 - 44 / SHARES["finalists"])
+    assert share_of("search", 100.0) == share_of("search", 100.0, behind_s=math.inf) == share
+    assert share_of("search", 100.0, behind_s=0.0) == 100.0
+    left_s = 100 - 44 / SHARES["finalists"]
+    assert share_of("search", 100.0, behind_s=44.0) == pytest.approx(left_s)
     # What is behind has its own share of what the search leaves, and that is enough.
-    assert share_of("finalists", 100 - share_of("search", 100.0, 44.0)) == pytest.approx(44.0)
-    assert share_of("search", 100.0, 80.0) == share
-    assert share_of("search", -1.0, 1.0) == 0.0
+    assert share_of("finalists", 100 - left_s) == pytest.approx(44.0)
+    assert share_of("search", 100.0, behind_s=80.0) == share
+    assert share_of("search", -1.0, behind_s=1.0) == 0.0
     assert count_for("search", "score", 100.0, 1.0, behind_s=44.0) == 50
+
+
+def test_a_step_before_that_had_nothing_to_do_leaves_its_share():
+    both = share_of("train", 100.0) + share_of("search", 100 - share_of("train", 100.0))
+    idle = {"idle": "train", "wants_s": 99.0}
+    assert share_of("search", 100.0, **idle) == pytest.approx(both)
+    assert share_of("search", 100.0, behind_s=8.8, **idle) == pytest.approx(90.0)
+    assert count_for("search", "score", 100.0, 1.0, **idle) == int(both)
+    with pytest.raises(InvalidSetting, match=f"at least {99 / (both / 100) - 100:.3g} s more"):
+        count_for("search", "score", 100.0, 99.0, **idle)
+    # But no more of it than is wanted, and of a step that was not idle nothing.
+    own = SHARES["search"] * 100
+    assert share_of("search", 100.0, idle="train", wants_s=40.0) == 40.0
+    assert share_of("search", 100.0, idle="train", wants_s=1.0) == own
+    assert share_of("search", 100.0, wants_s=99.0) == own
 
 
 @pytest.mark.parametrize(

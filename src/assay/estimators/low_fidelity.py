@@ -69,7 +69,8 @@ class LowFidelity:
             at the end of the recipe, extrapolated from `points`). None for "training" where no
             sample is seen again, so that these losses are of unseen samples too, and else "loss".
         window: Share of the steps whose training losses count.
-        points: Times that the validation loss is looked at; a fit needs four.
+        points: Times that the validation loss is looked at; a fit needs four. Never where the score
+            is "training", which saves that time.
         schedule: Of the rate: "constant", or the recipe's "cosine" over the steps of the share.
         ema: Decay of the averaged weights that are judged; 0 for none.
         samples: Most validation samples to judge on; 0 for all.
@@ -207,8 +208,9 @@ class LowFidelity:
         goes_on = self.score != "fit"  # whose curve has its points evenly over each training
         seed = int(derive(ctx.seed, "low fidelity").integers(2**31))
         network = self._network(space, point, seed)
+        points = 0 if self._score_named(ctx) == "training" else self.points
         return Training(
-            network, task, self._recipe(ctx.recipe), steps, until, ctx.device, seed, self.points,
+            network, task, self._recipe(ctx.recipe), steps, until, ctx.device, seed, points,
             self.samples or None, begun if goes_on and at < until else None,
             keep=goes_on and fidelity < 1,
         )  # fmt: skip

@@ -58,7 +58,8 @@ class Trained:
     """What came of a training.
 
     Attributes:
-        figures: "loss" and the task's metrics on the validation split; NaN where it diverged.
+        figures: "loss" and the task's metrics on the validation split; NaN where it diverged, and
+            none where they were not asked for.
         curve: (step, validation loss) at each point that was looked at, the last included.
         losses: Mean training loss of each step, from the first.
         cost: Of the steps taken now, validation included.
@@ -76,7 +77,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Training:
-    """Trains a network up to a step of a schedule and judges it on the validation split.
+    """Trains a network up to a step of a schedule, and judges it on the validation split.
 
     A job for any executor: what it returns is all that comes of it, so it may run in another
     process. A network with averaged weights is judged by these. That it diverged is what came of
@@ -90,7 +91,7 @@ class Training:
         until: Step at which to stop.
         device: Torch device.
         seed: Names every draw.
-        points: How often to look at the validation loss on the way, the end included.
+        points: How often to look at the validation loss on the way, the end included; 0 for never.
         samples: Most validation samples to judge on; None for all.
         begun: What an earlier training of the same network returned; None for none.
         keep: Whether to return a state that a longer training can go on from.
@@ -127,8 +128,9 @@ class Training:
             if diverged:
                 figures = dict.fromkeys(("loss", *self.task.metrics), math.nan)
                 break
-            figures = self._judge(trainer)
-            curve.append((stop, figures["loss"]))
+            if self.points:
+                figures = self._judge(trainer)
+                curve.append((stop, figures["loss"]))
         losses += trainer.losses
         judged = (len(curve) - before) * self._judged
         cost = Cost(
@@ -252,7 +254,7 @@ def step_seconds(
 
 def _timed(network: nn.Module, task: Task, recipe: Recipe, device: str) -> float:
     trainer = Trainer(network, task, recipe, steps=10**9, device=device)
-    return trainer.step_seconds(warmup=2, rounds=4, steps=3)
+    return trainer.step_seconds(warmup=1, rounds=4, steps=1)
 
 
 def in_chunks(ctx: Context, trainer: Trainer, until: int | None = None) -> Iterator[Stretch]:

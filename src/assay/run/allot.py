@@ -16,7 +16,15 @@ from assay.run.plan import Plan
 from assay.train.loop import Trainer
 from assay.train.splits import Loaded
 
-__all__ = ["SHARES", "count_for", "finalists_seconds", "share_of", "timed", "together"]
+__all__ = [
+    "SHARES",
+    "count_for",
+    "finalists_seconds",
+    "mean_share",
+    "share_of",
+    "timed",
+    "together",
+]
 
 SHARES: Mapping[str, float] = {"train": 0.38, "search": 0.28, "finalists": 0.88}
 """Share of the seconds left that a step may spend; the rest is for the steps behind it."""
@@ -26,17 +34,27 @@ _TIMING_SHARE = 0.01  # of the budget, for timing one of the networks
 _COMPARED = 2  # networks that are trained beside the finalists and the largest
 
 
-def share_of(step: str, left_s: float, behind_s: float = math.inf) -> float:
+def share_of(
+    step: str, left_s: float, *, idle: str = "", wants_s: float = 0.0, behind_s: float = math.inf
+) -> float:
     """Return the seconds that a step may spend of those left.
 
     Args:
         step: A key of `SHARES`.
         left_s: Seconds left of the budget.
+        idle: The step before it, if that had nothing to do: it leaves its share to this one.
+        wants_s: What this one can make good use of, for which it takes of that share.
         behind_s: The most that the finalists can use; what is more than enough for these, the step
             before them may spend too.
     """
     left_s = max(0.0, left_s)
-    return max(left_s * SHARES[step], left_s - behind_s / SHARES["finalists"])
+    more_s = min(wants_s, left_s * _both(step, idle))
+    return max(left_s * SHARES[step], more_s, left_s - behind_s / SHARES["finalists"])
+
+
+def _both(step: str, idle: str) -> float:
+    """Return the share of a step and of an idle one before it together."""
+    return 1 - (1 - SHARES[step]) * (1 - SHARES.get(idle, 0.0))
 
 
 def count_for(
@@ -46,6 +64,8 @@ def count_for(
     unit_s: float,
     *,
     most: int = _MOST,
+    idle: str = "",
+    wants_s: float = 0.0,
     behind_s: float = math.inf,
 ) -> int:
     """Return how many units of work a step may do.
@@ -56,14 +76,16 @@ def count_for(
         left_s: Seconds left of the budget.
         unit_s: Seconds of one unit, timed.
         most: Upper bound.
-        behind_s: See `share_of`.
+        idle: See `share_of`.
+        wants_s: Likewise.
+        behind_s: Likewise.
     Raises:
         InvalidSetting: not even one unit fits.
     """
-    share = share_of(step, left_s, behind_s)
+    share = share_of(step, left_s, idle=idle, wants_s=wants_s, behind_s=behind_s)
     count = most if unit_s <= 0 else int(share / unit_s)
     if count < 1:
-        more_s = unit_s / SHARES[step] - left_s
+        more_s = unit_s / _both(step, idle) - left_s
         raise InvalidSetting(
             f"the budget is too small for one {unit}: the step {step!r} may spend {share:.3g} s "
             f"and one takes {unit_s:.3g} s here; give at least {more_s:.3g} s more"
@@ -114,6 +136,15 @@ def together(times_s: Sequence[float], at_once: int) -> float:
         at_once: How many.
     """
     return max(sum(times_s) / at_once, *times_s)
+
+
+def mean_share(rungs: Sequence[tuple[int, float]]) -> float:
+    """Return the share of a whole training that a trial of a strategy takes on average.
+
+    Args:
+        rungs: How many, and the share of each.
+    """
+    return sum(num * share for num, share in rungs) / sum(num for num, _ in rungs)
 
 
 def timed(maker: Callable[[], Trainer], most_s: float) -> float:

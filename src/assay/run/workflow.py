@@ -19,7 +19,7 @@ from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.report.units import duration, in_full
-from assay.run.allot import count_for, finalists_seconds, share_of
+from assay.run.allot import count_for, finalists_seconds, mean_share, share_of
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher, measure_all
 from assay.run.plan import Plan, versions
@@ -43,6 +43,7 @@ _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _OVERRUN = 1.25  # of the time of a search, which is timed roughly, until it is ended
 _SHORT_S = 15.0  # of a budget: a longer one hardly ever lacks the time for a step
+_ENOUGH = 64  # scores, for which a search takes the time of a preparation that is none
 _VALIDATED = 8
 _DRAWN = 501
 
@@ -341,18 +342,20 @@ class Workflow:
             trials = plan.budget.trials or _TRIALS_UNTOLD
             return self.study.plan("search", {"trials": min(most, trials)})
         # One that climbs takes each rung as if it were trained anew: not every estimator goes on.
-        unit_s = self._estimate_seconds() * _mean_share(rungs)
-        behind_s, left_s = self._finalists_seconds(), self.left_s()
+        unit_s = self._estimate_seconds() * mean_share(rungs)
+        idle = "" if self.study.phase("train").counts["steps"] else "train"
+        share: Any = {"idle": idle, "wants_s": _ENOUGH * unit_s}
+        share["behind_s"], left_s = self._finalists_seconds(), self.left_s()
         try:
-            count = count_for("search", "score", left_s, unit_s, most=most, behind_s=behind_s)
+            count = count_for("search", "score", left_s, unit_s, most=most, **share)
         except InvalidSetting as error:
-            if not self.study.phase("train").counts["steps"]:
+            if idle:
                 raise
             # What was prepared is paid for; a score for each finalist makes use of it.
             count = min(most, plan.finalists.k)
             self.steps.note(f"{error}; {count} architectures are scored")
             return self.study.plan("search", {"trials": count})
-        time_s = share_of("search", left_s, behind_s)
+        time_s = share_of("search", left_s, **share)
         return self.study.plan("search", {"trials": count, "seconds": time_s})
 
     def _finalists_seconds(self) -> float:
@@ -392,8 +395,3 @@ class Workflow:
         """Return the seconds left of a budget in time."""
         assert self.plan.budget.seconds is not None
         return self.plan.budget.seconds - self.steps.spent_s()
-
-
-def _mean_share(rungs: Sequence[tuple[int, float]]) -> float:
-    """Return the share of a whole training that a trial of a strategy takes on average."""
-    return sum(num * share for num, share in rungs) / sum(num for num, _ in rungs)
