@@ -62,7 +62,7 @@ from bench.methods_jobs import (
 AIMS = ("latency_ms", "macs", "nothing")
 METHODS = (
     "random", "evolution", "nsga2", "enas", "darts", "proxyless", "proxyless reinforce",
-    "random by low-fidelity", "evolution by low-fidelity", "evolution by fused",
+    "random by low-fidelity", "evolution by low-fidelity",
 )  # fmt: skip
 """Strategies, with the estimator `one-shot` where none is named."""
 ALSO = ("aims", "targets")

@@ -10,7 +10,7 @@ import pytest
 from assay.cost import Budget
 from assay.errors import InvalidSetting
 from assay.executors.inline import Inline
-from assay.run.allot import SHARES, count_for, finalists_seconds, share_of
+from assay.run.allot import SHARES, count_for, finalists_seconds, replanned, share_of
 from assay.run.plan import Finalists
 from assay.testing import tiny_space, tiny_task
 from assay.train.loop import Trainer
@@ -41,6 +41,18 @@ def test_what_the_finalists_cannot_use_the_search_may_spend():
     assert share_of("search", 100.0, behind_s=80.0) == share
     assert share_of("search", -1.0, behind_s=1.0) == 0.0
     assert count_for("search", "score", 100.0, 1.0, behind_s=44.0) == 50
+
+
+def test_a_search_goes_on_until_its_time_is_used_and_no_further():
+    plan = {"trials": 20, "seconds": 100.0, "most": 60}
+    assert replanned(plan, 10, 20.0) == 20  # it is under way
+    assert replanned(plan, 20, 50.0) == 40
+    assert replanned(plan, 20, 10.0) == 60  # all that there may be
+    assert replanned(plan, 20, 99.0) == replanned(plan, 20, 110.0) == 20
+    assert replanned(plan, 10, 124.0) == 20
+    assert replanned(plan, 10, 126.0) == 10
+    assert replanned(plan, 0, 126.0) == 20
+    assert replanned({"trials": 20}, 20, 1.0) == 20  # a budget in counts
 
 
 def test_a_step_before_that_had_nothing_to_do_leaves_its_share():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from assay.architecture import Architecture
 from assay.errors import InvalidSetting
@@ -21,6 +22,7 @@ __all__ = [
     "count_for",
     "finalists_seconds",
     "mean_share",
+    "replanned",
     "share_of",
     "timed",
     "together",
@@ -30,6 +32,7 @@ SHARES: Mapping[str, float] = {"train": 0.38, "search": 0.28, "finalists": 0.88}
 """Share of the seconds left that a step may spend; the rest is for the steps behind it."""
 
 _MOST = 1_000_000
+_OVERRUN = 1.25  # of the time of a search, which is timed roughly, until it is ended
 _TIMING_SHARE = 0.01  # of the budget, for timing one of the networks
 _COMPARED = 2  # networks that are trained beside the finalists and the largest
 
@@ -136,6 +139,26 @@ def together(times_s: Sequence[float], at_once: int) -> float:
         at_once: How many.
     """
     return max(sum(times_s) / at_once, *times_s)
+
+
+def replanned(counts: Mapping[str, Any], judged: int, spent_s: float) -> int:
+    """Return how many trials a search has in all, from what those before have taken.
+
+    They were planned by what scores of a few random architectures take. Proposing and measuring
+    may take as long, and what holds the limits is quicker: a search that is far beyond its time
+    ends, and one that comes to its end before goes on.
+
+    Args:
+        counts: The plan: `trials`; where it is one of time, `seconds`, and the `most` trials.
+        judged: Trials that were judged so far.
+        spent_s: What they have taken.
+    """
+    planned, time_s = int(counts["trials"]), counts.get("seconds")
+    if time_s is None or judged == 0:
+        return planned
+    if judged >= planned:
+        return max(planned, min(int(counts["most"]), int(judged * time_s / spent_s)))
+    return judged if spent_s > _OVERRUN * time_s else planned
 
 
 def mean_share(rungs: Sequence[tuple[int, float]]) -> float:

@@ -19,7 +19,7 @@ from assay.estimators.each import Told, each
 from assay.hardware.measures import Measures
 from assay.hardware.table import LatencyTable
 from assay.report.units import duration, in_full
-from assay.run.allot import count_for, finalists_seconds, mean_share, share_of
+from assay.run.allot import count_for, finalists_seconds, mean_share, replanned, share_of
 from assay.run.limits import Aims, quantity_name
 from assay.run.loop import Searcher, measure_all
 from assay.run.plan import Plan, versions
@@ -41,7 +41,6 @@ _TIMED_PATHS = 8
 _MOST_TRIALS = 4000
 _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
-_OVERRUN = 1.25  # of the time of a search, which is timed roughly, until it is ended
 _SHORT_S = 15.0  # of a budget: a longer one hardly ever lacks the time for a step
 _ENOUGH = 64  # scores, for which a search takes the time of a preparation that is none
 _VALIDATED = 8
@@ -260,7 +259,7 @@ class Workflow:
             searching = first.enter_context(self.steps.step("search"))
             scoring = last.enter_context(self.steps.step("score"))
             counts = dict(self.study.phase("search").counts or self._search_counts())
-            counts |= self.study.get("search cut") or {}
+            counts |= self.study.get("search replanned") or {}
             searching.total = scoring.total = counts["trials"]
             if searching.finished:
                 return
@@ -284,7 +283,8 @@ class Workflow:
                 searching.tell()
                 scoring.tell()
                 if not waiting:
-                    self._cut(counts, judged, searching.cost_s + scoring.cost_s)
+                    self._replan(counts, judged, searching.cost_s + scoring.cost_s)
+                    searching.total = scoring.total = counts["trials"]
                 return int(counts["trials"])
 
             def unmet() -> None:
@@ -317,21 +317,17 @@ class Workflow:
         if said:
             self.steps.note(said)
 
-    def _cut(self, counts: dict[str, Any], judged: int, spent_s: float) -> None:
-        """End a search that takes longer than its time, with what is judged.
-
-        The count is planned by what scores take; proposing and measuring may take as long, or grow.
-        """
-        time_s = counts.get("seconds")
-        if time_s is None or spent_s <= _OVERRUN * time_s or judged >= counts["trials"]:
-            return
-        self.steps.note(
-            f"{judged} of {counts['trials']} trials took {duration(spent_s)}, where the search has "
-            f"{duration(time_s)}: proposing and measuring took the rest; it ends here, so that the "
-            "finalists have their time"
-        )
-        counts["trials"] = judged
-        self.study.put("search cut", {"trials": judged})
+    def _replan(self, counts: dict[str, Any], judged: int, spent_s: float) -> None:
+        """End a search that takes longer than its time, and let one go on that has some left."""
+        planned, counts["trials"] = counts["trials"], replanned(counts, judged, spent_s)
+        if counts["trials"] < planned:
+            self.steps.note(
+                f"{judged} of {planned} trials took {duration(spent_s)}, where the search has "
+                f"{duration(counts['seconds'])}: proposing and measuring took the rest; it ends "
+                "here, so that the finalists have their time"
+            )
+        if counts["trials"] != planned:
+            self.study.put("search replanned", {"trials": counts["trials"]})
 
     def _search_counts(self) -> dict[str, Any]:
         plan = self.plan
@@ -356,7 +352,7 @@ class Workflow:
             self.steps.note(f"{error}; {count} architectures are scored")
             return self.study.plan("search", {"trials": count})
         time_s = share_of("search", left_s, **share)
-        return self.study.plan("search", {"trials": count, "seconds": time_s})
+        return self.study.plan("search", {"trials": count, "seconds": time_s, "most": most})
 
     def _finalists_seconds(self) -> float:
         try:
