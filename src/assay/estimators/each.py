@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from assay.contracts import Context, Estimate, Estimator, Proposal
 from assay.cost import Cost
 from assay.errors import InvalidSetting, NotFinite
 from assay.estimators.training import Trained, Training, run_each
 
-__all__ = ["Diverged", "Told", "all_of", "each", "trained_each"]
+__all__ = ["Diverged", "Told", "all_of", "each", "refuse_alien", "trained_each"]
 
 S = TypeVar("S")
 
@@ -34,6 +34,21 @@ class Diverged(NotFinite):
 
 Told = Estimate | Exception
 """What is said of an architecture: an estimate, or why there is none."""
+
+
+def refuse_alien(option: str, thing: Any) -> None:
+    """Refuse what is no estimator where one is an option of another.
+
+    Args:
+        option: Its name.
+        thing: What was given.
+    Raises:
+        InvalidSetting: it is none, such as a name.
+    """
+    if not hasattr(thing, "estimate"):
+        raise InvalidSetting(
+            f"estimator.{option}={thing!r} is no estimator; give an object, such as OneShot()"
+        )
 
 
 def each(

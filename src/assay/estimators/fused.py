@@ -18,6 +18,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
+from assay.estimators.each import refuse_alien
 from assay.estimators.features import Blocks, Features, Scaler
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.opinions import SIGNAL, Opinions, hear, refuse_mute
@@ -64,7 +65,8 @@ class Fused:
         candidates: Random architectures for each training, among which the next are chosen.
         batch: Trainings between two fits.
     Raises:
-        InvalidSetting: a count out of range, or an `of` that trains no architecture by itself.
+        InvalidSetting: a count out of range, a part that is no estimator, or an `of` that trains no
+            architecture by itself.
     """
 
     signals: Any = None
@@ -80,6 +82,13 @@ class Fused:
         for name in ("candidates", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        if not isinstance(self.others, tuple | list):
+            raise InvalidSetting(f"estimator.others={self.others!r}: give a tuple of estimators")
+        for option, part in (("of", self.of), ("signals", self.signals)):
+            if part is not None:
+                refuse_alien(option, part)
+        for part in self.others:
+            refuse_alien("others", part)
         for method in ("steps_each", "training_step_seconds"):
             if self.of is not None and not hasattr(self.of, method):
                 kind = type(self.of).__name__

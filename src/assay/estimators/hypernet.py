@@ -49,7 +49,8 @@ class Hypernet:
 
     Source: Brock, Lim, Ritchie, Weston 2017, "SMASH: One-Shot Model Architecture Search through
     HyperNetworks", arXiv:1708.05344, sections 3 and 4; differs: serves any space with the generator
-    "mlp" (tiles, after Ha et al. 2016, arXiv:1609.09106), and Adam's decay rates are torch's.
+    "mlp" (tiles, after Ha et al. 2016, arXiv:1609.09106); Adam has torch's decay rates and epsilon,
+    a higher rate and no weight decay; neither the budget nor the kernels grow in the first half.
 
     Args:
         generator: "mlp" for any space without open kernels; "smash" for the memory-bank space.
@@ -116,6 +117,7 @@ class Hypernet:
 
     def _begin(self, ctx: Context, steps: int) -> Trainer:
         self._origin = same_origin(ctx, (self._loaded or {}).get("origin", ""), "hypernetwork")
+        self._batches = self._measures = self._step_macs = None  # of another context
         reset(ctx.space, ctx.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(derive(ctx.seed, "hypernet").integers(2**63)))
@@ -190,9 +192,9 @@ class Hypernet:
         score = -figures["loss"] if self.score == "loss" else ctx.task.score_of(figures)
         metrics = {f"hypernet_{name}": value for name, value in figures.items()}
         made_from = {"estimator": "hypernet", "generator": self.generator, "hidden": self.hidden}
-        wall_s = time.perf_counter() - started
         samples = sum(len(targets) for _, targets in batches)
         per_sample, generating = self._macs(ctx, network, point)
+        wall_s = time.perf_counter() - started
         cost = Cost(wall_s, samples, per_sample * samples + generating, ctx.device)
         return Estimate(score, metrics, cost, made_from)
 

@@ -114,6 +114,8 @@ class Inherit:
             UnsupportedLayer: torch.fx cannot trace the networks of this space.
             InvalidStudy: the loaded state is of another space or task.
         """
+        self._kept.clear()  # of another context, perhaps
+        self._kept_bytes = 0
         if self.supernet is not None:
             yield from self.supernet.prepare(ctx, budget)
             self._ready = True

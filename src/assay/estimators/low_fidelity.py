@@ -77,8 +77,8 @@ class LowFidelity:
         augment: Whether training batches are augmented; None for where the training sees each
             sample more than five times.
     Raises:
-        InvalidSetting: an unknown word, a share or decay out of range, a negative count, or a fit
-            of fewer than four points.
+        InvalidSetting: an unknown word, a share or decay out of range, a negative count, a fit of
+            fewer than four points, or a proxy that is no task.
     """
 
     share: float = 0.05
@@ -119,6 +119,10 @@ class LowFidelity:
             raise InvalidSetting(
                 f"estimator.points={self.points} is too few for score={self.score!r}; give "
                 f"{FEWEST_POINTS} or more"
+            )
+        if not (self.proxy is None or isinstance(self.proxy, Task)):
+            raise InvalidSetting(
+                f"estimator.proxy={self.proxy!r} is no Task; give one, such as load_task('digits')"
             )
         self._made: tuple[Space, Task] | None = None
         self._states: OrderedDict[Architecture, tuple[int, Trained]] = OrderedDict()
@@ -238,7 +242,7 @@ class LowFidelity:
         made_from: dict[str, Any] = {
             "estimator": "low-fidelity", "steps": self._until(ctx, fidelity),
             "of": self.steps_each(ctx), "data": self.data, "channels": self.channels,
-            "task": task.name,
+            "resolution": self.resolution, "task": task.name,
         }  # fmt: skip
         if trained.diverged:
             return Estimate.failed(trained.diverged, trained.cost, made_from)

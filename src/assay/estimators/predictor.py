@@ -19,6 +19,7 @@ from assay.architecture import Architecture
 from assay.contracts import Context, Estimate, Proposal
 from assay.cost import Budget, Cost, derive
 from assay.errors import InvalidSetting
+from assay.estimators.each import refuse_alien
 from assay.estimators.features import Blocks, Features, Scaler, farthest_first
 from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.origin import same_origin
@@ -59,7 +60,8 @@ class Predictor:
         signals: A `ZeroCost` whose signals it is told beside the rest: two of them or more. Each
             candidate of every pool is then measured, so give a smaller `pool`. None for none.
     Raises:
-        InvalidSetting: an unknown model, a count out of range, or a single signal.
+        InvalidSetting: an unknown model, a count out of range, a part that is no estimator, or a
+            single signal.
     """
 
     of: Any = None
@@ -82,6 +84,9 @@ class Predictor:
         for name in ("pool", "batch"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"estimator.{name}={getattr(self, name)} must be at least 1")
+        for option, part in (("of", self.of), ("signals", self.signals)):
+            if part is not None:
+                refuse_alien(option, part)
         if self.signals is not None and len(self.signals.signals) < 2:
             raise InvalidSetting(
                 f"estimator.signals={self.signals!r} has one signal, which is ranked in no "

@@ -47,9 +47,11 @@ def proxies(
         augment: Whether training batches are augmented.
     Raises:
         InvalidSetting: a space without such a variant, data that cannot be cut, or a resolution
-            that its networks cannot take.
+            that its networks cannot take or inputs have not.
     """
     task = ctx.task if proxy is None else proxy
+    if 0 < resolution < 1 and not _shape(task):
+        raise InvalidSetting(f"resolution={resolution} needs images [N, C, H, W]; leave it out")
     options = dict(ctx.space.cheap if variant is None else variant)
     if proxy is not None:
         options |= {"input_shape": _shape(proxy), "num_classes": proxy.num_classes}
@@ -111,7 +113,7 @@ def _outputs(
 def _views(ctx: Context, steps: int, data: float, proxy: Task | None) -> float:
     """Return how often so many steps see each sample."""
     task = ctx.task if proxy is None else proxy
-    return steps * ctx.recipe.batch_size / (data * len(task.train))
+    return steps / (data * task.steps_per_epoch(ctx.recipe.batch_size))  # a loader has its own size
 
 
 def _shape(task: Task) -> tuple[int, ...]:

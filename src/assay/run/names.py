@@ -7,7 +7,7 @@ import functools
 import importlib
 import inspect
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from assay.contracts import Estimator, Executor, Strategy
@@ -154,22 +154,29 @@ def _with_parts(kind: str, given: str, settings: Mapping[str, Any]) -> dict[str,
     parts = _PARTS.get(given, {})
     return {
         option: _part(f"{kind}.{option}", parts[option], value)
-        if option in parts and isinstance(value, str)
+        if option in parts and _named(value)
         else _afresh(value)
         for option, value in settings.items()
     }
 
 
-def _part(option: str, what: str, text: str) -> Any:
+def _named(value: Any) -> bool:
+    """Whether an option is a name, or a list of names as Python has it."""
+    several = isinstance(value, tuple | list) and len(value) > 0
+    return isinstance(value, str) or (several and all(isinstance(one, str) for one in value))
+
+
+def _part(option: str, what: str, text: str | Sequence[str]) -> Any:
     """Make what a text names: short names only, so that `resume` imports nothing from a study."""
+    if what == "estimators":
+        names = read_option(option, list[str], text) if isinstance(text, str) else text
+        return tuple(_part(option, "estimator", name) for name in names)
+    if not isinstance(text, str):
+        raise InvalidSetting(f"{option}={text!r}: give one name")
     if what == "task":
         from assay.train.ready import load_task
 
         return load_task(text)
-    if what == "estimators":
-        return tuple(
-            _part(option, "estimator", name) for name in read_option(option, list[str], text)
-        )
     if text not in ESTIMATORS:
         raise InvalidSetting(f"{option}={text!r} is no estimator; {nearest(text, ESTIMATORS)}")
     return resolve("estimator", ESTIMATORS, text)

@@ -105,8 +105,9 @@ class Truths:
         """
         if self.plan.truths is None and self.epochs is None:
             self._plan_epochs(ctx, len(self._wanted(sample)))
+            self._put_settled(self._wanted(sample))
         elif self.plan.truths is None:
-            self._settle_growth(self._wanted(sample))
+            self._settle_growth(ctx, self._wanted(sample))
 
     def _wanted(self, sample: Sequence[Architecture]) -> list[tuple[Architecture, int]]:
         return [(a, s) for s in range(self.plan.seeds) for a in sample]
@@ -162,8 +163,7 @@ class Truths:
         plan = self.plan
         epochs = plan.budget.epochs or plan.recipe.epochs
         if plan.budget.seconds is not None:
-            epoch_s = Scratch().training_step_seconds(ctx) / plan.executor.at_once
-            epoch_s *= plan.task.steps_per_epoch(plan.recipe.batch_size)
+            epoch_s = self._epoch_seconds(ctx)
             paid = int(_SHARE * plan.budget.seconds / (count * epoch_s))
             if paid < 1:
                 least_s = count * epoch_s / _SHARE
@@ -174,26 +174,37 @@ class Truths:
             epochs = min(epochs, paid)
         self.study.plan("truth", {"epochs": epochs, "count": count})
 
-    def _settle_growth(self, wanted: Sequence[tuple[Architecture, int]]) -> None:
-        """Refuse more trainings than were settled, where the time left does not pay for them.
+    def _epoch_seconds(self, ctx: Context) -> float:
+        """Return the seconds that an epoch of one training takes of a time in which several run."""
+        epoch = self.plan.task.steps_per_epoch(self.plan.recipe.batch_size)
+        step_s = Scratch().training_step_seconds(ctx)
+        return epoch * step_s / self.plan.executor.at_once
+
+    def _put_settled(self, wanted: Sequence[tuple[Architecture, int]]) -> None:
+        self.study.put(_SETTLED, sorted(_name(a, s) for a, s in wanted))
+
+    def _settle_growth(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]]) -> None:
+        """Refuse other trainings than were settled, where the time left does not pay for them.
 
         Each has as many epochs as those before it, whatever the budget. What is not refused is
         settled: whoever continues it is not asked again whether it fits.
         """
-        first = self.study.phase("truth").counts.get("count", 0)
-        known = [self.study.get(_name(a, s)) for a, s in wanted]
-        took = [told["seconds"] for told in known if told is not None]
-        if len(wanted) <= (self.study.get(_SETTLED) or first) or not took:
+        settled = self.study.get(_SETTLED)
+        names = {_name(a, s) for a, s in wanted}
+        if names.issubset(settled if isinstance(settled, list) else ()):
             return
-        budget, more, spent_s = self.plan.budget, len(wanted) - len(took), self.steps.spent_s()
-        needed_s = more * float(np.mean(took))
+        known = [self.study.get(name) for name in names]
+        took = [told["seconds"] for told in known if told is not None]
+        budget, more, spent_s = self.plan.budget, len(names) - len(took), self.steps.spent_s()
+        each_s = float(np.mean(took)) if took else self._epoch_seconds(ctx) * (self.epochs or 1)
+        needed_s = more * each_s
         if budget.seconds is not None and more and needed_s > budget.seconds - spent_s:
             raise InvalidSetting(
                 f"{more} more trainings of {self.epochs} epochs each take about {needed_s:.3g} s, "
                 f"and of {budget} {spent_s:.3g} s are spent; give a budget of at least "
                 f"{spent_s + needed_s / _SHARE:.0f}s in all, or fewer architectures or seeds"
             )
-        self.study.put(_SETTLED, len(wanted))
+        self._put_settled(wanted)
 
     def _train(self, ctx: Context, wanted: Sequence[tuple[Architecture, int]], step: Step) -> None:
         """Train what has no truth yet, one after another or as many at once as the executor can."""

@@ -1,4 +1,4 @@
-"""Intervals over architectures: what the figures would be on other samples of the same space."""
+"""Intervals over architectures: where the figures of the whole space may be, given a sample."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ class Fair:
     siblings differ by at most one within a step, nested ones counted while their parent is active.
 
     Source: Chu et al. 2019, "FairNAS", arXiv:1907.01845, section 3.2 and algorithm 1; differs:
-    spaces with unequal or nested choices, as above.
+    spaces with unequal or nested choices, as above, and the gradients of a step are averaged, not
+    added up, as for all paths here: at one rate each option moves an m-th as far.
     """
 
     def passes(

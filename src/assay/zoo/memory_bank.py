@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 
 from assay.architecture import Architecture, Option
-from assay.errors import InvalidArchitecture, InvalidSetting
+from assay.errors import InvalidArchitecture, InvalidSetting, nearest
 from assay.space.choices import Depth, Inputs, OneOf
 from assay.space.sizes import Kernel, Width
 from assay.space.space import Space
@@ -163,9 +163,10 @@ def wired(space: Space, wires: Wires, **decisions: Option) -> Architecture:
         decisions: For all operations, such as `units=8` or `conv="d1g1"`; the others take their
             first option.
     Raises:
-        InvalidArchitecture: the space has not so many operations or banks.
+        InvalidArchitecture: the space has not so many operations or banks, or no such decision.
     """
     wanted: dict[str, Option] = {}
+    known: set[str] = set()
     most: dict[str, int] = {}  # operations of each block
     for label in space.choices:
         block, _, rest = label.partition(".")
@@ -177,8 +178,11 @@ def wired(space: Space, wires: Wires, **decisions: Option) -> Architecture:
             most[block] = max(number + 1, most.get(block, 0))
             if number < len(wires):
                 wanted |= _wire(f"{block}.{op}", *wires[number])
+            known.add(decision)
             if decision in decisions:
                 wanted[label] = decisions[decision]
+    for name in decisions.keys() - known:
+        raise InvalidArchitecture(f"no operation decides {name!r}; {nearest(name, known)}")
     for block, num in most.items():
         if f"{block}.ops" not in wanted and num != len(wires):
             raise InvalidArchitecture(

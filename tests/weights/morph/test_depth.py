@@ -194,3 +194,54 @@ def test_what_cannot_be_the_identity_is_left_as_it_is(block):
     before = {k: v.clone() for k, v in block.state_dict().items()}
     assert not neutralise(block, nets.images().float())
     assert all(torch.equal(v, before[k]) for k, v in block.state_dict().items())
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_norm_is_set_from_what_it_reads_whatever_writes_into_that_later(inplace):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace), nn.Conv2d(4, 2, 1)).double()
+    images = torch.randn(
+        8, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    norm = deepen(model, "0", batch=images)[0][2]
+    assert torch.allclose(norm.running_mean, model[0](images).mean((0, 2, 3)), atol=1e-12)
+
+
+class Twice(nn.Module):
+    """A layer that has two names, and is called by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(2, 4, 1), nn.ReLU()
+        self.body = nn.Sequential(self.conv, self.act)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def test_a_layer_with_two_names_gets_deeper_under_both():
+    model, x = Twice(), torch.rand(3, 2, 4, 4)
+    deep = deepen(model, "act")
+    assert deep.body[1] is deep.act
+    nn.init.zeros_(deep.act[1].weight)
+    assert not torch.equal(deep(x), model(x))
+    more = add_branch(model, "conv", rng=np.random.default_rng(0))
+    assert more.body[0] is more.conv
+    nn.init.ones_(more.conv.branch[2].bias)
+    assert not torch.equal(more(x), model(x))
+
+
+def test_each_module_keeps_its_mode():
+    model = nn.Sequential(nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    model.train()[1].eval()
+    for made in (deepen(model, "2"), add_branch(model, "3", rng=np.random.default_rng(0))):
+        assert made.training
+        assert not made[1].training
+    model.eval()
+    assert not any(m.training for m in deepen(model, "2", batch=torch.rand(4, 2, 3, 3)).modules())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_layer_whose_weight_a_hook_makes_is_no_identity():
+    assert not neutralise(nn.utils.weight_norm(nn.Conv2d(4, 4, 1)), torch.rand(2, 4, 3, 3))
+    block = residual(nn.Sequential(nn.ReLU(), nn.utils.weight_norm(nn.Conv2d(4, 4, 1))))
+    assert not silence(block)

@@ -429,3 +429,47 @@ def test_the_same_generator_gives_the_same_child():
     assert torch.equal(torch.get_rng_state(), state)
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, two.state_dict()[name])
+
+
+def block(inplace: bool) -> nn.Module:
+    """A block as in cells: its activation comes first."""
+    return nn.Sequential(nn.ReLU(inplace), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_block_that_writes_into_its_input_is_not_taken_for_the_identity(inplace):
+    def model():
+        return nn.Sequential(
+            nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), Depth(block(inplace), block(inplace), min=0)
+        )
+
+    made = Space(model)
+    low, high = Architecture({"2": 0}), Architecture({"2": 1})
+    told = grown(made, low, high).morphs
+    assert [(m.kind, m.preserving) for m in told] == [("deepen", False)]
+
+
+class Branch(nn.Module):
+    """x + branch(x), whose last layer's weight a hook makes."""
+
+    def __init__(self, hook) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, 4, 1), hook(nn.Conv2d(4, 4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(torch.relu(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [nn.utils.weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_branch_whose_weight_a_hook_makes_is_not_set_to_zero(hook):
+    made = Space(lambda: nn.Sequential(nn.Conv2d(2, 4, 1), Depth(Branch(hook), Branch(hook))))
+    low, high = Architecture({"1": 1}), Architecture({"1": 2})
+    x = torch.ones(3, 2, 4, 4)
+    child = inherit(made, low, made.fresh(low, 0), high, rng=np.random.default_rng(0), example=x)
+    assert [(m.kind, m.preserving) for m in child.morphs] == [("deepen", False)]
+    assert child.network(x).isfinite().all()
+    assert child.network[1][1].last.bias.abs().sum() > 0

@@ -50,3 +50,22 @@ def test_both_are_judged_in_eval_mode_and_left_in_their_own():
     assert_same_function(model, model, torch.ones(3, 2, dtype=torch.float64))
     assert [m.training for m in model.modules()] == [True, True, False]
     assert model[1].num_batches_tracked == 0
+
+
+class Beside(nn.Module):
+    """An output that is no tensor beside one that is."""
+
+    def __init__(self, other) -> None:
+        super().__init__()
+        self.other = other
+
+    def forward(self, x):
+        return x, self.other
+
+
+def test_an_output_that_is_no_tensor_is_compared_as_it_is():
+    x = torch.ones(3, 2, dtype=torch.float64)
+    assert_same_function(Beside(None), Beside(None), x)
+    assert_same_function(Beside("a"), Beside("a"), x)
+    with pytest.raises(AssayError, match=r"from \[\[3, 2\], None\] to \[\[3, 2\], 'b'\]"):
+        assert_same_function(Beside(None), Beside("b"), x)

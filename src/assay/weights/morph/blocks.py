@@ -56,17 +56,23 @@ def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[s
         example: Inputs `[N, ...]`.
     """
     found: dict[str, bool] = {}
+    given: dict[str, list[Any]] = {}
 
-    def watch(path: str) -> Any:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            pairs = zip(leaves(args), leaves(out), strict=False)
-            same = len(args) == 1 and len(list(leaves(args))) == len(list(leaves(out)))
-            same = same and all(_are_close(one, other) for one, other in pairs)
+    def watch(path: str) -> Iterator[Any]:
+        def before(module: nn.Module, args: Any) -> None:
+            given[path] = [_copy(leaf) for leaf in leaves(args)]  # it may write into them
+
+        def behind(module: nn.Module, args: Any, out: Any) -> None:
+            gave = list(leaves(out))
+            same = len(args) == 1 and len(given[path]) == len(gave)
+            same = same and all(map(_are_close, given[path], gave))
             found[path] = found.get(path, True) and same
 
-        return network.get_submodule(path).register_forward_hook(hook)
+        block = network.get_submodule(path)
+        yield block.register_forward_pre_hook(before)
+        yield block.register_forward_hook(behind)
 
-    hooks = [watch(path) for path in blocks]
+    hooks = [hook for path in blocks for hook in watch(path)]
     try:
         with judging(network):
             call_model(network, example)
@@ -76,7 +82,13 @@ def identities(network: nn.Module, blocks: Iterable[str], example: Any) -> set[s
     return {path for path, same in found.items() if same}
 
 
-def _are_close(one: Tensor, other: Tensor) -> bool:
+def _copy(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _are_close(one: Any, other: Any) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return one is other
     if one.shape != other.shape or not one.is_floating_point():
         return torch.equal(one, other)
     most = float(one.abs().max()) if one.numel() else 0.0

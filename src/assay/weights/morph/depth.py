@@ -81,9 +81,8 @@ def deepen(
         layer.weight.data += noise * layer.weight.data.std(correction=0) * drawn.to(layer.weight)
     norm = [] if batch is None else [_neutral_norm(axis, _seen(twin, after, batch))]
     behind = [copy.deepcopy(place)] if act else []
-    new = nn.Sequential(place, layer, *norm, *behind)
-    twin.set_submodule(after, new)
-    return twin.train(model.training)
+    _put(twin, place, nn.Sequential(place, layer, *norm, *behind).train(place.training))
+    return twin
 
 
 def add_branch(
@@ -123,8 +122,8 @@ def add_branch(
         last = _layer(axis.dim, inside, axis.length, 1)
     _zero(last)
     branch = nn.Sequential(first, nn.ReLU(), last).to(_like(twin))
-    twin.set_submodule(after, _summed(place, branch))
-    return twin.train(model.training)
+    _put(twin, place, _summed(place, branch).train(place.training))
+    return twin
 
 
 def silence(block: nn.Module) -> bool:
@@ -188,6 +187,8 @@ def _chain(block: nn.Module) -> list[nn.Module] | None:
 def _can_be_neutral(layer: Any) -> bool:
     if isinstance(layer, nn.modules.batchnorm._BatchNorm):
         return bool(layer.affine and layer.track_running_stats)
+    if hasattr(layer, "weight") and not _has_own_weight(layer):
+        return False
     if isinstance(layer, nn.Linear):
         return layer.in_features == layer.out_features
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
@@ -217,7 +218,12 @@ def _end_of_branch(block: nn.Module) -> nn.Module | None:
         return None
     last = block.get_submodule(str(others[0].target))
     kinds = (nn.modules.batchnorm._BatchNorm, nn.Linear, *_CONVOLUTIONS.values())
-    return last if isinstance(last, kinds) and last.weight is not None else None
+    return last if isinstance(last, kinds) and _has_own_weight(last) else None
+
+
+def _has_own_weight(layer: nn.Module) -> bool:
+    """Whether its weight is a parameter: one that is made of others, as in weight norm, is none."""
+    return layer._parameters.get("weight") is not None
 
 
 def _is_idempotent(block: nn.Module, node: fx.Node) -> bool:
@@ -251,6 +257,13 @@ def _opened(model: nn.Module, after: str, kernel: int) -> tuple[nn.Module, nn.Mo
     return twin, twin.get_submodule(after), axis
 
 
+def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another one, under each name that this one has."""
+    modules = list(model.named_modules(remove_duplicate=False))
+    for path in [path for path, module in modules if module is old]:
+        model.set_submodule(path, new)
+
+
 def _layer(dim: int, inputs: int, outputs: int, kernel: int) -> Any:
     if dim == -1:
         return nn.Linear(inputs, outputs)
@@ -277,7 +290,9 @@ def _make_identity(layer: Any) -> None:
 def _seen(model: nn.Module, path: str, batch: Any) -> Tensor:
     """Return what a layer gives on a batch, in eval mode."""
     seen: list[Tensor] = []
-    hook = model.get_submodule(path).register_forward_hook(lambda m, a, out: seen.append(out))
+    layer = model.get_submodule(path)
+    # What comes after may write into it.
+    hook = layer.register_forward_hook(lambda m, a, out: seen.append(out.clone()))
     try:
         with judging(model):
             call_model(model, batch)

@@ -58,8 +58,8 @@ def inherit(
     that share them; where it shrinks, those weighed most stay. A larger kernel is zero around the
     old one, a smaller one is its centre. A block that is new begins as the identity if it is
     residual, or a chain of layers that can be the identity behind an idempotent activation, its
-    batch norms set on the example; otherwise, as an operation exchanged for another does, with
-    fresh weights.
+    batch norms set on the example; behind another one such a chain keeps these weights, and is not
+    the identity. Any other begins, as an operation exchanged for another does, with fresh weights.
 
     The steps that keep the function are taken first, in float64, also where a forward casts to
     float32, and what they lead to must give the parent's outputs to 1e-9; then noise is added, and

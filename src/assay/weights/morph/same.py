@@ -64,16 +64,20 @@ def assert_same_function(
         tolerance: Largest difference, relative to the largest finite output above 1; 1e-9 for
             float64 by default, 1e-4 for float32, 3e-2 for shorter ones.
     Raises:
-        AssayError: the outputs differ by more, in shape or in number; the message says by how much.
+        AssayError: the outputs differ by more, in shape or in number, or in what is no tensor; the
+            message says by how much.
     """
     with judging(before, after):
-        wanted, found = (list(leaves(call_model(m, example))) for m in (before, after))
-    if [w.shape for w in wanted] != [f.shape for f in found]:
+        outputs: list[list[Any]] = [list(leaves(call_model(m, example))) for m in (before, after)]
+    wanted, found = outputs
+    forms = [[_form(leaf) for leaf in own] for own in outputs]
+    if forms[0] != forms[1]:
         raise AssayError(
-            f"a morph changed the output from {[list(w.shape) for w in wanted]} to "
-            f"{[list(f.shape) for f in found]}; do not use this network"
+            f"a morph changed the output from {forms[0]} to {forms[1]}; do not use this network"
         )
     for w, f in zip(wanted, found):
+        if not isinstance(w, Tensor):
+            continue
         limit = _TOLERANCE.get(w.dtype, _COARSE) if tolerance is None else tolerance
         w, f = w.double(), f.double()
         difference = _largest((w - f)[w != f])  # without equal infinities, whose difference is NaN
@@ -83,6 +87,11 @@ def assert_same_function(
                 f"a morph changed the function: outputs of up to {scale:.3g} differ by "
                 f"{difference:.3g}, more than {limit:g} of that; do not use this network"
             )
+
+
+def _form(leaf: Any) -> Any:
+    """Return the shape of a tensor, or what is no tensor."""
+    return list(leaf.shape) if isinstance(leaf, Tensor) else leaf
 
 
 def _largest(values: Tensor) -> float:
