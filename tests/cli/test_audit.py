@@ -47,6 +47,9 @@ SMALL = cell(channels=4, cells=1)
         (["--set", "low-fidelity.proxy=digit"], "did you mean 'digits'"),
         (["--set", "fused.others=one-shto"], "did you mean 'one-shot'"),
         (["--num", "1"], "num must be at least 2"),
+        (["--limit", "mcas=1"], "did you mean 'macs'"),
+        (["--limit", "macs"], "must be written NAME=VALUE"),
+        (["--set", "target.runtime=torhc"], "should be 'onnxruntime' or 'torch'"),
         (["--seeds", "0"], "seeds at least 1"),
         (["--budget", "soon"], "neither a time nor counts"),
         (["--workers", "-1"], "workers of at least 0"),
@@ -74,9 +77,9 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 
 def test_the_flags_are_frozen() -> None:
     assert list(inspect.signature(audit).parameters) == [
-        "task", "space", "model", "data", "size", "estimators", "num", "seeds", "budget", "out",
-        "seed", "train_on", "workers", "proxy_task", "benchmark", "truth", "truth_key",
-        "truth_value", "set_", "json", "quiet",
+        "task", "space", "model", "data", "size", "estimators", "num", "seeds", "limit", "budget",
+        "out", "seed", "train_on", "workers", "proxy_task", "table", "benchmark", "truth",
+        "truth_key", "truth_value", "set_", "json", "quiet",
     ]  # fmt: skip
 
 
@@ -116,6 +119,21 @@ def test_an_audit_runs_grows_and_is_shown(here: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["table"]["num"] == 3
     assert run("resume", "mine") == 2  # nothing in a study is executed
     assert "assay audit --model mynet:Net" in capsys.readouterr().err
+
+
+def test_an_audit_within_limits_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos(here / "photos")
+    own = ["audit", "--model", "mynet:Net", "--data", "photos", "--size", "16", "--out", "mine",
+           "--estimators", "one-shot", "--budget", "steps=2,epochs=1", "--num", "2"]  # fmt: skip
+    limits = ["--limit", "latency_ms=median", "--limit", "macs=1e9", "--set", "target.threads=1"]
+    assert run(*own, "--seeds", "1", "--quiet", *limits) == 0
+    shown = capsys.readouterr().out
+    assert "architectures with macs <= 1,000,000,000, latency_ms <= 0." in " ".join(shown.split())
+    page = (here / "mine" / "report.html").read_text(encoding="utf-8")
+    assert "macs &lt;= 1,000,000,000, latency_ms &lt;= 0." in page
+    assert run("show", "mine", "--json") == 0
+    assert run(*own, "--seeds", "1", "--quiet", "--limit", "macs=1") == 2
+    assert "limits" in capsys.readouterr().err
 
 
 def test_resume_asks_for_what_was_asked_last(tmp_path: Path) -> None:

@@ -263,6 +263,20 @@ def test_a_sample_of_what_trains_none_by_itself_is_refused():
         Fused(of=OneShot())
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"others": ("one-shot",)}, r"others='one-shot' is no estimator; give an object"),
+        ({"others": OneShot()}, r"others=OneShot.*: give a tuple of estimators"),
+        ({"of": "scratch"}, r"of='scratch' is no estimator"),
+        ({"signals": "zero-cost"}, r"signals='zero-cost' is no estimator"),
+    ],
+)
+def test_a_name_in_the_place_of_an_estimator_is_refused(settings, said):
+    with pytest.raises(InvalidSetting, match=said):
+        Fused(**settings)
+
+
 def test_without_a_sample_it_says_what_to_do() -> None:
     ctx = tiny_context()
     with pytest.raises(InvalidSetting, match="prepare it first"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from assay.estimators.hypernet import Hypernet
 from assay.estimators.one_shot import OneShot
 from assay.executors.inline import Inline
 from assay.testing import EstimatorContract
-from assay.testing.tiny import tiny_context
+from assay.testing.tiny import tiny_context, tiny_task
 from assay.train.recipe import Recipe
 from assay.train.task import Task
 from assay.zoo.memory_bank import memory_bank
@@ -172,3 +173,16 @@ def test_no_scoring_batch_has_a_single_sample():
     num = len(ctx.task.valid)
     batches = Hypernet(batch=num - 1)._data(ctx)
     assert [len(targets) for _, targets in batches] == [num - num // 2, num // 2]
+
+
+def test_on_another_context_nothing_of_the_one_before_is_left():
+    one = tiny_context()
+    other = replace(one, task=tiny_task(90), space=tiny_context().space)
+    again, fresh = Hypernet(hidden=8), Hypernet(hidden=8)
+    list(again.prepare(one, Budget(steps=2)))
+    again.estimate(one, proposals(one))
+    for estimator in (again, fresh):
+        list(estimator.prepare(other, Budget(steps=2)))
+    told, wanted = (e.estimate(other, proposals(other)) for e in (again, fresh))
+    assert [e.score for e in told] == [e.score for e in wanted]
+    assert {e.cost.samples for e in told} == {len(other.task.valid)}

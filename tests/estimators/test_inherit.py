@@ -225,3 +225,12 @@ def test_a_child_of_a_trial_inherits_though_it_began_with_a_supernet():
     assert alone.made_from["from"] == {"supernet": 0}
     assert child.made_from["from"] == {"trial": 0}
     assert alone.score != child.score
+
+
+def test_what_was_tuned_before_is_no_parent_on_another_context():
+    estimator, ctx = prepared()
+    estimator.estimate(ctx, [Proposal(ctx.space.largest())])
+    assert estimator._kept
+    list(estimator.prepare(ctx, Budget(steps=4)))
+    assert not estimator._kept
+    assert estimator._kept_bytes == 0

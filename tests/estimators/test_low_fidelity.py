@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from assay import OneOf, Space, Width
 from assay.contracts import Proposal
@@ -210,6 +211,7 @@ def test_values_out_of_range_are_refused(options):
         ({"schedule": "cosin"}, r"schedule='cosin'; did you mean 'cosine'"),
         ({"samples": -1}, r"samples=-1 must be 0 or more"),
         ({"steps": -1}, r"steps=-1 must be 0 or more"),
+        ({"proxy": "digits"}, r"proxy='digits' is no Task"),
         ({"resolution": 2.0}, r"resolution=2\.0 must be from 0 to 1"),
         ({"ema": 1.0}, r"ema=1\.0 from 0 to less than 1"),
     ],
@@ -299,3 +301,19 @@ def test_by_default_training_losses_count_while_no_sample_is_seen_again(steps, s
     assert told.made_from["score"] == score
     (half,) = LowFidelity(steps=steps, data=0.5).estimate(ctx, [Proposal(a)])
     assert half.made_from["score"] == "loss"
+
+
+@pytest.mark.parametrize(("batch", "score"), [(32, "loss"), (4, "training")])
+def test_a_loader_has_its_own_batch_size_and_samples_are_seen_again_by_that(batch, score):
+    ctx = tiny_context(recipe=Recipe(batch_size=16))
+    samples = [(x, y) for x, y in zip(*next(ctx.task.train.batches(64)))]
+    loaders = (DataLoader(samples, batch) for _ in range(2))  # 64 samples; 3 steps of 32 see 96
+    ctx = replace(ctx, task=Task(*loaders, loss=nn.functional.cross_entropy))
+    (told,) = LowFidelity(steps=3).estimate(ctx, [Proposal(ctx.space.largest())])
+    assert told.made_from["score"] == score
+
+
+def test_inputs_that_are_no_images_have_no_resolution():
+    ctx = context()
+    with pytest.raises(InvalidSetting, match=r"resolution=0\.5 needs images .*; leave it out"):
+        LowFidelity(resolution=0.5).estimate(ctx, [Proposal(point(ctx))])

@@ -222,3 +222,8 @@ def test_the_steps_of_its_trainings_are_its_steps() -> None:
     estimator = Predictor(of=LowFidelity(steps=3), batch=4)
     parts = list(estimator.prepare(ctx, Budget(steps=24)))
     assert [part.steps for part in parts] == [0, 3, 3, 3, 3, 0, 3, 3, 3, 3]
+
+
+def test_a_name_in_the_place_of_an_estimator_is_refused():
+    with pytest.raises(InvalidSetting, match=r"of='one-shot' is no estimator; give an object"):
+        Predictor(of="one-shot")

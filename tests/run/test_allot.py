@@ -55,21 +55,6 @@ def test_a_search_goes_on_until_its_time_is_used_and_no_further():
     assert replanned({"trials": 20}, 20, 1.0) == 20  # a budget in counts
 
 
-def test_a_step_before_that_had_nothing_to_do_leaves_its_share():
-    both = share_of("train", 100.0) + share_of("search", 100 - share_of("train", 100.0))
-    idle = {"idle": "train", "wants_s": 99.0}
-    assert share_of("search", 100.0, **idle) == pytest.approx(both)
-    assert share_of("search", 100.0, behind_s=8.8, **idle) == pytest.approx(90.0)
-    assert count_for("search", "score", 100.0, 1.0, **idle) == int(both)
-    with pytest.raises(InvalidSetting, match=f"at least {99 / (both / 100) - 100:.3g} s more"):
-        count_for("search", "score", 100.0, 99.0, **idle)
-    # But no more of it than is wanted, and of a step that was not idle nothing.
-    own = SHARES["search"] * 100
-    assert share_of("search", 100.0, idle="train", wants_s=40.0) == 40.0
-    assert share_of("search", 100.0, idle="train", wants_s=1.0) == own
-    assert share_of("search", 100.0, wants_s=99.0) == own
-
-
 @pytest.mark.parametrize(
     ("at_once", "more", "seconds"),
     [(1, {"k": 2}, 2 + 2 + 5), (2, {"k": 2, "seeds": 2}, (4 + 2 + 5) / 2),

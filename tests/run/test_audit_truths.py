@@ -6,17 +6,20 @@ import math
 import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from assay.architecture import Architecture
 from assay.cost import Cost
-from assay.errors import InvalidSetting, InvalidStudy, WorkerDied
+from assay.errors import InvalidSetting, InvalidStudy, SpaceExhausted, WorkerDied
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Trained
 from assay.executors.inline import Inline
 from assay.hardware.device import Device
 from assay.hardware.measures import Measures
+from assay.hardware.table import LatencyTable
 from assay.run import audit as asked
 from assay.run import truths
 from assay.run.audit import audit
@@ -116,20 +119,132 @@ def test_a_growth_that_was_accepted_is_carried_on_whatever_it_took(
         ask(7)
 
 
+@pytest.mark.parametrize(("num", "seeds", "more"), [(12, 1, 6), (3, 3, 3), (7, 1, 1)])
+def test_a_growth_is_what_is_not_trained_yet_even_if_no_more_is_asked_for(
+    tmp_path, trainings, monkeypatch, num, seeds, more
+):
+    """Twelve trainings were settled: six architectures with two seeds each."""
+    monkeypatch.setattr(truths, "_CANDIDATES", 24)
+    run(tmp_path / "a", num=6, seeds=2, budget="2h,steps=2")
+    with Study.read(tmp_path / "a") as study:
+        identity = study.identity
+    with Study.open(tmp_path / "a", identity=identity) as study:
+        study.book("truth", Cost(7300.0))
+    run(tmp_path / "a", num=3, seeds=2, budget="2h,steps=2")  # a smaller question is none
+    with pytest.raises(InvalidSetting, match=rf"^{more} more trainings of 2 epochs each"):
+        run(tmp_path / "a", num=num, seeds=seeds, budget="2h,steps=2")
+
+
+def test_a_growth_before_anything_is_trained_is_priced_as_well(tmp_path, trainings, monkeypatch):
+    monkeypatch.setattr(truths, "_CANDIDATES", 24)
+
+    def stop(event):
+        if event.step == "truth":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", num=3, budget="2h,steps=2", on_event=stop)
+    monkeypatch.setattr(Scratch, "training_step_seconds", lambda self, ctx: 1e3)
+    with pytest.raises(InvalidSetting, match=r"^20 more trainings of 2 epochs each take about"):
+        run(tmp_path / "a", num=20, budget="2h,steps=2")
+
+
+@pytest.mark.parametrize("limits", [{}, {"macs": 600.0}], ids=["all", "limited"])
 @pytest.mark.parametrize("candidates", [12, 1000])
-def test_a_smaller_sample_begins_a_larger_one_at_any_size(monkeypatch, candidates):
+def test_a_smaller_sample_begins_a_larger_one_at_any_size(monkeypatch, candidates, limits):
     monkeypatch.setattr(truths, "_CANDIDATES", candidates)
     space = tiny_space()
     measures = Measures(space, Device(), space.example)
 
     def sample(num):
-        plan = SimpleNamespace(space=space, seed=3, truths=None, num=num)
+        plan = SimpleNamespace(space=space, seed=3, truths=None, num=num, limits=limits)
         return Truths(plan, None, None).sample(measures)
 
     whole = sample(120)
     assert len(set(whole)) == 120
     for num in (2, 11, 40, 51, 90):  # the candidates are fewer, as many, or more
         assert sample(num) == whole[:num]
+    held = [measures("macs", point) <= limits.get("macs", math.inf) for point in whole]
+    assert all(held)
+
+
+def macs_of(found):
+    measures = Measures(tiny_space(), Device(), tiny_task().example(1))
+    with Study.read(found.out) as study:
+        points = study.get("audit")["architectures"].values()
+        return [measures("macs", Architecture(point)) for point in points], study.get("audit")
+
+
+def test_the_sample_holds_the_limits_and_the_median_is_that_of_random_architectures(
+    tmp_path, trainings
+):
+    limited = {"limits": {"macs": "median", "params": 300}, "num": 12}
+    held, told = macs_of(run(tmp_path / "a", **limited))
+    assert max(held) <= told["limits"]["macs"]
+    assert told["limits"]["params"] == 300
+    assert len(held) == 12
+    everything, _ = macs_of(run(tmp_path / "b", num=200))
+    assert told["limits"]["macs"] == pytest.approx(np.median(everything), rel=0.1)
+    assert max(everything) > told["limits"]["macs"]
+    more, again = macs_of(run(tmp_path / "a", **{**limited, "num": 20}))
+    assert again["limits"] == told["limits"]
+    assert len(more) == 20
+    with pytest.raises(InvalidStudy, match="limits"):
+        run(tmp_path / "a", limits={"macs": 200.0})
+    with pytest.raises(InvalidStudy, match="limits"):
+        run(tmp_path / "b", limits={"macs": 200.0})
+
+
+def macs(module: nn.Module) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "said"),
+    [
+        ({"macs": 1.0}, SpaceExhausted, r"none of \d+ architectures holds .*'macs': 1\.0"),
+        ({"mcas": 1.0}, InvalidSetting, "unknown quantity 'mcas'; did you mean 'macs'"),
+        ({"macs": -1}, InvalidSetting, "limit macs=-1 must be a positive number"),
+        ({macs: 1.0}, InvalidSetting, "the function 'macs' is called like what Assay measures"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_and_nothing_is_left(
+    tmp_path, trainings, limits, error, said
+):
+    with pytest.raises(error, match=said):
+        run(tmp_path / "a", limits=limits)
+    assert not (tmp_path / "a").exists()
+    assert trainings.ran == []
+
+
+def test_a_limit_on_latency_has_one_table_that_stays(tmp_path, trainings, monkeypatch):
+    built = []
+    build = LatencyTable.build
+    monkeypatch.setattr(
+        LatencyTable, "build", lambda *a, **more: built.append(a) or build(*a, **more)
+    )
+    limited = {"limits": {"latency_ms": "median"}, "target": Device("torch")}
+    one = run(tmp_path / "a", **limited)
+    assert run(tmp_path / "a", num=8, **limited).table.num == 8
+    assert len(built) == 1
+    with Study.read(one.out) as study:
+        (limit,) = study.get("audit")["limits"].values()
+        points = list(study.get("audit")["architectures"].values())
+    space, table = tiny_space(), one.out / "table.json"
+    known = LatencyTable.load(table, space, Device("torch"), example=tiny_task().example(1))
+    assert all(known.predict(Architecture(point)) <= limit for point in points)
+    assert run(tmp_path / "b", table=table, **limited).table.num == 6
+    assert len(built) == 1
+    with pytest.raises(InvalidStudy, match="target"):
+        run(tmp_path / "a", **{**limited, "target": Device("torch", threads=2)})
+
+
+def test_published_truths_are_drawn_within_the_limits(tmp_path, trainings):
+    space = tiny_space()
+    points = [space.canonical(point) for point in space.all()]
+    truths = {point: float(i) for i, point in enumerate(dict.fromkeys(points))}
+    held, told = macs_of(run(tmp_path / "a", truths=truths, limits={"macs": "median"}))
+    assert max(held) <= told["limits"]["macs"]
 
 
 def test_a_space_with_fewer_architectures_is_told(tmp_path, trainings):

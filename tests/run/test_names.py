@@ -29,6 +29,7 @@ def test_an_option_that_takes_an_estimator_takes_its_name():
     others = Fused(others=(OneShot(), Inherit())).others
     assert made("fused", others="one-shot, inherit").others == others
     assert made("fused", others='["one-shot"]').others == (OneShot(),)
+    assert made("fused", others=["one-shot", "inherit"]).others == others  # as Python has it
     assert made("inherit", supernet="one-shot") == Inherit(supernet=OneShot())
 
 
@@ -49,6 +50,7 @@ def test_an_object_in_place_of_a_name_gives_its_settings():
         ("fused", {"others": "one-shot,scrach"}, "estimator.others='scrach' .*'scratch'"),
         ("low-fidelity", {"proxy": "digit"}, "unknown task 'digit'; did you mean 'digits'"),
         ("inherit", {"supernet": "scratch"}, "estimator.supernet=.* does not fit .*: .*OneShot"),
+        ("predictor", {"of": ["one-shot"]}, r"estimator.of=\['one-shot'\]: give one name"),
         # A study that is resumed keeps such text, and nothing in a study is imported.
         ("predictor", {"of": "assay.estimators.scratch:Scratch"}, "is no estimator"),
     ],

@@ -144,6 +144,11 @@ def test_wires_that_the_space_has_not_are_refused():
         wired(space(banks=2, ops=2), [((0,), (2,))])
 
 
+def test_a_decision_that_no_operation_has_is_refused():
+    with pytest.raises(InvalidArchitecture, match="decides 'unit'; did you mean 'units'"):
+        wired(memory_bank(), resnet(3), unit=16)
+
+
 @pytest.mark.parametrize("ops", [1, 3, 5])
 def test_wires_are_as_many_as_the_operations_of_a_depth_that_is_fixed(ops):
     fixed = memory_bank(depth=(2, 2))

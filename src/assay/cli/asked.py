@@ -21,6 +21,7 @@ __all__ = [
     "executor_asked",
     "how_to_continue",
     "keep_once",
+    "limits_asked",
     "origin",
     "plain",
     "reach_own",
@@ -233,6 +234,27 @@ def how_to_continue(out: Path) -> str:
     except InvalidStudy as error:
         return str(error)
     return f"continue with: {shlex.join(['assay', 'resume', str(out)])}"
+
+
+def limits_asked(arguments: Mapping[str, Any]) -> dict[Any, float | str]:
+    """Return the limits of --limit by quantity.
+
+    Raises:
+        InvalidSetting: one is not written NAME=VALUE, is no number or "median", or is given twice.
+    """
+    limits: dict[Any, float | str] = {}
+    for text in arguments.get("limit") or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidSetting(f"--limit {text!r} must be written NAME=VALUE, as latency_ms=0.5")
+        try:
+            limit: float | str = value if value == "median" else float(value)
+        except ValueError:
+            raise InvalidSetting(
+                f"--limit {text!r}: {value!r} must be a number or 'median'"
+            ) from None
+        keep_once(limits, name, limit, f"--limit {name}")
+    return limits
 
 
 def _named(arguments: Mapping[str, Any]) -> list[str]:

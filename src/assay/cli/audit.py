@@ -15,6 +15,7 @@ from assay.cli.asked import (
     default_out,
     display,
     executor_asked,
+    limits_asked,
     origin,
     plain,
     reach_own,
@@ -26,7 +27,7 @@ from assay.errors import InvalidSetting, nearest
 
 __all__ = ["audit", "run_audit"]
 
-_SECTIONS = ("recipe", "space", "task")
+_SECTIONS = ("recipe", "space", "target", "task")
 _BENCHMARKS = {"nasbench201": {"task": "cifar10", "space": "cell"}}
 
 
@@ -40,12 +41,14 @@ def audit(
     estimators: str = "all",
     num: int = 40,
     seeds: int = 2,
+    limit: Annotated[list[str] | None, Parameter(negative="")] = None,
     budget: Annotated[str, Parameter(allow_leading_hyphen=True)] = "1h",
     out: Path | None = None,
     seed: int = 0,
     train_on: str = "auto",
     workers: int = 1,
     proxy_task: str | None = None,
+    table: Path | None = None,
     benchmark: str | None = None,
     truth: Path | None = None,
     truth_key: str = "arch_str",
@@ -66,6 +69,8 @@ def audit(
         estimators: Names with commas between them, or "all".
         num: Architectures with a truth. More than before, and the audit there grows.
         seeds: Trainings of each, which tell the noise of the truth.
+        limit: NAME=VALUE, such as latency_ms=0.5; VALUE may be "median". Only architectures that
+            hold it are trained and judged. Repeat for several.
         budget: For everything, half of it for the truth: "3h", or counts: "steps=300,epochs=4".
         out: Folder of the audit, by default runs/audit-TASK-SPACE; the same command on the same
             folder continues.
@@ -74,11 +79,12 @@ def audit(
         workers: Trainings at once, each in a process of its own; 0 for as many as there are cores.
         proxy_task: A ready task; a second row of low-fidelity trains on it, to be judged on the
             task itself beside the first.
+        table: A latency table measured before on this machine, for a limit on latency_ms.
         benchmark: nasbench201: judge by published truths, and train none.
         truth: Its CSV file of truths.
         truth_key: Column of the architectures, as the benchmark writes them.
         truth_value: Column of the truths, higher is better.
-        set_: ESTIMATOR.OPTION=VALUE, such as one-shot.paths=fair, or recipe., space. or
+        set_: ESTIMATOR.OPTION=VALUE, such as one-shot.paths=fair, or recipe., space., target. or
             task.OPTION=VALUE. Repeat for several.
         json: Print machine-readable lines.
         quiet: Print the result only.
@@ -102,6 +108,7 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
         InvalidSetting: an option, name or value that does not exist or fit.
     """
     from assay.cli.audited import print_audit
+    from assay.hardware.device import Device
     from assay.run import names
     from assay.run.audit import audit as hold_against_truth
     from assay.train.recipe import Recipe
@@ -110,6 +117,7 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
     known = (*names.ESTIMATORS, *_SECTIONS)
     settings = read_settings(arguments.get("set_") or [], known)
     recipe = names.changed("recipe", Recipe(), settings.pop("recipe", {}))
+    target = names.changed("target", Device(), settings.pop("target", {}))
     reach_own(arguments)
     task, space, truths = _asked(arguments, settings.pop("task", {}), settings.pop("space", {}))
     rows: Any = estimators
@@ -122,8 +130,8 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
                 seeds=arguments["seeds"], budget=arguments["budget"], out=arguments["out"],
                 seed=arguments["seed"], recipe=recipe, truths=truths,
                 train_on=arguments["train_on"], executor=executor_asked(arguments["workers"]),
-                settings=settings,
-                on_event=listener, origin=origin(arguments),
+                limits=limits_asked(arguments), target=target, table=arguments.get("table"),
+                settings=settings, on_event=listener, origin=origin(arguments),
             )  # fmt: skip
         except KeyboardInterrupt:
             line = command_line("audit", arguments)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from assay.cli.asked import how_to_continue
 from assay.report.audit_tables import CEILINGS
-from assay.report.units import amount, duration
+from assay.report.units import amount, duration, in_full
 from assay.study.store import Study
 
 __all__ = ["is_audit", "print_audit"]
@@ -52,16 +52,21 @@ def print_audit(out: Path, *, json: bool = False) -> None:
     if found is None or table is None:
         _print_unfinished(console, out, cost_s)
         return
-    console.print(_table(table, found.get("failures") or {}), markup=False)
+    shown = _table(table, found.get("failures") or {}, found.get("limits") or {})
+    console.print(shown, markup=False)
     for sentence in found["verdict"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
     report = f"report       {out / 'report.html'}"
     console.print(report, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(table: Mapping[str, Any], refused: Mapping[str, Any]) -> Table:
+def _table(
+    table: Mapping[str, Any], refused: Mapping[str, Any], limits: Mapping[str, float]
+) -> Table:
+    held = ", ".join(f"{name} <= {in_full(value)}" for name, value in limits.items())
     shown = Table(
-        title=f"Estimators against the truth of {table['num']} architectures",
+        title=f"Estimators against the truth of {table['num']} architectures"
+        + f" with {held}" * bool(held),
         caption="* a baseline, which the others must beat",
         box=None,
         pad_edge=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from assay.cli.asked import (
     default_out,
     display,
     executor_asked,
-    keep_once,
+    limits_asked,
     origin,
     plain,
     reach_own,
@@ -137,7 +137,7 @@ def _run(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) -> No
             result = find(
                 space, task,
                 estimator=arguments["estimator"], strategy=arguments["strategy"],
-                limits=_limits(arguments.get("limit") or []),
+                limits=limits_asked(arguments),
                 objectives=tuple(arguments.get("objective") or ("score", "-latency_ms")),
                 budget=arguments["budget"], out=arguments["out"], seed=arguments["seed"],
                 train_on=arguments["train_on"], table=arguments.get("table"),
@@ -159,19 +159,3 @@ def _set_proxy(settings: dict[str, dict[str, Any]], arguments: Mapping[str, Any]
     if "proxy" in settings.setdefault("estimator", {}):
         raise InvalidSetting("give --proxy-task or --set estimator.proxy, not both")
     settings["estimator"]["proxy"] = arguments["proxy_task"]
-
-
-def _limits(texts: Sequence[str]) -> dict[Any, float | str]:
-    limits: dict[Any, float | str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InvalidSetting(f"--limit {text!r} must be written NAME=VALUE, as latency_ms=0.5")
-        try:
-            limit: float | str = value if value == "median" else float(value)
-        except ValueError:
-            raise InvalidSetting(
-                f"--limit {text!r}: {value!r} must be a number or 'median'"
-            ) from None
-        keep_once(limits, name, limit, f"--limit {name}")
-    return limits

@@ -15,7 +15,7 @@ from assay.report.audit_tables import Notes, correlation
 from assay.report.content import Record
 from assay.report.page import group_failures, set_page, write_page
 from assay.report.svg import printable
-from assay.report.units import duration, shortened
+from assay.report.units import duration, in_full, shortened
 
 __all__ = ["write_audit"]
 
@@ -120,6 +120,8 @@ def _tiles(
     how = "published" if published else f"{_span(seeds)} {'seed' if seeds == {1} else 'seeds'} each"
     if found.get("epochs"):
         how += f", {found['epochs']} epoch{'' if found['epochs'] == 1 else 's'}"
+    if found.get("limits"):
+        how += "; " + ", ".join(f"{k} <= {in_full(v)}" for k, v in found["limits"].items())
     tiles = [{"name": "architectures with a truth", "value": f"{table['num']:,}", "note": how}]
     ranked = [row for row in table["rows"] if row["tau"]["value"] is not None]
     others = ((False, "highest τ of an estimator"), (True, "highest τ of a baseline"))

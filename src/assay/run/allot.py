@@ -37,27 +37,17 @@ _TIMING_SHARE = 0.01  # of the budget, for timing one of the networks
 _COMPARED = 2  # networks that are trained beside the finalists and the largest
 
 
-def share_of(
-    step: str, left_s: float, *, idle: str = "", wants_s: float = 0.0, behind_s: float = math.inf
-) -> float:
+def share_of(step: str, left_s: float, *, behind_s: float = math.inf) -> float:
     """Return the seconds that a step may spend of those left.
 
     Args:
         step: A key of `SHARES`.
         left_s: Seconds left of the budget.
-        idle: The step before it, if that had nothing to do: it leaves its share to this one.
-        wants_s: What this one can make good use of, for which it takes of that share.
         behind_s: The most that the finalists can use; what is more than enough for these, the step
             before them may spend too.
     """
     left_s = max(0.0, left_s)
-    more_s = min(wants_s, left_s * _both(step, idle))
-    return max(left_s * SHARES[step], more_s, left_s - behind_s / SHARES["finalists"])
-
-
-def _both(step: str, idle: str) -> float:
-    """Return the share of a step and of an idle one before it together."""
-    return 1 - (1 - SHARES[step]) * (1 - SHARES.get(idle, 0.0))
+    return max(left_s * SHARES[step], left_s - behind_s / SHARES["finalists"])
 
 
 def count_for(
@@ -67,8 +57,6 @@ def count_for(
     unit_s: float,
     *,
     most: int = _MOST,
-    idle: str = "",
-    wants_s: float = 0.0,
     behind_s: float = math.inf,
 ) -> int:
     """Return how many units of work a step may do.
@@ -79,16 +67,14 @@ def count_for(
         left_s: Seconds left of the budget.
         unit_s: Seconds of one unit, timed.
         most: Upper bound.
-        idle: See `share_of`.
-        wants_s: Likewise.
-        behind_s: Likewise.
+        behind_s: See `share_of`.
     Raises:
         InvalidSetting: not even one unit fits.
     """
-    share = share_of(step, left_s, idle=idle, wants_s=wants_s, behind_s=behind_s)
+    share = share_of(step, left_s, behind_s=behind_s)
     count = most if unit_s <= 0 else int(share / unit_s)
     if count < 1:
-        more_s = unit_s / _both(step, idle) - left_s
+        more_s = unit_s / SHARES[step] - left_s
         raise InvalidSetting(
             f"the budget is too small for one {unit}: the step {step!r} may spend {share:.3g} s "
             f"and one takes {unit_s:.3g} s here; give at least {more_s:.3g} s more"

@@ -12,6 +12,8 @@ from assay.architecture import Architecture
 from assay.contracts import Estimator, Executor
 from assay.cost import Budget
 from assay.errors import InvalidSetting, nearest
+from assay.hardware.device import Device
+from assay.hardware.measures import Measures
 from assay.report.audit import write_audit
 from assay.run import names
 from assay.run.arguments import refuse_wrong_types
@@ -19,6 +21,7 @@ from assay.run.audit_plan import AuditPlan
 from assay.run.auditing import BASELINES, Audit, Auditing
 from assay.run.events import Listener, silent
 from assay.run.face import training_device
+from assay.run.limits import Quantity
 from assay.run.live import Live
 from assay.run.plan import versions
 from assay.run.refusals import refuse_broken_paths
@@ -46,6 +49,9 @@ def audit(
     truths: Mapping[Architecture, float] | None = None,
     train_on: str = "auto",
     executor: str | Executor = "inline",
+    limits: Mapping[Quantity, float | str] | None = None,
+    target: Device | None = None,
+    table: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     on_event: Listener = silent,
     origin: Mapping[str, Any] | None = None,
@@ -53,13 +59,14 @@ def audit(
     """Hold estimators against the truth on a user's own task, and say which to use.
 
     A sample of distinct architectures, spread over the space's MACs, is trained by the whole recipe
-    over some seeds; its mean score on the validation split is the truth. Then every estimator
-    prepares and scores the same architectures; none sees a truth. Parameters and MACs are rows of
-    the same table. The same call on the same folder continues; with more architectures, seeds or
-    estimators the folder's audit grows, and no truth is trained twice. What is kept of a row holds
-    for the settings of its estimator: set otherwise, it is prepared and scored anew, and a note
-    tells the difference. Settings are the fields of a dataclass; of another object they are what
-    `assay.options.options_of` can tell.
+    over some seeds; its mean score on the validation split is the truth. Under limits it is drawn
+    from what holds them: what tells large networks from small ones may be of no use there. Then
+    every estimator prepares and scores the same architectures; none sees a truth. Parameters and
+    MACs are rows of the same table. The same call on the same folder continues; with more
+    architectures, seeds or estimators the folder's audit grows, and no truth is trained twice. What
+    is kept of a row holds for the settings of its estimator: set otherwise, it is prepared and
+    scored anew, and a note tells the difference. Settings are the fields of a dataclass; of another
+    object they are what `assay.options.options_of` can tell.
 
     An estimator that raises counts against itself, with its traceback among the failures, and the
     audit goes on.
@@ -82,6 +89,10 @@ def audit(
             the sample is drawn from them.
         train_on: "cpu", "cuda", or "auto".
         executor: Name or object that runs trainings.
+        limits: Quantity -> largest value allowed in the sample, or "median" for that of random
+            architectures, as in `assay.search`.
+        target: Where `latency_ms` is measured, if that is limited; None for `Device()`.
+        table: A latency table of this space and target, in place of measuring one.
         settings: Options of estimators given by name: {"one-shot": {"paths": "fair"}}.
         on_event: Called with an `Event` whenever something happens.
         origin: How to name the space and task again, kept as text.
@@ -91,7 +102,10 @@ def audit(
         InvalidSetting: a name, option or number that does not exist or fit; a row named like a
             baseline; published truths of fewer architectures than asked for, or that are no finite
             numbers of distinct canonical architectures of the space; a budget that pays for no
-            epoch of each truth, or not for so many more.
+            epoch of each truth, or not for so many more; a limit that is unknown or no positive
+            number, or that a user's function cannot tell.
+        SpaceExhausted: none of many random architectures holds the limits.
+        ForeignMachine: the table is of another machine or target.
         InvalidSpace: a path of the model does not run or differs from its network; see
             `assay.run.refusals.refuse_broken_paths`.
         InvalidStudy: `out` holds something else, an audit of another space, task or recipe, of
@@ -116,8 +130,12 @@ def audit(
         space, task, recipe or Recipe(), chosen, num, seeds, Budget.parse(budget),
         Path(out) if out is not None else Path("runs") / f"audit-{datetime.now():%Y%m%d-%H%M%S}",
         seed, truths, training_device(train_on),
-        names.resolve("executor", names.EXECUTORS, executor), dict(origin or {}),
+        names.resolve("executor", names.EXECUTORS, executor), dict(limits or {}),
+        target or Device(), None if table is None else Path(table), dict(origin or {}),
     )  # fmt: skip
+    for quantity in plan.limits:
+        if not callable(quantity):
+            Measures.check_name(quantity)
     refuse_broken_paths(space, task, seed=seed)
     with Study.open(
         plan.out, identity=plan.identity(), settings={"audit": True, **plan.origin}

@@ -11,7 +11,9 @@ from typing import Any
 from assay.architecture import Architecture
 from assay.contracts import Estimator, Executor
 from assay.cost import Budget
+from assay.hardware.device import Device
 from assay.run import names
+from assay.run.limits import Quantity, quantity_name, refuse_shared_names
 from assay.space.space import Space
 from assay.train.recipe import Recipe
 from assay.train.task import Task
@@ -21,7 +23,11 @@ __all__ = ["AuditPlan", "key_of"]
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """The settled arguments of `audit`; see there."""
+    """The settled arguments of `audit`; see there.
+
+    Raises:
+        InvalidSetting: limits that would be kept under one name.
+    """
 
     space: Space
     task: Task
@@ -35,11 +41,21 @@ class AuditPlan:
     truths: Mapping[Architecture, float] | None
     train_on: str
     executor: Executor
+    limits: Mapping[Quantity, float | str] = field(default_factory=dict)
+    target: Device = field(default_factory=Device)
+    table: Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse_shared_names(self.limits)
 
     def identity(self) -> dict[str, Any]:
         """Return what makes truths and prices comparable; sample and estimators may grow."""
-        told = {} if self.truths is None else {"truths": _told(self.truths)}
+        told: dict[str, Any] = {} if self.truths is None else {"truths": _told(self.truths)}
+        if self.limits:
+            told["limits"] = {quantity_name(q): v for q, v in self.limits.items()}
+        if "latency_ms" in self.limits:
+            told["target"] = self.target.describe()
         return {
             "kind": "audit",
             "space": self.space.fingerprint,

@@ -18,6 +18,7 @@ from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.plan import versions
 from assay.run.refusals import uncounted
 from assay.run.steps import Steps
+from assay.run.tabling import kept_table
 from assay.run.truths import Truths
 from assay.study.store import Study
 from assay.trust.claims import CLAIMS
@@ -63,10 +64,11 @@ class Auditing:
 
         Raises:
             InvalidSetting: the budget pays for no epoch of each, or not for so many more.
+            SpaceExhausted: nothing that was drawn holds the limits.
             InvalidStudy: it asks for other epochs than the truths there have.
         """
         self.truths.check()
-        sample = self.truths.sample(self._measures())
+        sample = self.truths.sample(self._limiting())
         self._book("sample")
         self.truths.settle(self.ctx, sample)
         return sample
@@ -107,8 +109,21 @@ class Auditing:
             "failures": {name: why or None for name, why in refused.items()},
             "failed": {name: dict(said.failed) for name, said in asked.items() if said.failed},
             "settings": asking.settings(), "epochs": self.truths.epochs,
+            "limits": self.truths.limits,
         })  # fmt: skip
         return Audit(table, found, self.plan.out)
+
+    def _limiting(self) -> Measures:
+        """Return measures by a latency table, where latency is limited; it lies in the folder."""
+        plan = self.plan
+        if "latency_ms" not in plan.limits:
+            return self._measures()
+        path, example = plan.out / "table.json", plan.task.example(plan.target.batch)
+        with self.steps.step("measure", title="measure the hardware") as step:
+            table = kept_table(
+                step, plan.space, plan.target, example, path=path, given=plan.table, seed=plan.seed
+            )
+        return Measures(plan.space, plan.target, example, table)
 
     def _measures(self) -> Measures:
         """Return measures that remember nothing yet: what they take is timed."""

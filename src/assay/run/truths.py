@@ -14,12 +14,20 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, Job
 from assay.cost import Cost, derive
-from assay.errors import InvalidArchitecture, InvalidSetting, InvalidStudy, NotFinite, reason
+from assay.errors import (
+    InvalidArchitecture,
+    InvalidSetting,
+    InvalidStudy,
+    NotFinite,
+    SpaceExhausted,
+    reason,
+)
 from assay.estimators.scratch import Scratch
 from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.run.audit_plan import AuditPlan, key_of
 from assay.run.failing import may_pass
+from assay.run.limits import Aims, quantity_name
 from assay.run.steps import Step, Steps
 from assay.space.space import Space
 from assay.study.store import Study
@@ -40,12 +48,15 @@ class Truths:
         plan: Of the audit.
         study: Keeps every truth under its architecture and seed.
         steps: Of the run.
+    Attributes:
+        limits: What the sample holds, by name; "median" as a number. Known once it was drawn.
     """
 
     def __init__(self, plan: AuditPlan, study: Study, steps: Steps) -> None:
         self.plan = plan
         self.study = study
         self.steps = steps
+        self.limits: Mapping[str, float] = {}
 
     def check(self) -> None:
         """Refuse a budget that trains for other epochs than the truths there.
@@ -67,29 +78,57 @@ class Truths:
         """Return the sample, distinct and canonical: the first of a larger one are the same.
 
         Args:
-            measures: Count the MACs over which it is spread.
+            measures: Count the MACs over which it is spread, and tell what is limited.
+        Raises:
+            SpaceExhausted: nothing that was drawn holds the limits.
+            InvalidSetting: a limit that is no positive number, or a function that fails.
         """
         plan = self.plan
         if plan.truths is not None:
-            pool = sorted(plan.truths, key=Architecture.to_json)  # whatever order they came in
+            known = sorted(plan.truths, key=Architecture.to_json)  # whatever order they came in
+            pool = self._within(known, measures)
             order = derive(plan.seed, "audit sample").permutation(len(pool))
             return [pool[int(i)] for i in order[: plan.num]]
         # How many candidates there are does not depend on `num`, nor do the draws behind them.
         rng = derive(plan.seed, "audit candidates")
         count = min(_CANDIDATES, 4 * plan.space.size)
-        pool = list(dict.fromkeys(self._draw(rng) for _ in range(count)))
+        drawn = list(dict.fromkeys(self._draw(rng) for _ in range(count)))
+        pool = self._within(drawn, measures)
         macs = [measures("macs", a) for a in pool]
         first = stratified(macs, min(plan.num, len(pool)), rng=derive(plan.seed, "audit sample"))
         chosen = dict.fromkeys(pool[i] for i in first)
         for _ in range(_TRIES * (plan.num - len(chosen))):
             if len(chosen) == plan.num:
                 break
-            chosen[self._draw(rng)] = None
+            point = self._draw(rng)
+            if self._holds(point, measures):
+                chosen[point] = None
         if len(chosen) < plan.num:
             self.steps.note(
                 f"only {len(chosen)} distinct architectures were found, of {plan.num} asked for"
             )
         return list(chosen)
+
+    def _within(self, drawn: Sequence[Architecture], measures: Measures) -> list[Architecture]:
+        """Return those that hold the limits, of which "median" is that of all that were drawn."""
+        if not self.plan.limits:
+            return list(drawn)
+        limits = {
+            q: float(np.median([measures(q, a) for a in drawn])) if value == "median" else value
+            for q, value in self.plan.limits.items()
+        }
+        self._aims = Aims(limits, ("score",), measures.order)  # type: ignore[arg-type]
+        self.limits = {quantity_name(q): value for q, value in self._aims.limits.items()}
+        pool = [a for a in drawn if self._holds(a, measures)]
+        if not pool:
+            raise SpaceExhausted(
+                f"none of {len(drawn)} architectures holds the limits {self.limits}; raise them, "
+                'or give "median"'
+            )
+        return pool
+
+    def _holds(self, architecture: Architecture, measures: Measures) -> bool:
+        return not self.plan.limits or self._aims.check(architecture, measures)[1] == 0
 
     def _draw(self, rng: np.random.Generator) -> Architecture:
         return self.plan.space.canonical(self.plan.space.sample(rng))

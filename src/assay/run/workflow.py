@@ -31,7 +31,8 @@ from assay.run.refusals import (
     uncounted,
 )
 from assay.run.remarks import largest_best, too_few_to_learn, unclimbed, unlearned
-from assay.run.steps import Step, Steps
+from assay.run.steps import Steps
+from assay.run.tabling import kept_table
 from assay.run.watch import Watch
 from assay.study.store import Study
 
@@ -42,7 +43,6 @@ _MOST_TRIALS = 4000
 _TRIALS_UNTOLD = 200  # of a budget in counts that does not name them
 _MOST_PASSES = 4  # a supernet may train for so many times the recipe's epochs
 _SHORT_S = 15.0  # of a budget: a longer one hardly ever lacks the time for a step
-_ENOUGH = 64  # scores, for which a search takes the time of a preparation that is none
 _VALIDATED = 8
 _DRAWN = 501
 
@@ -177,11 +177,10 @@ class Workflow:
     def _measure(self) -> None:
         plan, path = self.plan, self.plan.out / "table.json"
         with self.steps.step("measure") as step:
-            if not path.exists():
-                (self._given_table() or self._built_table(step)).save(path)
-            self.table = table = LatencyTable.load(
-                path, plan.space, plan.target, example=self.example
-            )
+            self.table = table = kept_table(
+                step, plan.space, plan.target, self.example, path=path, given=plan.table,
+                seed=plan.seed,
+            )  # fmt: skip
             self.measures = Measures(plan.space, plan.target, self.example, table)
             if self.study.get("validation") is None and plan.table is None:
                 self._validate(table)
@@ -208,17 +207,6 @@ class Workflow:
         if plan.table is None:
             return None
         return LatencyTable.load(plan.table, plan.space, plan.target, example=self.example)
-
-    def _built_table(self, step: Step) -> LatencyTable:
-        plan = self.plan
-
-        def progress(done: int, total: int) -> None:
-            step.done, step.total = done, total
-            step.tell()
-
-        return LatencyTable.build(
-            plan.space, plan.target, example=self.example, on_progress=progress, seed=plan.seed
-        )
 
     def _settled_limits(self) -> dict[Any, float]:
         """Put numbers in the place of "median", once, and keep them in the study."""
@@ -339,19 +327,17 @@ class Workflow:
             return self.study.plan("search", {"trials": min(most, trials)})
         # One that climbs takes each rung as if it were trained anew: not every estimator goes on.
         unit_s = self._estimate_seconds() * mean_share(rungs)
-        idle = "" if self.study.phase("train").counts["steps"] else "train"
-        share: Any = {"idle": idle, "wants_s": _ENOUGH * unit_s}
-        share["behind_s"], left_s = self._finalists_seconds(), self.left_s()
+        behind_s, left_s = self._finalists_seconds(), self.left_s()
         try:
-            count = count_for("search", "score", left_s, unit_s, most=most, **share)
+            count = count_for("search", "score", left_s, unit_s, most=most, behind_s=behind_s)
         except InvalidSetting as error:
-            if idle:
+            if not self.study.phase("train").counts["steps"]:
                 raise
             # What was prepared is paid for; a score for each finalist makes use of it.
             count = min(most, plan.finalists.k)
             self.steps.note(f"{error}; {count} architectures are scored")
             return self.study.plan("search", {"trials": count})
-        time_s = share_of("search", left_s, **share)
+        time_s = share_of("search", left_s, behind_s=behind_s)
         return self.study.plan("search", {"trials": count, "seconds": time_s, "most": most})
 
     def _finalists_seconds(self) -> float:
