@@ -460,3 +460,8 @@ def test_a_search_that_brings_nothing_new_says_so_and_what_to_change(tmp_path: P
     notes.clear()
     step_of(searcher(tmp_path / "all", small, Random()), 3, notes)
     assert notes == []
+    # More than were planned are welcome, not owed.
+    search = searcher(tmp_path / "time", small, Random(), limit=1, measure=few)
+    step_of(search, 1, notes, seconds=100.0, most=3)
+    assert search.judged() == 2
+    assert notes == []

@@ -247,6 +247,7 @@ class Workflow:
             searching = first.enter_context(self.steps.step("search"))
             scoring = last.enter_context(self.steps.step("score"))
             counts = dict(self.study.phase("search").counts or self._search_counts())
+            planned = counts["trials"]
             counts |= self.study.get("search replanned") or {}
             searching.total = scoring.total = counts["trials"]
             if searching.finished:
@@ -289,7 +290,8 @@ class Workflow:
                 raise
             searching.done = scoring.done = searcher.judged()
             learn()  # of the last batch, too, if a kill came right after its scores
-            self._remark(searcher.ended_early(counts["trials"]))
+            # That there was time for more than planned, and nothing new for it, is no fault.
+            self._remark(searcher.ended_early(min(planned, counts["trials"])))
             self._remark(unclimbed(plan, self.history))
             self._remark(largest_best(plan, self.history))
             judged = [t for t in self.history if t.state != "infeasible"]
