@@ -203,6 +203,7 @@ def macs(module: nn.Module) -> float:
     ("limits", "error", "said"),
     [
         ({"macs": 1.0}, SpaceExhausted, r"none of \d+ architectures holds .*'macs': 1\.0"),
+        ({"latency_ms": 1e-9}, SpaceExhausted, "none of .* holds"),
         ({"mcas": 1.0}, InvalidSetting, "unknown quantity 'mcas'; did you mean 'macs'"),
         ({"macs": -1}, InvalidSetting, "limit macs=-1 must be a positive number"),
         ({macs: 1.0}, InvalidSetting, "the function 'macs' is called like what Assay measures"),

@@ -123,6 +123,7 @@ class Auditing:
             table = kept_table(
                 step, plan.space, plan.target, example, path=path, given=plan.table, seed=plan.seed
             )
+            step.done = 0  # a table alone is no work that a refusal would leave
         return Measures(plan.space, plan.target, example, table)
 
     def _measures(self) -> Measures:
