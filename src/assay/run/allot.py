@@ -143,7 +143,8 @@ def replanned(counts: Mapping[str, Any], judged: int, spent_s: float) -> int:
     if time_s is None or judged == 0:
         return planned
     if judged >= planned:
-        return max(planned, min(int(counts["most"]), int(judged * time_s / spent_s)))
+        fitting = int(judged * time_s / max(spent_s, 1e-9))
+        return max(planned, min(int(counts["most"]), fitting))
     return judged if spent_s > _OVERRUN * time_s else planned
 
 
