@@ -660,7 +660,7 @@ def test_a_limit_just_below_the_least_of_the_table_is_refused_before_training(
     with pytest.raises(SpaceExhausted, match=said):
         tiny.run(tmp_path / "given", table, limits=limits)
     assert not (tmp_path / "given").exists()
-    monkeypatch.setattr(workflow.Workflow, "_built_table", lambda *_: measured)
+    monkeypatch.setattr(assay.LatencyTable, "build", lambda *_, **__: measured)
     monkeypatch.setattr(workflow.Workflow, "_validate", lambda *_: None)
     with pytest.raises(SpaceExhausted, match=said):
         tiny.run(tmp_path / "measured", None, limits=limits, strategy="enas")
