@@ -9,8 +9,8 @@ and two run at a time, but for the searches on torch. What has ended lies in the
 run again, so a run that was stopped goes on, and one with other minutes or seeds takes over what it
 can (one by another version needs a folder of its own). Strategies, estimators and the number of
 finalists are as they come: so `random`, `evolution` and `nsga2` are scored by agreement with the
-largest network, and those that bring their own paths by loss. Four questions, of which `--also`
-leaves out the last two:
+largest network, and those that bring their own paths by loss. Four questions; the last two are
+those of `--also`, which without a word leaves both out:
 
 1. Each search has the same time in all, the measuring of the latency table included, and the score
    as its only objective; its winner is trained from scratch by one recipe: test accuracy, latency,

@@ -246,6 +246,10 @@ def test_published_truths_are_drawn_within_the_limits(tmp_path, trainings):
     truths = {point: float(i) for i, point in enumerate(dict.fromkeys(points))}
     held, told = macs_of(run(tmp_path / "a", truths=truths, limits={"macs": "median"}))
     assert max(held) <= told["limits"]["macs"]
+    said = []
+    run(tmp_path / "b", truths=truths, num=len(truths), limits={"macs": "median"},
+        on_event=lambda event: said.append(event.message))  # fmt: skip
+    assert any(f"hold the limits, of {len(truths)} asked for" in message for message in said)
 
 
 def test_a_space_with_fewer_architectures_is_told(tmp_path, trainings):

@@ -101,13 +101,13 @@ def finalists_seconds(plan: Plan, dearest: Architecture) -> float:
         trained += [dearest] * _COMPARED + [plan.space.largest()]
     task = plan.task.over(plan.task.train, plan.task.valid)  # no test split leaves this process
     here = isinstance(plan.task.train, Loaded)
+    most_s = _TIMING_SHARE * (plan.budget.seconds or 0.0)
     step_s: dict[Architecture, float] = {}
     for point in dict.fromkeys(trained):
         maker = partial(
             Trainer, plan.space.fresh(point, plan.seed), task, recipe, steps=10**9,
             device=plan.train_on, seed=plan.seed,
         )  # fmt: skip
-        most_s = _TIMING_SHARE * (plan.budget.seconds or 0.0)
         job = plan.executor.submit(partial(timed, maker, most_s), in_place=here)
         for _ in plan.executor.gather([job]):
             pass

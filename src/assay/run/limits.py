@@ -110,6 +110,15 @@ class Aims:
                 measured[name] = _number(name, measure(quantity, architecture))
         return measured, 0.0
 
+    def hold(self, architecture: Architecture, measure: Measure) -> bool:
+        """Whether an architecture holds every limit; nothing else is measured.
+
+        Raises:
+            NotFinite: a quantity is NaN.
+        """
+        limits = self.limits.items()
+        return all(_number(quantity_name(q), measure(q, architecture)) <= v for q, v in limits)
+
     def dearest(self, space: Space, measure: Measure, *, seed: int) -> Architecture:
         """Return an architecture that takes about the longest to train of those within the limits.
 
@@ -120,8 +129,7 @@ class Aims:
         if not self.limits or any(map(callable, self.limits)):
             return largest
         drawn = [largest, *(space.canonical(space.sample(rng)) for _ in range(_DRAWN))]
-        limits = self.limits.items()
-        within = [p for p in drawn if all(measure(q, p) <= limit for q, limit in limits)]
+        within = [point for point in drawn if self.hold(point, measure)]
         return max(within, key=lambda p: measure("macs", p), default=largest)
 
     def values(self, estimate: Estimate, measured: Mapping[str, float]) -> tuple[float, ...]:

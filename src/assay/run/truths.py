@@ -88,6 +88,11 @@ class Truths:
             known = sorted(plan.truths, key=Architecture.to_json)  # whatever order they came in
             pool = self._within(known, measures)
             order = derive(plan.seed, "audit sample").permutation(len(pool))
+            if len(pool) < plan.num:
+                self.steps.note(
+                    f"only {len(pool)} published architectures hold the limits, of {plan.num} "
+                    "asked for"
+                )
             return [pool[int(i)] for i in order[: plan.num]]
         # How many candidates there are does not depend on `num`, nor do the draws behind them.
         rng = derive(plan.seed, "audit candidates")
@@ -128,7 +133,7 @@ class Truths:
         return pool
 
     def _holds(self, architecture: Architecture, measures: Measures) -> bool:
-        return not self.plan.limits or self._aims.check(architecture, measures)[1] == 0
+        return not self.plan.limits or self._aims.hold(architecture, measures)
 
     def _draw(self, rng: np.random.Generator) -> Architecture:
         return self.plan.space.canonical(self.plan.space.sample(rng))
