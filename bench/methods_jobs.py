@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -96,19 +96,15 @@ class Training:
         limit = half(space, task, out, "onnxruntime")
         started = time.perf_counter()
         point = self.drawn(space, task, known, limit)
-        steps, seed = whole_steps(task), self.number
-        trainer = Trainer(space.fresh(point, seed), task, RECIPE, steps=steps, seed=seed)
-        trainer.run(steps)
-        network = trainer.finish()
+        network = train(space, point, task, self.number)
         seconds = time.perf_counter() - started
-        valid = evaluate(network, task.valid.batches(500), task)["accuracy"]
         # Of all of these the best on validation is judged; the test figure of the others is needed
         # to say what fewer trainings would have given, and how sure this one is.
         accuracy = evaluate(network, task.open_test().batches(500), task)["accuracy"]
         return {
             "name": RANDOM, "target": "onnxruntime", "seconds": seconds, "accuracy": accuracy,
-            "valid": valid, "macs": known("macs", point), "limit_ms": limit, "whole_recipe": True,
-            "architecture": dict(point),
+            "valid": validated(network, task), "macs": known("macs", point), "limit_ms": limit,
+            "whole_recipe": True, "architecture": dict(point),
         }  # fmt: skip
 
     def drawn(self, space: Space, task: Task, known: Measures, limit: float) -> Architecture:
@@ -120,6 +116,37 @@ class Training:
                 continue
             if whole_ms(space.build(point), task.example(1), device, limit) <= limit:
                 return point
+
+
+@dataclass(frozen=True)
+class Again:
+    """Trains the random architecture of a number from another seed; `Training` was there before."""
+
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"again-{self.number}"
+
+    def __call__(self, out: Path) -> dict[str, Any]:
+        task, space = load_task("fashion-mnist"), chain()
+        before = json.loads((out / f"{Training(self.number).key}.json").read_text())
+        started = time.perf_counter()
+        network = train(space, Architecture(before["architecture"]), task, 1000 + self.number)
+        seconds = time.perf_counter() - started
+        return {"name": "again", "seconds": seconds, "valid": validated(network, task)}
+
+
+def train(space: Space, point: Architecture, task: Task, seed: int) -> nn.Module:
+    """Train an architecture from scratch by the whole recipe."""
+    steps = whole_steps(task)
+    trainer = Trainer(space.fresh(point, seed), task, RECIPE, steps=steps, seed=seed)
+    trainer.run(steps)
+    return trainer.finish()
+
+
+def validated(network: nn.Module, task: Task) -> float:
+    return evaluate(network, task.valid.batches(500), task)["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -181,11 +208,14 @@ class Search:
         return self.method.partition(" by ")[0]
 
 
+Job: TypeAlias = Training | Again | Search
+
+
 def whole_steps(task: Task) -> int:
     return RECIPE.epochs * task.steps_per_epoch(RECIPE.batch_size)
 
 
-def run(out: Path, job: Training | Search) -> dict[str, Any]:
+def run(out: Path, job: Job) -> dict[str, Any]:
     """Return what a job found, now or before; one that fails says why and stops no other.
 
     What that one left is removed: a search that went on from there would only fail again. `cpu_s`
@@ -206,7 +236,7 @@ def run(out: Path, job: Training | Search) -> dict[str, Any]:
     return row
 
 
-def run_apart(out: Path, job: Training | Search) -> dict[str, Any]:
+def run_apart(out: Path, job: Job) -> dict[str, Any]:
     """Run a job in a process of its own; one that is killed stops no other."""
     if (out / f"{job.key}.json").exists():  # it is only read
         return run(out, job)
@@ -217,9 +247,7 @@ def run_apart(out: Path, job: Training | Search) -> dict[str, Any]:
             return {"failed": job.key, "error": str(error)}
 
 
-def run_all(
-    out: Path, jobs: Sequence[Training | Search], *, at_once: int = 2
-) -> list[dict[str, Any]]:
+def run_all(out: Path, jobs: Sequence[Job], *, at_once: int = 2) -> list[dict[str, Any]]:
     """Run jobs, so many at a time; return what each found."""
     rows = []
     with ThreadPoolExecutor(at_once) as threads:

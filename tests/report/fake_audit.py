@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from assay.cost import Cost, derive
 from assay.trust.claims import CLAIMS
+from assay.trust.gain import Gain, gains
 from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 from tests.report.fake_study import FakeStudy
@@ -58,14 +60,19 @@ def audited(
     if "zero-cost" in scores:
         scores["zero-cost"] |= dict.fromkeys(keys[:2])
     scores["hypernet"], prices["hypernet"] = dict.fromkeys(keys), Price(0.0, 0.0)
-    table = Table.make(
-        truths, scores, prices, claims=CLAIMS, train_s=41.0 if seeds else None, resamples=100
-    )
-    return _study(table, truths, scores, seeds)
+    train_s = 41.0 if seeds else None
+    table = Table.make(truths, scores, prices, claims=CLAIMS, train_s=train_s, resamples=100)
+    spoke = {name: given for name, given in scores.items() if name != "hypernet"}
+    gained = gains(truths, spoke, prices, train_s=train_s)
+    return _study(table, truths, scores, seeds, gained)
 
 
 def _study(
-    table: Table, truths: Mapping[str, Any], scores: Mapping[str, Any], seeds: int
+    table: Table,
+    truths: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    seeds: int,
+    gained: Sequence[Gain],
 ) -> FakeStudy:
     ops = ("k3e3", "k3e6", "k5e3", "skip")
     rng = np.random.default_rng(1)
@@ -88,8 +95,10 @@ def _study(
         runs=[{"id": 1, "started": 1795526748.6, "heartbeat": 1795526800.0,
                "ended": 1795530748.0, "versions": {"torch": "2.13.0"}}],
         documents={"audit": {
-            "table": table.to_json(), "verdict": verdict(table, refused={"hypernet": REFUSAL}),
+            "table": table.to_json(),
+            "verdict": verdict(table, refused={"hypernet": REFUSAL}, gained=gained),
             "truths": dict(truths), "scores": dict(scores),
+            "gains": [asdict(gain) for gain in gained],
             "architectures": {
                 key: {f"stages.{i}": str(rng.choice(ops)) for i in range(5)} for key in truths
             },

@@ -228,10 +228,35 @@ def test_differences_tell_what_is_real_from_what_may_be_chance() -> None:
     assert "fused 0.30 (real), one-shot 0.05" in svg
 
 
+def test_what_a_search_gains_is_drawn_of_the_longest_time_and_told_of_all(text: str) -> None:
+    found = audited().documents["audit"]["gains"]
+    assert {row["trainings"] for row in found} == {2, 4}
+    longest = [row for row in found if row["trainings"] == 4 and row["estimator"]]
+    part = text[text.index('id="gain"') : text.index('id="ranks"')]
+    figure = re.search(r"<svg.*?</svg>", part, re.S)
+    assert figure is not None
+    assert marks(figure[0], "real") + marks(figure[0], "may") == len(longest)
+    assert set(words(figure[0])) >= {row["estimator"] for row in longest}
+    rows = re.findall(r"<tr.*?</tr>", part[part.index("<table") :], re.S)[1:]
+    assert len(rows) == len(found)
+    for row, html in zip(found, rows):
+        assert (row["estimator"] or "training at random") in said(html)
+        ends = [row["gain"][end] for end in ("low", "high")]
+        told = "no architecture makes a difference to it"
+        if None not in ends:
+            told = " to ".join(f"{end:.2g}".replace("-", "−") for end in ends)
+        assert told in said(html)
+    once = audited(seeds=1)
+    once.documents["audit"].pop("gains")  # of an older version
+    with tempfile.TemporaryDirectory() as folder:
+        assert "20 architectures of two trainings each" in said(written(once, Path(folder)))
+
+
 def test_figures_are_themed_labelled_and_share_no_id(text: str) -> None:
     ids: list[str] = []
     figures = re.findall(r"<svg.*?</svg>", text, re.S)
-    assert len(figures) == len(NOISE) + 3  # and the frontier, the differences and the ledger
+    # And the frontier, the differences, the gains and the ledger.
+    assert len(figures) == len(NOISE) + 4
     for svg in figures:
         root = ET.fromstring(svg)
         assert root.get("role") == "img"

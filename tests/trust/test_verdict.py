@@ -10,6 +10,7 @@ import pytest
 from assay.cost import derive
 from assay.trust.ceiling import Ceiling
 from assay.trust.compare import Difference
+from assay.trust.gain import Gain
 from assay.trust.interval import Interval
 from assay.trust.table import Price, Row, Table
 from assay.trust.verdict import verdict
@@ -158,6 +159,45 @@ def test_what_ranks_alike_is_not_said_to_need_more_architectures():
     said = verdict(Table.make(truths, scores, costs, baselines=["macs"], resamples=100))
     assert said[0] == "All of them rank these architectures alike."
     assert len(said) == 2
+
+
+def test_no_estimator_is_advised_where_all_may_rank_by_chance():
+    doubtful = (
+        row("one-shot", Interval(0.2, -0.1, 0.5), 1200),
+        row("macs", -0.1, 1, baseline=True),
+    )
+    pairs = (gap("one-shot", "macs", 0.3, 0.4),)
+    said = verdict(Table(6, doubtful, pairs, pairs, None))
+    assert said == [
+        "6 architectures are too few to tell any of them apart.",
+        "No estimator can be advised: none is shown to rank these architectures better than "
+        "chance.",
+    ]
+
+
+def gain(by, value, more=0.0, *, real=False, trainings=4):
+    ends = Interval(value, value - 0.002, value + 0.002)
+    over = Interval(more, more - 0.0011, more + 0.0011) if by else NONE
+    return Gain(by, trainings, 96.0, 10, 4, ends, over, 0.01 if by else None, real)
+
+
+def test_what_a_search_gains_is_told_of_the_longest_time():
+    short = [gain("", 0.008, trainings=2), gain("fused", 0.02, 0.012, real=True, trainings=2)]
+    by_chance = "In the time of 4 trainings (1.6 minutes) training 4 random architectures and "
+    by_chance += "keeping the best gains 0.012, 0.01 to 0.014 over a random one"
+    longest = [gain("", 0.012), gain("fused", 0.013, 0.001), gain("macs", 0.012)]
+    said = verdict(TABLE, gained=[*short, *longest])
+    assert said[-1] == f"{by_chance}; by no estimator more is shown to be gained."
+    longest = [
+        gain("", 0.012), gain("fused", 0.015, 0.003, real=True),
+        gain("macs", 0.014, 0.002, real=True), gain("one-shot", 0.009, -0.003, real=True),
+    ]  # fmt: skip
+    assert verdict(TABLE, gained=longest)[-1] == (
+        f"{by_chance}; more is gained by fused (0.003, 0.0019 to 0.0041), by macs (0.002, 0.0009 "
+        "to 0.0031); less is gained by one-shot (-0.003, -0.0041 to -0.0019)."
+    )
+    nothing = verdict(TABLE, gained=[gain("", 0.001)])[-1]
+    assert nothing.endswith("gains 0.001, -0.001 to 0.003 over a random one, which may be nothing.")
 
 
 @pytest.mark.parametrize("num", [1, 4])

@@ -20,7 +20,8 @@ from assay.report.units import duration, in_full, shortened
 __all__ = ["write_audit"]
 
 _SECTIONS = (
-    ("table", "The table"), ("compared", "Worth against cost"), ("ranks", "Estimate against truth"),
+    ("table", "The table"), ("compared", "Worth against cost"), ("gain", "What a search gains"),
+    ("ranks", "Estimate against truth"),
     ("cost", "The cost"), ("truth", "The truth"),
 )  # fmt: skip
 _HASHED = ("space", "task", "truths")  # of these the identity holds fingerprints
@@ -94,6 +95,8 @@ def _judged(study: Record, found: Mapping[str, Any]) -> dict[str, Any]:
     for name, rows in (("versus", table["against_baseline"]), ("pairs", table["pairs"])):
         if rows:
             made[name] = audit_tables.versus(rows)
+    if found.get("gains"):
+        made["gains"] = audit_tables.gains(found["gains"])
     return {
         "title": f"{task.get('name', 'a task')}",
         "headline": headline,
@@ -157,6 +160,10 @@ def _figures(found: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, st
         drawn["frontier"] = audit_figures.frontier(ranked, (table["ceiling"] or {}).get("mean"))
     if table["against_baseline"]:
         drawn["differences"] = audit_figures.differences(table["against_baseline"])
+    gains = found.get("gains") or []
+    longest = [row for row in gains if row["trainings"] == gains[-1]["trainings"]]
+    if longest[1:]:
+        drawn["gains"] = audit_figures.gains(longest[1:])
     return drawn
 
 

@@ -19,7 +19,7 @@ from assay.report.marks import Floats, cloud, legend
 from assay.report.svg import COLOURS, blank, printable, style, to_svg
 from assay.report.units import duration, shortened
 
-__all__ = ["differences", "frontier", "ranks"]
+__all__ = ["differences", "frontier", "gains", "ranks"]
 
 _PANEL = 280  # width of one of several figures beside each other
 _MOST_BARS = 300  # points that are drawn one by one, with their noise
@@ -120,19 +120,45 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
         rows: Of `against_baseline`, all with the same `other`.
     """
-    names = [printable(shortened(str(row["one"]), 22)) for row in rows]
+    told = [(str(row["one"]), row["tau"], bool(row["real"])) for row in rows]
+    alt = "Difference in τ to the best baseline"
+    label = "difference in Kendall τ"
+    return _gaps(told, key="differences", label=label, alt=alt, form=".2f")
+
+
+def gains(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw what a search by each estimator gains over training at random in the same time.
+
+    Args:
+        rows: Of one time, without training at random itself.
+    """
+    told = [(str(row["estimator"]), row["more"], bool(row["real"])) for row in rows]
+    alt = "Gain of a search less that of training at random"
+    label = "gain less that of training at random"
+    return _gaps(told, key="gains", label=label, alt=alt, form=".2g")
+
+
+def _gaps(
+    rows: Sequence[tuple[str, Mapping[str, Any], bool]],
+    *,
+    key: str,
+    label: str,
+    alt: str,
+    form: str,
+) -> str:
+    """Draw a difference a row, with its interval, filled where it is real."""
+    names = [printable(shortened(name, 22)) for name, _, _ in rows]
     places = range(len(rows))
-    with style("differences"):
+    with style(key):
         figure, axes = blank(74 + 28 * len(rows))
         axes.axvline(0, color=COLOURS["ink"], lw=1.0)
-        for place, row in zip(places, rows):
-            gap = row["tau"]
+        for place, (_, gap, _) in zip(places, rows):
             if gap["low"] is not None:
                 axes.plot([gap["low"], gap["high"]], [place, place], color=COLOURS["dot"], lw=1.8,
                           solid_capstyle="butt", gid="assay-interval")  # fmt: skip
         for real, fill, said in ((True, "dot", "real"), (False, "paper", "may be chance")):
-            chosen = [place for place, row in zip(places, rows) if bool(row["real"]) is real]
-            axes.plot([rows[place]["tau"]["value"] for place in chosen], chosen, "o", ms=7,
+            chosen = [place for place in places if rows[place][2] is real]
+            axes.plot([rows[place][1]["value"] for place in chosen], chosen, "o", ms=7,
                       mec=COLOURS["dot"], mfc=COLOURS[fill], mew=1.5, ls="none", label=said,
                       gid=f"assay-{said.split()[0]}")  # fmt: skip
         axes.set_yticks(places, names)
@@ -140,15 +166,13 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.set(xlabel="difference in Kendall τ")
+        axes.set(xlabel=label)
         legend(axes)
         told = ", ".join(
-            f"{name} {row['tau']['value']:.2f}" + (" (real)" if row["real"] else "")
-            for name, row in zip(names, rows)
+            f"{name} {gap['value']:{form}}" + (" (real)" if real else "")
+            for name, (_, gap, real) in zip(names, rows)
         )
-        return to_svg(
-            figure, name="differences", alt=f"Difference in τ to the best baseline: {told}"
-        )
+        return to_svg(figure, name=key, alt=f"{alt}: {told}")
 
 
 # --- ranks --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from assay.architecture import Architecture
@@ -22,6 +22,7 @@ from assay.run.tabling import kept_table
 from assay.run.truths import Truths
 from assay.study.store import Study
 from assay.trust.claims import CLAIMS
+from assay.trust.gain import Gain, gains
 from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 
@@ -39,11 +40,14 @@ class Audit:
         table: One row for each estimator.
         verdict: What it means, in sentences.
         out: Folder of its study and its `report.html`.
+        gains: What a search by each estimator would hand back, against training at random; empty
+            where truths are of one training each, or were not trained here.
     """
 
     table: Table
     verdict: Sequence[str]
     out: Path
+    gains: Sequence[Gain] = ()
 
 
 class Auditing:
@@ -96,14 +100,18 @@ class Auditing:
         asked = asking.run()
         for name, said in asked.items():
             scores[name], costs[name] = dict(said.scores), said.price
+        train_s, seed = self.truths.train_s(kept), self.plan.seed
         table = Table.make(
-            truths, scores, costs, baselines=BASELINES, claims=CLAIMS,
-            train_s=self.truths.train_s(kept), seed=self.plan.seed,
-        )  # fmt: skip
+            truths, scores, costs, baselines=BASELINES, claims=CLAIMS, train_s=train_s, seed=seed
+        )
         refused = {name: said.refused for name, said in asked.items()}
-        found = verdict(table, refused={name: why for name, why in refused.items() if why})
+        why = {name: reason for name, reason in refused.items() if reason}
+        spoke = {name: said for name, said in scores.items() if name not in why}
+        gained = gains(truths, spoke, costs, train_s=train_s, seed=seed)
+        found = verdict(table, refused=why, gained=gained)
         self.study.put("audit", {
             "table": table.to_json(), "verdict": list(found), "truths": truths, "scores": scores,
+            "gains": [asdict(gain) for gain in gained],
             "architectures": {key_of(a): dict(a) for a in kept}, "versions": versions(),
             "task": self.plan.task.describe(), "space": repr(self.plan.space),
             "failures": {name: why or None for name, why in refused.items()},
@@ -111,7 +119,7 @@ class Auditing:
             "settings": asking.settings(), "epochs": self.truths.epochs,
             "limits": self.truths.limits,
         })  # fmt: skip
-        return Audit(table, found, self.plan.out)
+        return Audit(table, found, self.plan.out, gained)
 
     def _limiting(self) -> Measures:
         """Return measures by a latency table, where latency is limited; it lies in the folder."""

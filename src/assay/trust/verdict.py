@@ -7,12 +7,16 @@ from itertools import groupby
 
 from assay.trust.ceiling import Ceiling
 from assay.trust.compare import Difference
+from assay.trust.gain import Gain
 from assay.trust.interval import Interval
 from assay.trust.table import Row, Table
 
 __all__ = ["verdict"]
 
 _COUNTING = {"macs": "counting MACs", "params": "counting parameters"}
+_CHANCE = (
+    "No estimator can be advised: none is shown to rank these architectures better than chance."
+)
 _UNITS = ((3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
 
 
@@ -21,17 +25,19 @@ def verdict(
     *,
     budgets_s: Sequence[float] = (600.0, 3600.0),
     refused: Mapping[str, str] | None = None,
+    gained: Sequence[Gain] = (),
 ) -> list[str]:
     """Say which estimator to use, which is not worth its price, and what noise allows.
 
     For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`.
-    Where trainings of the same architectures are not shown to agree, it names none: who is best by
-    such truths is chance.
+    It names none where trainings of the same architectures are not shown to agree, since who is
+    best by such truths is chance, nor where all taus may be 0.
 
     Args:
         table: Of an audit.
         budgets_s: Seconds, ascending; time without limit comes after them.
         refused: Estimator -> why it scored nothing.
+        gained: By `assay.trust.gain.gains`; of the longest time is told.
     Returns:
         Sentences, the most useful first.
     """
@@ -43,7 +49,7 @@ def verdict(
         nothing = f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."
         return [nothing, *refusals]
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
-    said = [_advice(table, budgets_s)]
+    said = [_advice(table, budgets_s) if any(map(_ranks, ranked)) else _CHANCE]
     if real:
         said += [_against(d) for d in table.against_baseline]
     elif noise is not None and noise.between.low is not None and noise.between.low <= 0:
@@ -52,6 +58,7 @@ def verdict(
         said.insert(0, "All of them rank these architectures alike.")
     elif len(ranked) > 1:
         said.insert(0, f"{table.num} architectures are too few to tell any of them apart.")
+    said += _gained(gained)
     if noise is not None and noise.mean.value is not None:
         said.append(_ceiling(noise))
     said += [
@@ -79,6 +86,12 @@ def _advice(table: Table, budgets_s: Sequence[float]) -> str:
         parts.append(f"{'whatever the budget' if len(shared) == 1 else when} {what}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _ranks(row: Row) -> bool:
+    """Whether a row with a tau ranks better than chance, as far as can be told."""
+    least = row.tau.value if row.tau.low is None else row.tau.low
+    return least is not None and least > 0
 
 
 def _use(row: Row, best: Row | None) -> str:
@@ -115,6 +128,35 @@ def _ceiling(ceiling: Ceiling) -> str:
         f"Two trainings of the same architectures agree at tau {ceiling.between}; against truths "
         f"of {ceiling.num_seeds:g} seeds nothing can be expected above {ceiling.mean}."
     )
+
+
+def _gained(gained: Sequence[Gain]) -> list[str]:
+    """Say what training at random gains in the longest time, and who is shown to gain more."""
+    longest = [gain for gain in gained if gain.trainings == gained[-1].trainings]
+    if not longest:
+        return []
+    chance, *others = longest
+    when = f"the time of {chance.trainings} trainings ({_duration(chance.time_s)})"
+    said = [
+        f"In {when} training {chance.trainings} random architectures and keeping the best gains "
+        f"{_fine(chance.gain)} over a random one"
+        + (", which may be nothing" if not chance.gain.excludes(0.0) else "")
+    ]
+    for word, sign in (("more", 1), ("less", -1)):
+        shown = [g for g in others if g.real and sign * (g.more.value or 0.0) > 0]
+        by = ", by ".join(f"{g.estimator} ({_fine(g.more)})" for g in shown)
+        if shown:
+            said.append(f"{word} is gained by {by}")
+        elif others and sign > 0:
+            said.append("by no estimator more is shown to be gained")
+    return ["; ".join(said) + "."]
+
+
+def _fine(interval: Interval) -> str:
+    """Write a difference of truths, which may be small."""
+    numbers = (interval.value, interval.low, interval.high)
+    value, low, high = (None if n is None else f"{n:.2g}" for n in numbers)
+    return f"{value}, no interval" if low is None else f"{value}, {low} to {high}"
 
 
 def _ends(interval: Interval) -> str:
