@@ -187,16 +187,16 @@ def test_what_a_search_gains_is_told_of_the_longest_time():
     by_chance += "keeping the best gains 0.012, 0.01 to 0.014 over a random one"
     longest = [gain("", 0.012), gain("fused", 0.013, 0.001), gain("macs", 0.012)]
     said = verdict(TABLE, gained=[*short, *longest])
-    assert said[-1] == f"{by_chance}; by no estimator more is shown to be gained."
+    assert said[1] == f"{by_chance}; by no estimator more is shown to be gained."
     longest = [
         gain("", 0.012), gain("fused", 0.015, 0.003, real=True),
         gain("macs", 0.014, 0.002, real=True), gain("one-shot", 0.009, -0.003, real=True),
     ]  # fmt: skip
-    assert verdict(TABLE, gained=longest)[-1] == (
+    assert verdict(TABLE, gained=longest)[1] == (
         f"{by_chance}; more is gained by fused (0.003, 0.0019 to 0.0041), by macs (0.002, 0.0009 "
         "to 0.0031); less is gained by one-shot (-0.003, -0.0041 to -0.0019)."
     )
-    nothing = verdict(TABLE, gained=[gain("", 0.001)])[-1]
+    nothing = verdict(TABLE, gained=[gain("", 0.001)])[1]
     assert nothing.endswith("gains 0.001, -0.001 to 0.003 over a random one, which may be nothing.")
 
 

@@ -49,16 +49,15 @@ def verdict(
         nothing = f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."
         return [nothing, *refusals]
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
-    said = [_advice(table, budgets_s) if any(map(_ranks, ranked)) else _CHANCE]
+    said = [_advice(table, budgets_s) if any(map(_ranks, ranked)) else _CHANCE, *_gained(gained)]
     if real:
         said += [_against(d) for d in table.against_baseline]
     elif noise is not None and noise.between.low is not None and noise.between.low <= 0:
-        said = [_noise(noise)]
+        said[0] = _noise(noise)
     elif table.pairs and all(d.alike for d in table.pairs):
         said.insert(0, "All of them rank these architectures alike.")
     elif len(ranked) > 1:
         said.insert(0, f"{table.num} architectures are too few to tell any of them apart.")
-    said += _gained(gained)
     if noise is not None and noise.mean.value is not None:
         said.append(_ceiling(noise))
     said += [
