@@ -253,7 +253,8 @@ def _told(values: Vector) -> tuple[Interval, float | None]:
     num = len(without)
     error = math.sqrt((num - 1) / num * float(((without - without.mean()) ** 2).sum()))
     if error < 1e-12:
-        return Interval(round(value, 12) + 0.0, reason="no architecture makes a difference to it"), None
+        reason = "no architecture makes a difference to it"
+        return Interval(round(value, 12) + 0.0, reason=reason), None
     reach = float(stats.t.ppf(1 - _ALPHA / 2, num - 1)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, num - 1))
     return Interval(value, value - reach, value + reach), p
