@@ -36,6 +36,14 @@ def test_every_layer_passes_on_the_same_flow() -> None:
     assert found == pytest.approx(3 * flow(net, (2, 4, 4)), rel=1e-12)
 
 
+def test_a_module_at_two_places_has_its_own_weights_back() -> None:
+    block = nn.Linear(4, 4)
+    net = nn.Sequential(block, nn.ReLU(), nn.Sequential(block, nn.ReLU()), nn.Linear(4, 2)).double()
+    weight = block.weight
+    assert measured("synflow", net, normal(6, 4)) > 0
+    assert block.weight is weight
+
+
 def test_synflow_is_positive_and_sees_no_data() -> None:
     net = convs()
     found = {measured("synflow", net, normal(n, 2, 4, 4, seed=n)) for n in (4, 6, 9)}

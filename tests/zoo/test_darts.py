@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -434,6 +435,17 @@ def test_a_search_that_learns_ends_in_a_genotype(name: str) -> None:
         point = proposal.architecture
         assert from_genotype(to_genotype(point)) == ctx.space.check(point)
     assert asked[0].architecture == strategy.paths.known.best()
+
+
+def test_steps_of_second_order_leave_every_edge_its_own_weights() -> None:
+    """Edges lie in several pairs of inputs: what stood in for their weights must not stay there."""
+    space = darts(input_shape=(1, 8, 8), num_classes=2, channels=2, cells=3, nodes=3)
+    ctx, paths = replace(of_images(), space=space), STRATEGIES["second order"]().paths
+    own = dict(space.model.named_parameters())
+    list(OneShot(paths=paths, states=1, variant={}).prepare(ctx, Budget(steps=1)))
+    assert any(bool(alpha.any()) for alpha in paths.known.logits.values())
+    after = dict(space.model.named_parameters())
+    assert all(after[name] is parameter for name, parameter in own.items())
 
 
 def test_none_is_weighed_in_the_search_and_no_genotype_has_it() -> None:

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from assay.cost import derive
@@ -25,6 +24,7 @@ from assay.signals.blocks import (
 )
 from assay.train.layout import channels_last, is_of_views, prefers
 from assay.train.splits import leaves, map_tensors
+from assay.train.standing import standing_in
 from assay.train.task import Task, call_model
 
 __all__ = ["Half", "Probe"]
@@ -111,13 +111,8 @@ class Probe:
             state: Name -> tensor that stands in for a parameter or buffer.
         """
         torch.manual_seed(self.generator("forward").initial_seed())
-        if state is None:
-            return call_model(self.network, inputs)
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            return functional_call(self.network, dict(state), args, kwargs)
-
-        return call_model(run, inputs)  # type: ignore[arg-type]
+        run = self.network if state is None else standing_in(self.network, state)
+        return call_model(run, inputs)
 
     def state(self, weigh: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Return parameters and buffers in float64: connections as weighed, biases at 0.

@@ -325,7 +325,7 @@ class Task:
         }
 
 
-def call_model(model: nn.Module, inputs: Any) -> Any:
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """Call a model on a tensor, a tuple (by position) or a dict (by keyword) of tensors."""
     if isinstance(inputs, tuple):
         return model(*inputs)

@@ -23,6 +23,7 @@ from assay.space.choices import Inputs
 from assay.space.space import Space
 from assay.strategies.learned.bilevel import mixed_loss
 from assay.strategies.learned.darts import DARTS, Weights
+from assay.train.files import load_tensors, save_tensors
 from assay.train.proxy import halved
 from assay.train.task import Task
 from assay.weights.optimizer import PathOptimizer
@@ -379,6 +380,56 @@ def test_a_state_saved_on_the_way_goes_on_to_the_same_bits():
         list(second.prepare(context(of_operations), Budget(steps=40)))
         one, other = whole.paths.over(ctx.space), again.paths.over(ctx.space)
         assert torch.equal(one.logits["op"], other.logits["op"]), settings
+
+
+def test_a_file_keeps_names_in_an_order_of_its_own_and_gumbel_draws_the_same(tmp_path):
+    def made():
+        strategy = DARTS(warmup=0.0, relax="gumbel")
+        ctx = context(lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(4, 8), operation("z"), operation("a"), nn.Linear(8, 2)
+        ))  # fmt: skip
+        return strategy.paths, OneShot(paths=strategy.paths, states=1), ctx
+
+    whole, estimator, ctx = made()
+    list(estimator.prepare(ctx, Budget(steps=12)))
+    _, begun, ctx = made()
+    for _ in begun.prepare(ctx, Budget(steps=12)):
+        if begun.state_dict()["trainer.step"] >= 4:
+            break
+    save_tensors(tmp_path / "state.safetensors", dict(begun.state_dict()))
+    again, resumed, ctx = made()
+    resumed.load_state_dict(load_tensors(tmp_path / "state.safetensors"))
+    list(resumed.prepare(ctx, Budget(steps=12)))
+    assert list(again.known.logits) == list(whole.known.logits) == ["z", "a"]
+    for label, alpha in whole.known.logits.items():
+        assert torch.equal(again.known.logits[label], alpha)
+
+
+class Writing(nn.Module):
+    """Scales its input, in place or not."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.in_place, self.first, self.op = in_place, nn.Linear(4, 8), operation()
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = x.sub_(0.3).mul_(2.0) if self.in_place else (x - 0.3) * 2.0
+        return self.last(torch.tanh(self.op(self.first(x))))
+
+
+def test_what_a_forward_writes_into_its_input_is_not_seen_by_the_next():
+    found = []
+    for in_place in (False, True):
+        torch.manual_seed(0)
+        ctx, moved = context(lambda: Writing(in_place)), {}  # noqa: B023
+        paths = DARTS(warmup=0.0, second_order=True, batch=32).paths
+        paths.begin(ctx, ctx.space, 10)
+        paths._adam = moved.update
+        paths.learn(Supernet(ctx.space, paths=paths), ctx.task, 0)
+        found.append(moved["op"])
+    assert found[0].any()
+    torch.testing.assert_close(found[1], found[0])
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,24 @@ def worth(*losses: float) -> list[float]:
     return rewards(ctx.space, task, inputs, targets, points)
 
 
+def test_paths_are_judged_on_inputs_as_they_were_given_whatever_is_written():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.op, self.last = operation(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.last(self.op.see(x.mul_(-1.5)))
+
+    ctx = context(lambda: nn.Sequential(Writing(), operation("other")))
+    inputs, targets = next(ctx.task.valid.batches(64))
+    before, points = inputs.clone(), list(ctx.space.all())[:1] * 3
+    with judging(ctx.space.model):
+        found = rewards(ctx.space, ctx.task, inputs, targets, points)
+    assert len(set(found)) == 1
+    assert torch.equal(inputs, before)
+
+
 def test_a_worth_that_no_number_can_be_is_refused_by_name():
     assert worth(0.5) == pytest.approx([0.60653066])
     with pytest.raises(NotFinite, match=r"its loss is -800; give the task a loss"):

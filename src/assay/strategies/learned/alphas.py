@@ -111,7 +111,8 @@ class Alphas:
                 f"the saved distribution is over {', '.join(state)}, and this space has the "
                 f"decisions {', '.join(self.logits)}; start again in another folder"
             )
-        self.logits = {label: alpha.detach().clone().double() for label, alpha in state.items()}
+        # In the order of the decisions, not of the file: what draws noise goes through them.
+        self.logits = {label: state[label].detach().clone().double() for label in self.logits}
 
 
 class Sigmoids(Alphas):

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from assay.contracts import Mix
 from assay.space.space import Space
-from assay.train.splits import Batch
+from assay.train.splits import Batch, map_tensors
+from assay.train.standing import standing_in
 from assay.train.task import Task, call_model
 
 __all__ = ["by_alpha", "drawn_gate", "mixed_loss", "second_order", "zero_one"]
@@ -40,20 +40,15 @@ def mixed_loss(
     Args:
         space: Of the supernet.
         task: Names the loss.
-        batch: Inputs `[N, ...]` and targets `[N, ...]`.
+        batch: Inputs `[N, ...]` and targets `[N, ...]`; what a forward writes goes into a copy.
         mix: What is activated; its weights may have a graph.
         weights: Stand for the model's parameters of these names; None for its own.
         call: Passes inputs through a model.
     """
     inputs, targets = batch
     space.select(mix)
-    if weights is None:
-        return task.training_loss(call(space.model, inputs), targets, 0.0)
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return functional_call(space.model, dict(weights), args, kwargs)
-
-    return task.training_loss(call(run, inputs), targets, 0.0)
+    run = space.model if weights is None else standing_in(space.model, weights)
+    return task.training_loss(call(run, map_tensors(inputs, Tensor.clone)), targets, 0.0)
 
 
 def by_alpha(loss: Tensor, alphas: Named) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from assay.strategies.learned.spent import Macs, Spent
 from assay.strategies.learned.trace import Trace
 from assay.train.files import under
 from assay.train.precision import autocast, in_full, working_dtype
-from assay.train.splits import Stream
+from assay.train.splits import Stream, map_tensors
 from assay.train.task import Task, call_model
 from assay.weights.norms import Norms
 from assay.weights.supernet import Supernet
@@ -369,7 +369,8 @@ def rewards(
     for point in points:
         space.select(point)
         with torch.no_grad():
-            judged.append(_judged(task, call(space.model, inputs), targets))
+            whole = map_tensors(inputs, Tensor.clone)  # of what a forward wrote before
+            judged.append(_judged(task, call(space.model, whole), targets))
     return judged if task.classes else _worth(judged, heard)
 
 
