@@ -173,3 +173,16 @@ def test_a_frozen_layer_that_shrank_keeps_its_part_of_the_weights() -> None:
     space = Space(Narrow)
     built = space.fresh(space.smallest(torch.zeros(1, 3)), 0)
     assert built.first.weight.tolist() == [[1.0] * 3] * 2
+
+
+def test_an_instance_stays_as_it_is_and_each_space_of_it_begins_with_its_weights():
+    torch.manual_seed(0)
+    net = nn.Sequential(OneOf(a=nn.Linear(2, 2), b=nn.Identity()), nn.Linear(2, 2))
+    before = copy.deepcopy(net.state_dict())
+    first = Space(net)
+    with torch.no_grad():  # as a search would train it
+        for parameter in first.model.parameters():
+            parameter.add_(1.0)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in before.items())
+    second = Space(net)
+    assert all(torch.equal(second.model.state_dict()[k], v) for k, v in before.items())

@@ -47,10 +47,10 @@ def gap(space: Space, architecture: Architecture, x: torch.Tensor) -> float:
 @given(tangled, st.integers(0, 2**32 - 1))
 def test_a_path_equals_the_network_built_of_it(model: Drawn | Tangle, seed: int) -> None:
     space, rng = Space(model), np.random.default_rng(seed)
-    randomise_norms(model, seed)
-    model.eval()
+    randomise_norms(space.model, seed)
+    space.model.eval()
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
-        model.to(dtype)
+        space.model.to(dtype)
         x = torch.from_numpy(rng.normal(size=(2, *model.shape))).to(dtype)
         for _ in range(4):
             assert gap(space, space.sample(rng), x) <= tolerance
@@ -226,6 +226,15 @@ def test_a_point_may_come_straight_from_json() -> None:
     assert not space.contains({**read, "stack": None})
     with pytest.raises(InvalidArchitecture, match=r"'pick' cannot be \(0,\)"):
         space.build({**read, "pick": [0]})
+
+
+def test_a_variant_that_meets_its_choices_in_another_order_is_refused() -> None:
+    def chain(turned: bool = False) -> Space:
+        ops = [OneOf(a=nn.Linear(2, 2), b=nn.Identity(), label=label) for label in "xy"]
+        return Space(nn.Sequential(*ops[:: -1 if turned else 1]), remake=chain)
+
+    with pytest.raises(InvalidSetting, match="another order, y, x"):
+        chain().variant(turned=True)
 
 
 def test_a_variant_whose_choices_lie_elsewhere_is_refused() -> None:

@@ -266,6 +266,21 @@ def test_an_object_goes_on_from_ask_to_ask_and_the_one_given_stays_as_it_is():
     assert first[0] != first[1]  # though history and generator are the same: see the docs
 
 
+def test_an_object_remembers_what_it_did_while_trials_end_and_break_limits():
+    """The study in memory is made anew when the first trial is scored, and is over a limit."""
+    history, strategy = History(chain()), Optuna(Counts(seed=3))
+    asked = strategy.ask(history, 3, rng=derive(0))
+    for i, proposal in enumerate(asked):
+        a = proposal.architecture
+        history.append(Trial(i, a, "scored", Estimate(float(i)), objectives=(float(i),)))
+    (over,) = strategy.ask(history, 1, rng=derive(0))
+    assert over.architecture not in [proposal.architecture for proposal in asked]
+    history.append(Trial(3, over.architecture, "infeasible", violation=1.0))
+    counted = strategy._own[1].asked
+    strategy.ask(history, 1, rng=derive(0))
+    assert strategy._own[1].asked > counted > 3
+
+
 @pytest.mark.parametrize("make", [optuna.samplers.TPESampler, optuna.samplers.NSGAIISampler])
 def test_an_object_is_told_the_history_as_others_are(make):
     history = History(chain())

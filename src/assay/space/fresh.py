@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from assay.architecture import Architecture
 from assay.cost import derive
 from assay.errors import InvalidSpace
 from assay.space.build import build
+from assay.space.kept import copied
 from assay.space.structure import explore
 from assay.train.frozen import frozen_parts
 from assay.train.splits import drawing
@@ -68,15 +70,16 @@ def reset(space: Space, seed: int) -> None:
 
 
 def made(model: nn.Module | Callable[[], nn.Module]) -> nn.Module:
-    """Return a model, or what a callable makes.
+    """Return a copy of a model, or what a callable makes.
 
     Args:
-        model: A module, or a function without arguments that makes one.
+        model: A module, which stays as it is, or a function without arguments that makes one.
     Raises:
         InvalidSpace: it cannot be called without arguments, or makes no module.
     """
     if isinstance(model, nn.Module):
-        return model
+        lazy = any(map(is_lazy, (*model.parameters(), *model.buffers())))
+        return model if lazy else copied(model, {})  # what is lazy is refused when it is explored
     try:
         made = model()
     except TypeError as error:

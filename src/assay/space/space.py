@@ -114,6 +114,11 @@ class Space:
             made = self._remake(**options)
         except TypeError as error:
             raise InvalidSetting(f"no variant with {options}: {error}") from error
+        if set(made.choices) == set(self.choices) and list(made.choices) != list(self.choices):
+            raise InvalidSetting(
+                f"with {options} the choices come in another order, {', '.join(made.choices)}; a "
+                "variant meets them as the space does"
+            )
         for label in [*self.choices, *made.choices]:
             own, other = self.choices.get(label), made.choices.get(label)
             if _decides(own) != _decides(other):

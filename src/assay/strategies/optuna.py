@@ -73,6 +73,7 @@ class Optuna:
     sampler: Any = "tpe"
     settings: Mapping[str, Any] = field(default_factory=dict)
     _told: _Told | None = field(default=None, init=False, repr=False, compare=False)
+    _own: tuple[History, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         with _quiet():  # refused here, before anything was paid for
@@ -86,7 +87,7 @@ class Optuna:
         with _quiet():
             told = self._told
             if told is None or not told.takes(history):
-                told = self._told = _Told(history, self._maker())
+                told = self._told = _Told(history, self._maker(history))
             told.catch_up()
             return told.ask(int(rng.integers(2**32)), n, rng)
 
@@ -120,14 +121,16 @@ class Optuna:
                 f"{type(self.sampler).__name__} with them"
             )
 
-    def _maker(self) -> Callable[[int], BaseSampler]:
+    def _maker(self, history: History) -> Callable[[int], BaseSampler]:
         """Return what makes the sampler from a seed; of an object it is one and the same copy.
 
         What an object remembers is of one study: another history has another copy.
         """
         if isinstance(self.sampler, str):
             return self._seeded
-        own: BaseSampler = copy.deepcopy(self.sampler)
+        if self._own is None or self._own[0] is not history:
+            self._own = (history, copy.deepcopy(self.sampler))
+        own: BaseSampler = self._own[1]
         return lambda seed: own
 
     def _seeded(self, seed: int) -> BaseSampler:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from assay.errors import InvalidSetting
 from assay.train.frozen import frozen_norms
@@ -27,16 +27,16 @@ _SHADOWED = ("running_mean", "running_var", "num_batches_tracked", "training", "
 
 
 class Norms:
-    """Statistics of every batch norm under every key (the path, or the prefix that leads there).
+    """Statistics of every norm under every key (the path, or the prefix that leads there).
 
     Args:
-        model: Its batch norms with running statistics are the ones meant, but for those that are
-            frozen: they keep their own.
+        model: Its batch and instance norms with running statistics are the ones meant, but for
+            those that are frozen: they keep their own.
         key: Called at each norm's forward; statistics are kept under (norm, key()).
     """
 
     def __init__(self, model: nn.Module, key: Callable[[], Hashable]) -> None:
-        self._norms = _gathering(model)
+        self._norms = _gathering(model, _NormBase)
         self._key = key
         self._kept: dict[Hashable, tuple[Tensor, Tensor, Tensor]] = {}
         self._before: dict[int, dict[str, Any]] = {}
@@ -70,22 +70,28 @@ class Norms:
         """
 
         def by_batch(norm: Any, given: tuple[Tensor, ...]) -> None:
-            _refuse_single(given)
-            self._shadow(norm, running_mean=None, running_var=None, training=False)
+            batch = isinstance(norm, _BatchNorm)
+            if batch:
+                _refuse_single(given)
+            self._shadow(norm, running_mean=None, running_var=None, training=not batch)
 
         with self._hooked(by_batch):
             yield
 
     def _measure(self, norm: Any, given: tuple[Tensor, ...]) -> None:
-        _refuse_single(given)
+        batch = isinstance(norm, _BatchNorm)
+        if batch:
+            _refuse_single(given)
         mean, var, count = self._kept.setdefault(
             (id(norm), self._key()),
             (torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var),
              torch.zeros((), dtype=torch.long)),
         )  # fmt: skip
+        if not batch:  # it does not average cumulatively by itself
+            count += 1
         self._shadow(
             norm, running_mean=mean, running_var=var, num_batches_tracked=count,
-            training=True, momentum=None,
+            training=True, momentum=None if batch else 1 / int(count),
         )  # fmt: skip
 
     def _use(self, norm: Any, _: Any) -> None:
@@ -113,12 +119,12 @@ class Norms:
                 hook.remove()
 
 
-def _gathering(model: nn.Module) -> list[Any]:
-    """Return the batch norms with running statistics that are not frozen."""
+def _gathering(model: nn.Module, kind: type[_NormBase]) -> list[Any]:
+    """Return the norms of a kind with running statistics that are not frozen."""
     frozen = set(frozen_norms(model))
     return [
         m for m in model.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats and m not in frozen
+        if isinstance(m, kind) and m.track_running_stats and m not in frozen
     ]  # fmt: skip
 
 
@@ -147,7 +153,7 @@ def recalibrate(model: nn.Module, batches: Callable[[], Iterator[Any]]) -> None:
     """
     from assay.train.task import call_model
 
-    norms = _gathering(model)
+    norms = _gathering(model, _BatchNorm)
     momenta = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:

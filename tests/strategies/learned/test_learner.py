@@ -67,6 +67,16 @@ def test_norms_are_by_batch_where_it_judges():
     torch.testing.assert_close(y.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
 
 
+def test_instance_norms_that_average_are_by_batch_too():
+    norm = nn.InstanceNorm1d(3, track_running_stats=True)
+    norm.running_mean.fill_(9.0)
+    x = torch.randn(32, 3, 8, generator=torch.Generator().manual_seed(0)) * 4 + 7
+    with judging(norm):
+        y = norm(x)
+    torch.testing.assert_close(y.mean((0, 2)), torch.zeros(3), atol=1e-5, rtol=0)
+    assert norm.running_mean.tolist() == [9.0] * 3
+
+
 def test_recurrent_modules_keep_their_mode_and_lose_their_dropout():
     lstm = nn.LSTM(3, 4, num_layers=2, dropout=0.5)
     frozen = nn.GRU(3, 4).eval()
