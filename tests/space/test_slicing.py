@@ -151,6 +151,22 @@ def test_a_size_where_no_path_can_follow_it_is_refused() -> None:
         check_paths(space, torch.ones(1, 3), [space.check({"op": "a"})])
 
 
+def test_a_forward_that_writes_into_its_input_is_no_other_network() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.Linear(3, 3), b=nn.Identity())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x -= 0.5
+            out: torch.Tensor = self.op(x)
+            return out
+
+    space, x = Space(Writes), torch.ones(2, 3)
+    check_paths(space, x, list(space.all()))
+    assert torch.equal(x, torch.ones(2, 3))
+
+
 class Breaks(nn.Module):
     """Raises an error of a kind when its second option runs."""
 

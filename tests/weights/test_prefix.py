@@ -81,7 +81,7 @@ def test_each_prefix_is_computed_once() -> None:
     factor = {"a": 2.0, "b": 3.0, "c": 5.0}
     for point, result in zip(points, results):
         assert float(result) == np.prod([factor[str(v)] for v in point.values()])
-    calls = sum(m.calls for m in net.modules() if isinstance(m, Counting))
+    calls = sum(m.calls for m in space.model.modules() if isinstance(m, Counting))
     assert calls == 3 + 9 + 27 + 81 + 243
 
 
@@ -93,7 +93,7 @@ def test_later_batches_follow_the_first_ones_order() -> None:
     calls, kept = [], []
     with torch.no_grad(), walk.installed():
         for batch in (torch.ones(1), torch.full((1,), 2.0), torch.full((1,), 3.0)):
-            before = sum(m.calls for m in net.modules() if isinstance(m, Counting))
+            before = sum(m.calls for m in space.model.modules() if isinstance(m, Counting))
             found: dict[int, float] = {}
 
             def visit(i: int, out: Tensor, found: dict[int, float] = found) -> None:
@@ -101,7 +101,9 @@ def test_later_batches_follow_the_first_ones_order() -> None:
                 kept.append(len(walk._calls))
 
             walk.population(points, batch, visit)
-            calls.append(sum(m.calls for m in net.modules() if isinstance(m, Counting)) - before)
+            calls.append(
+                sum(m.calls for m in space.model.modules() if isinstance(m, Counting)) - before
+            )
             for i, point in enumerate(points):
                 factor = np.prod([{"a": 2.0, "b": 3.0}[str(v)] for v in point.values()])
                 assert found[i] == float(batch) * factor

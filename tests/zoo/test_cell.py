@@ -240,8 +240,8 @@ def tied(net: nn.Module) -> nn.Module:
 
 
 def test_a_path_equals_the_network_built_of_it(small: Space) -> None:
-    model = copy.deepcopy(small.model).double()
-    space = Space(model)
+    space = Space(copy.deepcopy(small.model).double())
+    model = space.model
     randomise_norms(model)
     model.eval()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
@@ -311,14 +311,13 @@ def test_a_canonical_network_has_no_weight_that_nothing_reads(small: Space) -> N
 
 
 def test_a_mix_weighs_the_operations_of_every_edge(small: Space) -> None:
-    model = copy.deepcopy(small.model).double().eval()
-    space = Space(model)
+    space = Space(copy.deepcopy(small.model).double().eval())
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     mix: dict[str, dict[Any, Any]] = {edge: {"none": 1.0} for edge in EDGES}
     weight = torch.tensor(0.25, dtype=torch.float64, requires_grad=True)
     mix["edge03"] = {"none": 1 - weight, "skip_connect": weight}
     space.select(mix)
-    mixed = model.get_submodule("stage1.0")(x[:, :2])
+    mixed = space.model.get_submodule("stage1.0")(x[:, :2])
     space.select(None)
     assert torch.equal(mixed, 0.25 * x[:, :2])
     (gradient,) = torch.autograd.grad(mixed.sum(), weight)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assay.architecture import Architecture
 from assay.errors import AssayError, InvalidSpace, LostLink
 from assay.space.sizes import remake
+from assay.train.splits import map_tensors
 
 if TYPE_CHECKING:
     from assay.space.space import Space
@@ -24,12 +25,14 @@ def run(space: Space, model: nn.Module, inputs: Any, architecture: Architecture)
     Args:
         space: The space.
         model: What runs: its model with the architecture selected, or the network built of it.
-        inputs: A tensor `[N, ...]`, a tuple (positional) or a dict (by keyword) of tensors.
+        inputs: A tensor `[N, ...]`, a tuple (positional) or a dict (by keyword) of tensors; what a
+            forward writes goes into a copy.
         architecture: What runs, for the message.
     Raises:
         LostLink: it fails with sizes below their largest; names the module.
         InvalidSpace: it fails with every size at its largest, so no size is to blame.
     """
+    inputs = map_tensors(inputs, Tensor.clone)
     try:
         if isinstance(inputs, tuple):
             return model(*inputs)
