@@ -7,7 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, bindparam, delete, func, insert, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from assay.cost import Cost
@@ -16,6 +28,8 @@ from assay.study import schema, sessions
 from assay.study.rows import to_json
 
 __all__ = ["Records"]
+
+_PART = 2**32
 
 
 class Records:
@@ -151,10 +165,13 @@ class Records:
         """Return what each step cost, over all runs; "lost" is what killed runs did not book."""
         c = schema.costs.c
         query = select(
-            c.phase, func.sum(c.wall_s), func.sum(c.samples), func.sum(c.macs), func.max(c.device)
+            c.phase, func.sum(c.wall_s), *_sums(c.samples), *_sums(c.macs), func.max(c.device)
         ).group_by(c.phase)
         rows = self._all(query.order_by(func.min(c.id)))
-        return {p: Cost(float(w), int(s), int(m), d) for p, w, s, m, d in map(tuple, rows)}
+        return {
+            p: Cost(float(w), int(s) * _PART + int(t), int(m) * _PART + int(n), d)
+            for p, w, s, t, m, n, d in map(tuple, rows)
+        }
 
     @property
     def lost_s(self) -> float:
@@ -203,3 +220,8 @@ class Records:
             raise InvalidStudy(
                 f"the study cannot be read ({error.orig}); give the folder of a whole study"
             ) from error
+
+
+def _sums(column: Column[int]) -> list[ColumnElement[Any]]:
+    """Sum the upper and the lower half of each count: a sum of whole ones may fit no column."""
+    return [func.sum(column // _PART), func.sum(column % _PART)]

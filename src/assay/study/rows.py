@@ -14,6 +14,8 @@ from assay.cost import Cost
 
 __all__ = ["cost_row", "estimate_row", "failure_rows", "to_json", "trial_of", "trial_row"]
 
+_MOST = 2**63 - 1  # that a column holds
+
 
 def to_json(value: Any) -> str:
     """Write a value as JSON; numbers of numpy and the like become plain ones.
@@ -31,7 +33,7 @@ def _plain(value: Any) -> Any:
 
 
 def cost_row(session: int | None, phase: str, cost: Cost, kind: str = "work") -> dict[str, Any]:
-    """Return the row of a cost.
+    """Return the row of a cost; a count that no column holds becomes the largest that one does.
 
     Args:
         session: Number of the run that spent it.
@@ -39,7 +41,8 @@ def cost_row(session: int | None, phase: str, cost: Cost, kind: str = "work") ->
         cost: What was spent.
         kind: "work" or "lost".
     """
-    return {"session": session or 0, "phase": phase, "kind": kind, **cost.to_dict()}
+    counts = {"samples": min(cost.samples, _MOST), "macs": min(cost.macs, _MOST)}
+    return {"session": session or 0, "phase": phase, "kind": kind, **cost.to_dict(), **counts}
 
 
 def trial_row(trial: Trial) -> dict[str, Any]:

@@ -132,6 +132,14 @@ class StudyContract:
         assert study.ledger()["search"] == Cost(7.5)
         assert study.ledger()["score"] == Cost(10.0, 30, 10 * 2**58, "cpu")
 
+    def test_the_ledger_adds_up_beyond_what_a_column_holds(self, study: Study) -> None:
+        """Book counts whose sum has more than 64 bits, and one that has more by itself."""
+        for _ in range(3):
+            study.book("train", Cost(0.0, 2**62 + 1, 2**63 - 1))
+        study.book("score", Cost(0.0, 5, 2**63 + 7))
+        assert study.ledger()["train"] == Cost(0.0, 3 * 2**62 + 3, 3 * 2**63 - 3)
+        assert study.ledger()["score"] == Cost(0.0, 5, 2**63 - 1)
+
     def test_measurements_are_found_by_quantity_and_source(self, study: Study) -> None:
         """Write figures of two quantities and sources."""
         point = _POINT.to_json()
