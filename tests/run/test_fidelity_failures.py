@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from assay.cost import Cost
-from assay.errors import InvalidSetting, InvalidStudy
+from assay.errors import InvalidSetting, InvalidStudy, Unwritable
 from assay.estimators.training import Trained
 from assay.run import fidelity as module
 from assay.study.store import Study
@@ -75,6 +75,21 @@ def test_one_lost_to_the_machine_is_trained_again(found, outcomes):
     assert found.fidelity(num=4).table.num == 4
     outcomes += [0.55]
     assert found.fidelity(num=4).table.num == 5
+    assert outcomes == []
+
+
+def test_one_that_could_not_be_booked_is_trained_again(found, outcomes, monkeypatch):
+    def full(*_):
+        raise Unwritable("the study cannot be written; make room for it")
+
+    outcomes += [0.5, 0.6, 0.7, 0.8]
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "book", full)
+        with pytest.raises(Unwritable, match="make room"):
+            found.fidelity(num=3)
+    with Study.read(found.out) as study:
+        assert [f for f in study.failures() if f.phase == "fidelity"] == []
+    assert found.fidelity(num=3).table.num == 4
     assert outcomes == []
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from assay.contracts import Executor, Job
 from assay.cost import derive
-from assay.errors import AssayError, NotFinite, WorkerDied
+from assay.errors import AssayError, NotFinite, Unwritable, WorkerDied
 from assay.executors.inline import Inline
 from assay.executors.processes import Processes
 from assay.run import ending, trainings
@@ -26,7 +26,7 @@ from assay.run.face import search
 from assay.run.plan import Finalists
 from assay.space.space import Space
 from assay.study.store import Study
-from assay.train.files import load_tensors
+from assay.train.files import load_tensors, save_tensors
 from assay.train.task import Task, evaluate
 from tests.e2e import tiny
 
@@ -201,6 +201,25 @@ def test_a_finalist_for_which_there_is_no_memory_is_tried_again(
     monkeypatch.setattr(trainings, "evaluate", evaluate)
     again = searched(tmp_path / "out", table, Inline())
     assert again.best().metrics["valid_accuracy"] == whole.best().metrics["valid_accuracy"]
+    assert [f[0] for f in finals(tmp_path / "out").values()] == ["done"] * 3
+
+
+def test_a_finalist_that_could_not_be_saved_has_not_failed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, state: Any) -> None:
+        if path.name.endswith("-done.safetensors"):
+            raise Unwritable(f"{path} cannot be written; make room for it")
+        save_tensors(path, state)
+
+    monkeypatch.setattr(trainings, "save_tensors", full)
+    with pytest.raises(Unwritable, match=r"done\.safetensors cannot be written"):
+        searched(tmp_path / "out", table, Inline())
+    with Study.read(tmp_path / "out") as study:
+        assert study.failures() == []
+        assert "failed" not in {f["state"] for f in study.finalists()}
+    monkeypatch.setattr(trainings, "save_tensors", save_tensors)
+    searched(tmp_path / "out", table, Inline())
     assert [f[0] for f in finals(tmp_path / "out").values()] == ["done"] * 3
 
 

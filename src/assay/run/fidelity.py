@@ -15,7 +15,7 @@ import numpy as np
 from assay.architecture import Architecture
 from assay.contracts import Context, History, Job, Trial
 from assay.cost import Cost, derive
-from assay.errors import InvalidSetting, InvalidStudy, NotFinite, reason
+from assay.errors import InvalidSetting, InvalidStudy, NotFinite, Unwritable, reason
 from assay.estimators.training import Trained, Training, run_each
 from assay.hardware.measures import Measures
 from assay.report.html import write_report
@@ -139,6 +139,8 @@ def _keep(
         score = plan.task.score_of(known["figures"])
         if not np.isfinite(score):
             raise NotFinite(f"its {plan.task.score} is {score}")
+    except Unwritable:  # the booking of it, which is no fault of the training's
+        raise
     except Exception as error:  # the others are compared without it
         study.add_failure("fidelity", trial.number, reason(error), traceback.format_exc())
         if may_pass(error):

@@ -214,16 +214,19 @@ class Trainings:
             run.seconds += cost.wall_s / at_once
             run.samples += cost.samples
             step.done += taken
-            step.tell(final.key)
-            if trainer.done:
-                self._finish(run, step)
-                return False
-        except Exception as error:  # of the user's loss, metric or module
+            judged = self._judged(trainer) if trainer.done else None
+        except Exception as error:  # of the user's loss, metric or module; no write is in there
             self.study.add_failure("finalists", final.trial, str(error), traceback.format_exc())
             if may_pass(error):  # the next call goes on from what was saved last
                 step.checkpoint()
             else:
                 self._save(run, "failed", {}, step)
+            return False
+        step.tell(final.key)
+        if judged is not None:
+            state, network, figures = judged
+            self._save(run, "done", figures, step, state)
+            self.networks[final.key], self.results[final.key] = network, figures
             return False
         sending_s = time.monotonic() - run.sent_at - cost.wall_s
         aim_s = min(max(_TURN_S, sending_s / _SENDING), _MOST_TURN_S)
@@ -247,12 +250,11 @@ class Trainings:
         run.trainer.load_state_dict(state)
         return cost
 
-    def _finish(self, run: _Run, step: Step) -> None:
-        state = run.trainer.state_dict()
-        network = run.trainer.finish()
-        figures = self._validated(network)
-        self._save(run, "done", figures, step, state)
-        self.networks[run.final.key], self.results[run.final.key] = network, figures
+    def _judged(self, trainer: Trainer) -> tuple[dict[str, Any], nn.Module, dict[str, float]]:
+        """Return the state, the network and the figures of a training that has come to its end."""
+        state = trainer.state_dict()
+        network = trainer.finish()
+        return state, network, self._validated(network)
 
     def _validated(self, network: nn.Module) -> dict[str, float]:
         task, size = self.plan.task, self.recipe.evaluation_batch
