@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import sqlite3
 import time
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from assay.cost import Cost
+from assay.errors import Unwritable
 from assay.study import sessions
 from assay.study.store import Study
 
@@ -22,6 +26,19 @@ def beaten(study: Study, times: int) -> None:
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(sessions, "_HEARTBEAT_S", 0.01)
+
+
+class Full:
+    """A disk on which no run can write, until it is given room."""
+
+    def __init__(self, study: Study) -> None:
+        self.tries, self.room = 0, False
+        event.listen(study._engine, "before_cursor_execute", self._execute)
+
+    def _execute(self, connection, cursor, statement, parameters, context, many) -> None:
+        if "sessions" in statement and not statement.startswith("SELECT") and not self.room:
+            self.tries += 1
+            raise OperationalError(statement, {}, sqlite3.OperationalError("disk is full"))
 
 
 def test_the_heart_beats_at_least_once_a_second():
@@ -89,3 +106,46 @@ def test_a_machine_that_sleeps_or_sets_its_clock_has_not_worked_longer(tmp_path,
         (first, second) = study.sessions()
         assert first["ended"] - first["started"] < 600
         assert second["started"] == woken
+
+
+def test_the_heart_beats_on_when_there_is_room_again(tmp_path, quick):
+    with Study.open(tmp_path, identity={}) as study:
+        study.begin_session({})
+        disk, deadline = Full(study), time.monotonic() + 10
+        while disk.tries < 3:
+            assert time.monotonic() < deadline, "the heart has given up"
+            time.sleep(0.002)
+        disk.room = True
+        beaten(study, 2)
+
+
+def test_where_no_room_is_left_a_run_neither_begins_nor_ends(tmp_path):
+    with Study.open(tmp_path, identity={}) as study:
+        study.begin_session({})
+        disk = Full(study)
+        with pytest.raises(Unwritable, match=r"cannot be written \(disk is full\); make room"):
+            study.end_session()
+        with pytest.raises(Unwritable, match="disk is full"):
+            study.begin_session({})
+        disk.room = True
+        assert [run["ended"] for run in study.sessions()] == [None]
+
+
+@pytest.mark.parametrize("error", [None, KeyError("said before")])
+def test_a_study_that_cannot_be_closed_in_order_says_so_and_gives_the_folder_back(tmp_path, error):
+    with pytest.raises(type(error) if error else Unwritable):  # noqa: SIM117, PT012
+        with Study.open(tmp_path, identity={}) as study:
+            study.begin_session({})
+            Full(study)
+            if error:
+                raise error
+    Study.open(tmp_path, identity={}).close()
+
+
+def test_what_cannot_be_withdrawn_stays(tmp_path):
+    study = Study.open(tmp_path, identity={})
+    study.begin_session({})
+    Full(study)
+    study.withdraw()
+    with Study.open(tmp_path, identity={}) as again:
+        assert len(again.sessions()) == 1

@@ -19,6 +19,7 @@ from sqlalchemy.pool import StaticPool
 from assay.errors import InvalidSetting, InvalidStudy, nearest
 from assay.study import schema
 from assay.study.rows import to_json
+from assay.study.writing import writing
 
 __all__ = [
     "check_folder",
@@ -92,8 +93,11 @@ def discard(engine: Engine, out: Path | None, *, made: bool) -> None:
         engine: Of its database; of no use after.
         out: Its folder.
         made: Whether the folder was made for it.
+    Raises:
+        Unwritable: the tables cannot be dropped.
     """
-    schema.metadata.drop_all(engine)
+    with writing(engine) as connection:
+        schema.metadata.drop_all(connection)
     engine.dispose()
     if out is None:
         return

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -20,12 +19,13 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from assay.cost import Cost
-from assay.errors import InvalidStudy, Unwritable
+from assay.errors import InvalidStudy
 from assay.study import schema, sessions
 from assay.study.rows import to_json
+from assay.study.writing import writing
 
 __all__ = ["Records"]
 
@@ -129,7 +129,7 @@ class Records:
             "state": state, "metrics": to_json(dict(metrics)), "weights": weights,
             "steps": steps,
         }  # fmt: skip
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             self._replace(connection, schema.finalists, [row])
             costs = {} if cost is None else {"finalists": cost}
             sessions.book(connection, self._session, costs)
@@ -145,7 +145,7 @@ class Records:
 
     def put(self, key: str, value: Any) -> None:
         """Keep a JSON value under a key, replacing the one there."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             self._replace(connection, schema.documents, [{"key": key, "value": to_json(value)}])
 
     def get(self, key: str) -> Any:
@@ -158,7 +158,7 @@ class Records:
 
     def book(self, phase: str, cost: Cost) -> None:
         """Book a cost to a step."""
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             sessions.book(connection, self._session, {phase: cost})
 
     def ledger(self) -> dict[str, Cost]:
@@ -192,24 +192,8 @@ class Records:
         connection.execute(delete(table).where(key == bindparam("doomed")), doomed)
         connection.execute(insert(table), rows)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """Within: a transaction, of which all is written or nothing.
-
-        Raises:
-            Unwritable: the database takes no more.
-        """
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise Unwritable(
-                f"the study cannot be written ({error.orig}); make room for it, then run the same "
-                "again to go on"
-            ) from error
-
     def _insert(self, table: Table, row: Mapping[str, Any]) -> None:
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             connection.execute(insert(table), dict(row))
 
     def _all(self, query: Any) -> list[Row[Any]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from sqlalchemy import Connection, Engine, StaticPool, func, insert, select, update
 
 from assay.cost import Cost
+from assay.errors import Unwritable
 from assay.study import schema
 from assay.study.rows import cost_row, to_json
+from assay.study.writing import writing
 
 __all__ = ["Run", "begin", "book"]
 
@@ -54,6 +57,8 @@ class Run:
 
         Args:
             ended: Whether the run came to its end; otherwise the next one counts what it lost.
+        Raises:
+            Unwritable: the database takes no more.
         """
         if self._stopped.is_set():
             return
@@ -65,11 +70,12 @@ class Run:
 
     def _beat(self) -> None:
         while not self._stopped.wait(_HEARTBEAT_S):
-            self._write(heartbeat=self.now())
+            with suppress(Unwritable):  # there may be room again; the run's own writes tell of it
+                self._write(heartbeat=self.now())
 
     def _write(self, **values: float) -> None:
         table = schema.sessions
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             connection.execute(update(table).where(table.c.id == self.number).values(values))
 
 
@@ -79,9 +85,11 @@ def begin(engine: Engine, versions: Mapping[str, str]) -> Run:
     Args:
         engine: Of the study's database.
         versions: Of everything the run depends on.
+    Raises:
+        Unwritable: the database takes no more.
     """
     now = time.time()
-    with engine.begin() as connection:
+    with writing(engine) as connection:
         _book_lost(connection)
         values = {"started": now, "heartbeat": now, "versions": to_json(dict(versions))}
         result = connection.execute(insert(schema.sessions), values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from sqlalchemy import Engine, insert, select, update
 
 from assay.contracts import Trial
 from assay.cost import Cost
+from assay.errors import Unwritable
 from assay.study import opening, schema, sessions
 from assay.study.optuna import to_optuna
 from assay.study.records import Records
 from assay.study.rows import estimate_row, failure_rows, to_json, trial_of, trial_row
+from assay.study.writing import writing
 
 if TYPE_CHECKING:
     import optuna
@@ -144,25 +147,32 @@ class Study(Records):
         return dict(self._meta["settings"])
 
     def close(self) -> None:
-        """Stop the heartbeat, close the database, give the folder back."""
-        if self._run is not None:
-            self._run.stop(ended=False)
-        self._engine.dispose()
-        if self._lock is not None:
-            self._lock.release()
+        """Stop the heartbeat, close the database, give the folder back.
+
+        Raises:
+            Unwritable: the heart could not beat for the last time; the rest is done.
+        """
+        try:
+            if self._run is not None:
+                self._run.stop(ended=False)
+        finally:
+            self._engine.dispose()
+            if self._lock is not None:
+                self._lock.release()
 
     def withdraw(self) -> None:
         """Close a study that was begun for nothing, and remove it; one with any work in it stays.
 
-        It stays if it was there before, has a trial within the limits, or keeps a state to go on
-        from.
+        It stays if it was there before, has a trial within the limits, keeps a state to go on
+        from, or cannot be removed, as on a full disk.
         """
         worth = any(t.state != "infeasible" for t in self.trials())
         if self._discard is None or worth or self._all(select(schema.phases).where(_HAS_STATE)):
             return
-        if self._run is not None:
-            self._run.stop(ended=True)
-        self._discard()
+        with suppress(Unwritable):  # whoever withdraws it has an error to tell that says more
+            if self._run is not None:
+                self._run.stop(ended=True)
+            self._discard()
         self.close()
 
     def __enter__(self) -> Study:
@@ -174,7 +184,11 @@ class Study(Records):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Unwritable:
+            if error is None:  # one under way says more
+                raise
 
     # --- sessions -----------------------------------------------------------------------------
 
@@ -183,6 +197,8 @@ class Study(Records):
 
         Args:
             versions: Of everything that the run's figures depend on.
+        Raises:
+            Unwritable: the database takes no more.
         """
         if self._run is not None:
             self._run.stop(ended=False)
@@ -190,7 +206,11 @@ class Study(Records):
         self._run.start()
 
     def end_session(self) -> None:
-        """End the run; what it did not book counts for nothing from now on."""
+        """End the run; what it did not book counts for nothing from now on.
+
+        Raises:
+            Unwritable: the database takes no more.
+        """
         if self._run is not None:
             self._run.stop(ended=True)
 
@@ -257,7 +277,7 @@ class Study(Records):
 
     def _save_phase(self, name: str, cost: Cost | None = None, **values: Any) -> None:
         table = schema.phases
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             changed = connection.execute(update(table).where(table.c.name == name).values(values))
             if changed.rowcount == 0:
                 empty = {"state": "pending", "counts": "{}", "done": 0, "checkpoint": "{}"}
@@ -289,7 +309,7 @@ class Study(Records):
         """
         estimated = [estimate_row(t) for t in new if t.estimate is not None]
         failed = [] if failed_in is None else failure_rows(failed_in, new)
-        with self._writing() as connection:
+        with writing(self._engine) as connection:
             if new:
                 self._replace(connection, schema.trials, [trial_row(t) for t in new])
             if estimated:
