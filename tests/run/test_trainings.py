@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import Engine, event
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -20,7 +22,7 @@ from assay.cost import derive
 from assay.errors import AssayError, NotFinite, Unwritable, WorkerDied
 from assay.executors.inline import Inline
 from assay.executors.processes import Processes
-from assay.run import ending, trainings
+from assay.run import ending, preparing, trainings
 from assay.run.events import Event
 from assay.run.face import search
 from assay.run.plan import Finalists
@@ -221,6 +223,43 @@ def test_a_finalist_that_could_not_be_saved_has_not_failed(
     monkeypatch.setattr(trainings, "save_tensors", save_tensors)
     searched(tmp_path / "out", table, Inline())
     assert [f[0] for f in finals(tmp_path / "out").values()] == ["done"] * 3
+
+
+@pytest.fixture
+def flushed() -> Iterator[list[str]]:
+    """The files that a study names, as they were when it was flushed last."""
+    files: list[str] = []
+
+    def note(connection: Any) -> None:
+        raw = connection.connection.driver_connection
+        if raw.in_transaction and raw.execute("PRAGMA synchronous").fetchone() == (2,):
+            states = raw.execute("SELECT checkpoint FROM phases").fetchall()
+            weights = raw.execute("SELECT weights FROM finalists").fetchall()
+            files[:] = [json.loads(state).get("file", "") for (state,) in states]
+            files.extend(name for (name,) in weights)
+
+    event.listen(Engine, "commit", note)
+    yield files
+    event.remove(Engine, "commit", note)
+
+
+def test_a_file_goes_when_the_study_names_another_whatever_the_power_does(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flushed: list[str]
+) -> None:
+    gone: list[tuple[str, list[str]]] = []
+    unlink = Path.unlink
+
+    def noting(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".safetensors":
+            gone.append((f"weights/{path.name}", list(flushed)))
+        unlink(path, missing_ok)
+
+    for module in (preparing, trainings):
+        monkeypatch.setattr(module, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(Path, "unlink", noting)
+    tiny.run(tmp_path, table, budget=COUNTS, finalists=Finalists(k=1, compare=False))
+    assert {Path(file).name.split("-")[0] for file, _ in gone} == {"supernet", "finalist"}
+    assert all(named and file not in named for file, named in gone)
 
 
 class Deadly(Processes):

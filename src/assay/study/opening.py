@@ -169,7 +169,7 @@ def connect(out: Path | None, url: str | None) -> Engine:
     """Return the engine: SQLite in the folder, that of a URL, or memory where both are None.
 
     SQLite writes ahead (WAL) with synchronous=NORMAL: what is committed survives the death of the
-    process, though the last of it may not survive that of the machine's power.
+    process, though the last of it may not survive that of the machine's power: see `writing`.
 
     Raises:
         InvalidSetting: the URL is none, or of another database than SQLite or PostgreSQL, or its

@@ -113,6 +113,8 @@ class Records:
     ) -> None:
         """Write how far a finalist is, replacing what was known, and book its cost.
 
+        It outlives a loss of power: the file that was named before may go.
+
         Args:
             key: Names it.
             seed: Of its training.
@@ -129,7 +131,7 @@ class Records:
             "state": state, "metrics": to_json(dict(metrics)), "weights": weights,
             "steps": steps,
         }  # fmt: skip
-        with writing(self._engine) as connection:
+        with writing(self._engine, flushed=True) as connection:
             self._replace(connection, schema.finalists, [row])
             costs = {} if cost is None else {"finalists": cost}
             sessions.book(connection, self._session, costs)

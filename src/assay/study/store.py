@@ -257,6 +257,9 @@ class Study(Records):
     ) -> None:
         """Write a step's progress, what it goes on from, and what it cost since, all at once.
 
+        If it goes on from something else now, that outlives a loss of power: the file that was
+        named before may go.
+
         Args:
             name: Of the step.
             done: How much is done in all.
@@ -269,15 +272,18 @@ class Study(Records):
             values["state"] = "running"
         if pointer is not None:
             values["checkpoint"] = to_json(dict(pointer))
-        self._save_phase(name, cost=cost, **values)
+        moved = pointer is not None and dict(pointer) != known.checkpoint
+        self._save_phase(name, cost=cost, flushed=moved, **values)
 
     def finish(self, name: str) -> None:
         """Mark a step as done."""
         self._save_phase(name, state="done")
 
-    def _save_phase(self, name: str, cost: Cost | None = None, **values: Any) -> None:
+    def _save_phase(
+        self, name: str, cost: Cost | None = None, *, flushed: bool = False, **values: Any
+    ) -> None:
         table = schema.phases
-        with writing(self._engine) as connection:
+        with writing(self._engine, flushed=flushed) as connection:
             changed = connection.execute(update(table).where(table.c.name == name).values(values))
             if changed.rowcount == 0:
                 empty = {"state": "pending", "counts": "{}", "done": 0, "checkpoint": "{}"}
