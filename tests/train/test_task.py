@@ -50,6 +50,8 @@ def test_a_metric_may_rank_in_either_direction():
         (lambda: Task((X, X), (X, X)), "targets are floats, for which there is no default loss"),
         (lambda: Task((X, Y), (X, Y), loss="mse"), "loss='mse' is no function; give one of"),
         (lambda: regression(metrics={"m": 3}), "m=3 is no function; give one of"),
+        (lambda: regression(metrics={"loss": F.mse_loss}), "metrics has 'loss', .* another name"),
+        (lambda: regression(metrics={"training_s": F.mse_loss}), "metrics has 'training_s'"),
         (lambda: regression(score="acuracy"), "unknown score 'acuracy'; there are: loss"),
         (lambda: Task((X, Y), (X, Y), score="acuracy"), "did you mean 'accuracy'?"),
         (lambda: Task((X[:0], Y[:0]), (X, Y)), "the train split has 0 samples"),

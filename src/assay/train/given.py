@@ -17,14 +17,15 @@ from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 __all__ = [
     "as_split",
     "as_tensor",
-    "check_callable",
     "check_classes",
+    "check_measures",
     "check_range",
     "check_scalar",
     "refuse_empty",
 ]
 
 _LEAST = {"train": 2}
+_OWN_FIGURES = ("loss", "training_s")
 
 
 def as_split(given: Any, name: str) -> Split:
@@ -169,13 +170,19 @@ def check_range(labels: Tensor, what: str, num_classes: int | None) -> None:
     )
 
 
-def check_callable(measures: Mapping[str, Any]) -> None:
-    """Refuse a loss or metric that cannot be called.
+def check_measures(loss: Any, metrics: Mapping[str, Any]) -> None:
+    """Refuse a loss or metric that cannot be called, and a metric named like another figure.
 
     Raises:
-        InvalidTask: one is no function.
+        InvalidTask: one is no function, or its name is taken.
     """
-    for name, measure in measures.items():
+    for name in _OWN_FIGURES:
+        if name in metrics:
+            raise InvalidTask(
+                f"metrics has {name!r}, which is the name of a figure that every training has; "
+                "give the metric another name"
+            )
+    for name, measure in {"loss": loss, **metrics}.items():
         if not callable(measure):
             raise InvalidTask(
                 f"{name}={measure!r} is no function; give one of (output, targets), such as "

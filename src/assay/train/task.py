@@ -16,7 +16,7 @@ from assay.errors import InvalidTask, TestSplitClosed, nearest
 from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
-from assay.train.given import as_split, check_callable, check_classes, check_range, check_scalar
+from assay.train.given import as_split, check_classes, check_measures, check_range, check_scalar
 from assay.train.modes import evaluating
 from assay.train.splits import Batch, InMemory, Inputs, Split, evened, map_tensors
 
@@ -50,7 +50,8 @@ class Task:
         class_names: Names of classes 0 .. K - 1, for reports.
     Raises:
         InvalidTask: an empty split, NaN inputs, labels out of range, an empty class, an unknown
-            score, no loss, a loss or metric that is no function.
+            score, no loss, a loss or metric that is no function, a metric named "loss" or
+            "training_s".
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Task:
         self.metrics: dict[str, Metric] = dict(
             metrics or ({"accuracy": accuracy} if self.classes else {})
         )
-        check_callable({"loss": self.loss, **self.metrics})
+        check_measures(self.loss, self.metrics)
         self.score = score or ("accuracy" if "accuracy" in self.metrics else "-loss")
         ranking, known = self.score.removeprefix("-"), [*self.metrics, "loss"]
         if ranking not in known:
