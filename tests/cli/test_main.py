@@ -437,6 +437,33 @@ def test_doctor_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
+@pytest.mark.parametrize("package", ["torch", "onnx"])
+def test_doctor_gives_its_verdict_without_a_package(package: str) -> None:
+    without = f"""
+import sys
+from importlib import metadata
+sys.modules[{package!r}], version = None, metadata.version
+def of(name):
+    if name == {package!r}:
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = of
+from assay.cli.main import main
+main(["doctor"])
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", without], capture_output=True, text=True, check=False
+    )
+    assert told.stderr == ""
+    assert told.returncode == 1
+    lines = told.stdout.splitlines()
+    assert f"missing  {package:16} pip install {package}" in lines
+    cuda = next(line for line in lines if " cuda " in line)
+    assert cuda.startswith("unknown ")
+    assert cuda.count(package) == 1
+    assert lines[-1] == "not ready: install what is missing"
+
+
 def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
     """As `assay show --json | head` does."""
     read, write = os.pipe()

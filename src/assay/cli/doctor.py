@@ -17,7 +17,7 @@ def doctor() -> None:
     ready = True
     for state, what, detail in _findings():
         print(f"{state:8} {what:16} {detail}")
-        ready = ready and state != "missing"
+        ready = ready and state in ("ok", "optional")
     print("ready" if ready else "not ready: install what is missing")
     if not ready:
         sys.exit(1)
@@ -41,8 +41,10 @@ def _findings() -> Iterator[tuple[str, str, str]]:
 
 
 def _cuda() -> tuple[str, str, str]:
-    from assay.hardware.device import cuda_name
-
+    try:
+        from assay.hardware.device import cuda_name
+    except (ImportError, OSError) as error:  # a package is missing, or there but broken
+        return ("unknown", "cuda", f"cannot be asked: {' '.join(str(error).split())}")
     if (name := cuda_name()) is not None:
         return ("ok", "cuda", name)
     return ("optional", "cuda", "no device; networks are trained on the CPU")
