@@ -75,6 +75,7 @@ def photos(folder: Path, count: int = 12) -> Path:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mynet.py").write_text(NET)
+    (tmp_path / "broken.py").write_text("import torch\n\nACT = torch.relu6d\n")
     return tmp_path
 
 
@@ -146,6 +147,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--model", "./mynet.py:Net"], "package.module:Class"),
         (["search", "--model", "mynat:Net"], "cannot be imported"),
         (["search", "--model", "mynet:Nett"], "did you mean 'Net'"),
+        (["search", "--model", "broken:Net"], "has no attribute 'relu6d'); mend it (python -c"),
         (["search", "--model", "mynet:Plain"], "no choice"),
         (["search", "--model", "mynet:sized"], "needs no arguments"),
         (["search", "--model", "mynet:NUMBER"], "needs no arguments"),

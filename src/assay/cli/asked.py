@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.errors import InvalidSetting, InvalidStudy, nearest
+from assay.errors import InvalidSetting, InvalidStudy, nearest, reason
 
 __all__ = [
     "PROXIED",
@@ -153,18 +153,24 @@ def _imported(name: str) -> Any:
         )
     sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
+        imported = importlib.import_module(module)
     except ImportError as error:
         raise InvalidSetting(
             f"--model {name!r}: {module} cannot be imported ({error}); run this beside it"
         ) from error
-    except AttributeError:
-        known = [n for n in vars(sys.modules[module]) if not n.startswith("_")]
+    except Exception as error:
         raise InvalidSetting(
-            f"--model {name!r}: {module} has no {attribute!r}; {nearest(attribute, known)}"
-        ) from None
+            f"--model {name!r}: {module} fails while it is imported ({reason(error)}); mend it "
+            f"(python -c 'import {module}' shows where)"
+        ) from error
     finally:
         sys.path.remove(os.getcwd())
+    if not hasattr(imported, attribute):
+        known = [n for n in vars(imported) if not n.startswith("_")]
+        raise InvalidSetting(
+            f"--model {name!r}: {module} has no {attribute!r}; {nearest(attribute, known)}"
+        )
+    return getattr(imported, attribute)
 
 
 def reach_own(arguments: Mapping[str, Any]) -> None:
