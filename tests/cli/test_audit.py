@@ -60,6 +60,10 @@ SMALL = cell(channels=4, cells=1)
         (["--benchmark", "nasbench"], "did you mean 'nasbench201'"),
         (["--benchmark", "nasbench201"], "give --truth FILE.csv"),
         (["--benchmark", "nasbench201", "--truth", "t", "--space", "cell"], "leave --space out"),
+        (
+            ["--benchmark", "nasbench201", "--truth", "t", "--data", ".", "--size", "64"],
+            "leave --size out",
+        ),
         (["--benchmark", "nasbench201", "--truth", "t.csv", "--data", "nowhere"], "nowhere"),
         (["--truth", "t.csv"], "goes with --benchmark"),
     ],

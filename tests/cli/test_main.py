@@ -19,7 +19,7 @@ from cyclopts import App
 from PIL import Image
 
 from assay.cli import listing
-from assay.cli.asked import command_line, stored
+from assay.cli.asked import command_line, default_out, stored
 from assay.cli.main import COMMANDS, main
 from assay.cli.search import resume, search
 from assay.errors import InvalidStudy
@@ -152,6 +152,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["search", "--model", "mynet:sized"], "needs no arguments"),
         (["search", "--model", "mynet:NUMBER"], "needs no arguments"),
         (["search", "--data", ".", "--set", "task.sise=9"], "did you mean 'size'"),
+        (["search", "--size", "224"], "--size 224 is for the images of --data"),
+        (
+            ["search", "--data", ".", "--size", "64", "--set", "task.size=16"],
+            "the size of images (task.size, --size) is given twice (16 and 64); give one",
+        ),
+        (
+            ["search", "--model", "mynet:Net", "--set", "space.width=9"],
+            "--set space.width is for a ready --space, and --model mynet:Net is your own",
+        ),
         (["search", "--objective", "-latencyms"], "did you mean 'latency_ms'"),
         (["search", "--objective", "scor"], "did you mean 'score'"),
         (["search", "--objective", "latency_ms"], "write '-latency_ms' for as little"),
@@ -224,6 +233,18 @@ def test_a_broken_picture_is_named(here: Path, capsys: pytest.CaptureFixture[str
     (here / "photos" / "empty").mkdir()
     assert run("search", "--model", "mynet:Net", "--data", "photos") == 2
     assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "name"), [("photos", "photos"), (".", "here"), ("photos/..", "here"), ("link", "link")]
+)
+def test_a_folder_is_named_after_the_data_whatever_way_leads_there(
+    here: Path, monkeypatch: pytest.MonkeyPatch, data: str, name: str
+) -> None:
+    (here / "here" / "photos").mkdir(parents=True)
+    (here / "here" / "link").symlink_to("photos")
+    monkeypatch.chdir(here / "here")
+    assert default_out({"data": data, "model": "mynet:Net"}) == str(Path("runs") / f"{name}-Net")
 
 
 @pytest.mark.slow

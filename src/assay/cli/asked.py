@@ -39,12 +39,17 @@ def plain(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a command's arguments as JSON values, without what was not given or only shows.
 
     Raises:
-        InvalidSetting: two of them say the same thing.
+        InvalidSetting: two of them say the same thing, or one would say nothing.
     """
     if (given.get("task") is not None and given.get("data") is not None) or (
         given.get("space") is not None and given.get("model") is not None
     ):
         raise InvalidSetting("give --task or --data, and --space or --model, not both")
+    if given.get("size") is not None and given.get("data") is None:
+        raise InvalidSetting(
+            f"--size {given['size']} is for the images of --data, and a ready task has its own; "
+            "leave it out"
+        )
     kept = {k: v for k, v in given.items() if v is not None and k not in ("json", "quiet")}
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
@@ -99,23 +104,38 @@ def origin(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def task_asked(arguments: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
-    """Return the task: a ready one, or of a folder of images."""
+    """Return the task: a ready one, or of a folder of images.
+
+    Raises:
+        InvalidSetting: an option that does not exist or fit, or is given twice.
+    """
     from assay.train.ready import checked_options, load_task
     from assay.train.task import Task
 
     if "data" in arguments:
         # What has an option of its own on the command line may be set either way.
-        given = {"size": arguments["size"], "seed": arguments["seed"], **options}
+        given = {"seed": arguments["seed"], **options}
+        if "size" in arguments:
+            keep_once(given, "size", arguments["size"], "the size of images (task.size, --size)")
         return Task.from_folder(arguments["data"], **checked_options(Task.from_folder, given))
     return load_task(arguments.get("task") or "digits", **options)
 
 
 def space_asked(arguments: Mapping[str, Any], task: Any, options: Mapping[str, Any]) -> Any:
-    """Return the space: a ready one that fits the task, or of a module."""
+    """Return the space: a ready one that fits the task, or of a module.
+
+    Raises:
+        InvalidSetting: an option that does not exist or fit; a module has none.
+    """
     from assay.space.space import Space
     from assay.zoo import load_space
 
     if "model" in arguments:
+        for option in options:
+            raise InvalidSetting(
+                f"--set space.{option} is for a ready --space, and --model {arguments['model']} is "
+                "your own; set it in there, and leave the option out"
+            )
         return Space(_made_alone(arguments["model"]))
     return load_space(arguments.get("space") or "mobile", task, **options)
 
@@ -184,7 +204,8 @@ def reach_own(arguments: Mapping[str, Any]) -> None:
 
 def default_out(arguments: Mapping[str, Any], prefix: str = "") -> str:
     """Name a folder after the task and space, so that the same command continues."""
-    data = Path(arguments["data"]).name if "data" in arguments else None
+    # "." has no name, and a link keeps its own.
+    data = os.path.basename(os.path.abspath(arguments["data"])) if "data" in arguments else None
     task = data or arguments.get("task") or "digits"
     model = arguments.get("model") or arguments.get("space") or "mobile"
     return str(Path("runs") / f"{prefix}{task}-{model.rpartition(':')[2]}")

@@ -37,7 +37,7 @@ def audit(
     space: str | None = None,
     model: str | None = None,
     data: Path | None = None,
-    size: int = 32,
+    size: int | None = None,
     estimators: str = "all",
     num: int = 40,
     seeds: int = 2,
@@ -65,7 +65,7 @@ def audit(
         model: Your own module with choices, "package.module:Class" or any callable that makes one.
         data: Your own folder of images, one sub-folder for each class; with --benchmark the folder
             of its data (CIFAR-10's binary version).
-        size: Side in pixels that images of --data are resized to.
+        size: Side in pixels that images of --data are resized to, by default 32.
         estimators: Names with commas between them, or "all".
         num: Architectures with a truth. More than before, and the audit there grows.
         seeds: Trainings of each, which tell the noise of the truth.
@@ -166,7 +166,7 @@ def _check_benchmark(arguments: Mapping[str, Any]) -> None:
         raise InvalidSetting(f"no benchmark {benchmark!r}; {nearest(benchmark, _BENCHMARKS)}")
     if "truth" not in arguments:
         raise InvalidSetting(f"--benchmark {benchmark} needs its truths; give --truth FILE.csv")
-    for name in ("task", "space", "model"):
+    for name in ("task", "space", "model", "size"):
         if name in arguments:
             raise InvalidSetting(f"--benchmark {benchmark} has its own {name}; leave --{name} out")
 

@@ -38,7 +38,7 @@ def search(
     space: str | None = None,
     model: str | None = None,
     data: Path | None = None,
-    size: int = 32,
+    size: int | None = None,
     estimator: str = "one-shot",
     strategy: str = "evolution",
     limit: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -63,7 +63,7 @@ def search(
         space: A ready space (`assay spaces`); by default mobile.
         model: Your own module with choices, "package.module:Class" or any callable that makes one.
         data: Your own folder of images, one sub-folder for each class.
-        size: Side in pixels that images of --data are resized to.
+        size: Side in pixels that images of --data are resized to, by default 32.
         estimator: Says what an architecture is worth: one-shot, zero-cost, low-fidelity, scratch,
             inherit, hypernet, predictor or fused; or your own "package.module:Class".
         strategy: Proposes: random, evolution, nsga2, halving, hyperband, asha, smash,
