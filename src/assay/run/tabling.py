@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from assay.errors import InvalidSetting
 from assay.hardware.device import Device
 from assay.hardware.table import LatencyTable
 from assay.run.steps import Step
@@ -28,19 +29,29 @@ def kept_table(
         given: The file of a table measured before; None to measure one.
         seed: Names which architectures are measured whole.
     Raises:
+        InvalidStudy: the file given is missing or no table.
+        InvalidSetting: it is of another space or input shape, or differs from the folder's own.
         ForeignMachine: a table of another machine or target.
     """
+    told = None if given is None else LatencyTable.load(given, space, target, example=example)
     if not path.exists():
-        if given is not None:
-            table = LatencyTable.load(given, space, target, example=example)
-        else:
+        (told or _measured(step, space, target, example, seed)).save(path)
+    table = LatencyTable.load(path, space, target, example=example)
+    if told is not None and _figures(told) != _figures(table):
+        raise InvalidSetting(
+            f"{path.parent} has a latency table already, and {given} differs from it; leave the "
+            "table out to go on with the folder's own, or give another folder"
+        )
+    return table
 
-            def progress(done: int, total: int) -> None:
-                step.done, step.total = done, total
-                step.tell()
 
-            table = LatencyTable.build(
-                space, target, example=example, on_progress=progress, seed=seed
-            )
-        table.save(path)
-    return LatencyTable.load(path, space, target, example=example)
+def _measured(step: Step, space: Space, target: Device, example: Any, seed: int) -> LatencyTable:
+    def progress(done: int, total: int) -> None:
+        step.done, step.total = done, total
+        step.tell()
+
+    return LatencyTable.build(space, target, example=example, on_progress=progress, seed=seed)
+
+
+def _figures(table: LatencyTable) -> tuple[Any, ...]:
+    return table.units, table.fit, table.fitted
