@@ -215,6 +215,55 @@ def test_a_loader_has_as_many_samples_as_its_sampler_names(loader, expected):
     assert len(Loaded(loader)) == expected
 
 
+class ByEpoch(Sampler):
+    """Shuffles by the epoch that it is told, as samplers of the user's own do."""
+
+    def __init__(self):
+        self.told = []
+
+    def set_epoch(self, epoch):
+        self.told.append(epoch)
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.told[-1])
+        return iter(torch.randperm(10, generator=generator).tolist())
+
+
+class GroupsByEpoch(ByEpoch):
+    def __len__(self):
+        return 5
+
+    def __iter__(self):
+        order = list(super().__iter__())
+        return iter([order[i : i + 2] for i in range(0, 10, 2)])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: DataLoader(PAIRS, 2, sampler=ByEpoch()), lambda loader: loader.sampler),
+        (
+            lambda: DataLoader(PAIRS, batch_sampler=GroupsByEpoch()),
+            lambda loader: loader.batch_sampler,
+        ),
+        (
+            lambda: DataLoader(PAIRS, batch_sampler=BatchSampler(ByEpoch(), 2, drop_last=False)),
+            lambda loader: loader.batch_sampler.sampler,
+        ),
+    ],
+    ids=["sampler", "batch sampler", "sampler of a batch sampler"],
+)
+def test_what_shuffles_by_the_epoch_is_told_it_once(make, told):
+    loader = make()
+    whole = take(Loaded(loader), 10)
+    assert told(loader).told == [0, 1]
+    assert not same(whole[:5], whole[5:])
+    assert same(take(Loaded(make()), 3, start=7), whole[7:])
+
+
 @pytest.mark.parametrize("grouped", [True, False])
 def test_a_sample_of_a_loader_is_collated_as_its_batches_are(grouped):
     def collate(given):

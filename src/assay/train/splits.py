@@ -244,9 +244,12 @@ class Loaded:
         """Yield the loader's batches of one epoch, all its draws fixed by seed and epoch."""
         if self.loader.generator is not None:
             self.loader.generator.manual_seed(int(derive(seed, "loader", epoch).integers(2**62)))
-        set_epoch = getattr(self.loader.sampler, "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(epoch)
+        groups = self.loader.batch_sampler
+        told = (self.loader.sampler, groups, getattr(groups, "sampler", None))
+        for sampler in {id(one): one for one in told}.values():  # each once
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
         with drawing(seed, "loader", epoch):
             batches = iter(self.loader)
         for i in range(len(self.loader)):
