@@ -19,6 +19,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from assay.errors import InvalidTask
 from assay.train.splits import InMemory, Loaded, Streamed, evened, leaves, map_tensors
 from tests.train.small import Pairs
 
@@ -262,6 +263,20 @@ def test_what_shuffles_by_the_epoch_is_told_it_once(make, told):
     assert told(loader).told == [0, 1]
     assert not same(whole[:5], whole[5:])
     assert same(take(Loaded(make()), 3, start=7), whole[7:])
+
+
+class Guessing(GroupsByEpoch):
+    def __len__(self):
+        return 6  # one too many
+
+
+def test_a_loader_whose_length_is_a_guess_is_refused_where_its_epoch_ends():
+    split = Loaded(DataLoader(PAIRS, batch_sampler=Guessing()))
+    assert len(take(split, 5)) == 5
+    for start, count in ((0, 6), (5, 1), (11, 1)):
+        with pytest.raises(InvalidTask, match="has 5 batches, and its length is 6; let len"):
+            take(split, count, start=start)
+    assert len(list(split.batches(2))) == 5  # one pass needs no length
 
 
 @pytest.mark.parametrize("grouped", [True, False])

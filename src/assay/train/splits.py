@@ -219,12 +219,23 @@ class Loaded:
     def train_batches(
         self, size: int, *, seed: int, start: int = 0, device: str = "cpu"
     ) -> Iterator[Batch]:
-        """See `Split`; the loader is begun anew whenever it ends, and `size` is not heeded."""
-        epoch, skipped = divmod(start, len(self.loader))
+        """See `Split`; the loader is begun anew whenever it ends, and `size` is not heeded.
+
+        Raises:
+            InvalidTask: an epoch has fewer batches than the loader's length says.
+        """
+        num = self.num_batches
+        epoch, skipped = divmod(start, num)
         while True:
-            for i, (inputs, targets) in enumerate(self._epoch(seed, epoch)):
-                if i >= skipped:
+            read = 0
+            for read, (inputs, targets) in enumerate(self._epoch(seed, epoch), 1):
+                if read > skipped:
                     yield _ready(inputs, targets, device)
+            if read < num:
+                raise InvalidTask(
+                    f"an epoch of the DataLoader has {read} batches, and its length is {num}; let "
+                    "len() of its batch sampler or sampler tell what it yields"
+                )
             epoch, skipped = epoch + 1, 0
 
     def batches(
