@@ -5,7 +5,7 @@ from collections import UserDict
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler
 
 from assay.errors import InvalidTask
 from assay.train.given import as_split, as_tensor, check_classes
@@ -18,6 +18,21 @@ X, Y = torch.zeros(4, 2), torch.arange(4) % 2
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
+
+
+class Keyed(Dataset):
+    """Whose samples have names in place of numbers."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, key):
+        return {"a": X[0], "b": X[1], "c": X[2]}[key], 0
+
+
+class Unsized:
+    def __iter__(self):
+        return iter([[0, 1], [2, 3]])
 
 
 def loader_of(inputs, targets):
@@ -47,6 +62,10 @@ def test_each_kind_of_data_becomes_its_split():
         (Stream(), "reads a Stream, whose length is not known"),
         (DataLoader(Stream()), "reads a Stream, whose length is not known"),
         (DataLoader(Pairs(X, Y), batch_size=9, drop_last=True), "DataLoader has no batch"),
+        (DataLoader(Pairs(X, Y), batch_sampler=Unsized()), "has no length .*Unsized.* __len__"),
+        (DataLoader(Pairs(X, Y), sampler=Unsized()), "has no length .*Unsized.* __len__"),
+        (DataLoader(Keyed(), 2, sampler=["a", "b", "c"]), r"item 0 .* \(KeyError: 0\); number"),
+        (Keyed(), r"item 0 of the train split .* such as by torch\.utils\.data\.Subset"),
         (DataLoader(Pairs(X, Y), sampler=SubsetRandomSampler([2])), "split has 1 samples"),
         (Pairs(np.full((2, 1), np.nan), Y[:2]), "the items of the train split hold NaN"),
         (DataLoader(X, num_workers=1, persistent_workers=True), "with persistent_workers=False"),
@@ -63,6 +82,11 @@ def test_each_kind_of_data_becomes_its_split():
 def test_what_is_no_data_is_refused(given, message):
     with pytest.raises(InvalidTask, match=message):
         as_split(given, "train")
+
+
+def test_items_with_names_are_numbered_by_a_subset():
+    split = as_split(Subset(Keyed(), ["a", "b", "c"]), "train")
+    assert len(next(split.batches(3))[1]) == 3
 
 
 def test_items_that_are_no_pairs_of_tensors_are_refused():

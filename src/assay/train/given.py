@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from assay.errors import InvalidTask
+from assay.errors import InvalidTask, reason
 from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
 
 __all__ = [
@@ -42,7 +42,7 @@ def as_split(given: Any, name: str) -> Split:
     split: Split
     if isinstance(given, DataLoader):
         _refuse_stream(given.dataset, name)
-        if len(given) < 1:
+        if _num_batches(given, name) < 1:
             raise InvalidTask(f"the {name} DataLoader has no batch; lower its batch size")
         if given.persistent_workers:  # whose draws would hang on what was read before
             raise InvalidTask(
@@ -247,9 +247,33 @@ def _refuse_stream(dataset: Any, name: str) -> None:
         )
 
 
+def _num_batches(loader: DataLoader[Any], name: str) -> int:
+    """Return the batches of an epoch, which tell a step's epoch.
+
+    Raises:
+        InvalidTask: what groups or orders the samples has no length.
+    """
+    try:
+        return len(loader)
+    except TypeError as error:
+        raise InvalidTask(
+            f"the {name} DataLoader has no length ({error}); give its batch sampler or sampler "
+            "__len__, the number of what it yields"
+        ) from error
+
+
+def _unnumbered(name: str, error: LookupError) -> InvalidTask:
+    return InvalidTask(
+        f"item 0 of the {name} split cannot be read ({reason(error)}); number the items of the "
+        "data set from 0, such as by torch.utils.data.Subset(dataset, keys)"
+    )
+
+
 def _check_item(split: Streamed, name: str) -> None:
     try:
         inputs, targets = split.fetch(torch.tensor([0]), "cpu")
+    except LookupError as error:
+        raise _unnumbered(name, error) from error
     except (TypeError, ValueError) as error:
         raise InvalidTask(
             f"item 0 of the {name} split cannot be read as a pair (inputs, target) of tensors or "
@@ -262,6 +286,8 @@ def _check_item(split: Streamed, name: str) -> None:
 def _check_batch(split: Loaded, name: str) -> None:
     try:
         inputs, targets = split.sample(0)
+    except LookupError as error:
+        raise _unnumbered(name, error) from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidTask(
             f"a batch of the {name} DataLoader cannot be read as a pair of tensors: {error}; "
