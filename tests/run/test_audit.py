@@ -166,6 +166,24 @@ def test_an_estimator_sees_no_truth_and_only_the_sample(tmp_path, monkeypatch):
     }
 
 
+def test_the_test_split_that_a_search_has_opened_is_closed_again(tmp_path):
+    class Peeking(FakeEstimator):
+        def estimate(self, ctx, proposals):
+            ctx.task.test  # noqa: B018
+            return super().estimate(ctx, proposals)
+
+    task = tiny_task()
+    task.open_test()  # as the finalists of a search leave it
+    out = tmp_path / "audit"
+    audit(
+        tiny_space(), task, estimators=[Peeking(len)], num=3, seeds=1, out=out, budget=BUDGET,
+        recipe=RECIPE,
+    )  # fmt: skip
+    with Study.read(out) as study:
+        (why,) = study.get("audit")["failures"].values()
+    assert "the test split opens once" in str(why)
+
+
 def test_the_truth_is_the_mean_over_seeds_and_they_differ(tmp_path):
     run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=4, seeds=3)
     with Study.read(tmp_path / "audit") as study:

@@ -65,6 +65,21 @@ def test_several_seeds_tell_the_noise_and_one_that_fails_leaves_its_trial_out(fo
     assert outcomes == []
 
 
+def test_no_training_is_given_the_test_split_that_the_search_has_opened(
+    found, outcomes, monkeypatch
+):
+    tasks, training = [], module.Training
+
+    def noting(network, task, *given):
+        tasks.append(task)
+        return training(network, task, *given)
+
+    monkeypatch.setattr(module, "Training", noting)
+    outcomes += [0.5, 0.7, 0.6]
+    found.fidelity(num=3)
+    assert [task.has_test for task in tasks] == [False] * 3
+
+
 def test_no_seed_is_refused(found):
     with pytest.raises(InvalidSetting, match="seeds=0 must be at least 1"):
         found.fidelity(seeds=0)

@@ -57,6 +57,7 @@ class Auditing:
         self.plan = plan
         self.study = study
         self.steps = steps
+        plan.task.close_test()
         self.ctx = Context(
             plan.space, plan.task, plan.recipe, plan.executor, plan.train_on, plan.seed,
             History(plan.space),

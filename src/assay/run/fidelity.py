@@ -166,7 +166,8 @@ def _training(plan: Plan, study: Study, one: tuple[Trial, int]) -> Training:
     drawn = int(derive(plan.seed, "finalist", seed).integers(2**31))
     network = plan.space.fresh(trial.architecture, drawn)
     recipe = plan.finalists.recipe or plan.recipe
-    return Training(network, plan.task, recipe, steps, steps, plan.train_on, drawn)
+    task = plan.task.over(plan.task.train, plan.task.valid)  # the search has opened the test split
+    return Training(network, task, recipe, steps, steps, plan.train_on, drawn)
 
 
 def _trained(plan: Plan, study: Study, job: Job[Trained]) -> dict[str, Any]:
