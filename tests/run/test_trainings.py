@@ -187,6 +187,21 @@ def test_a_finalist_whose_loss_or_score_is_not_finite_is_refused(score: str) -> 
         trainings.Trainings(flow, tiny.RECIPE)._validated(network)
 
 
+@pytest.mark.parametrize(("name", "trial"), [("finalist", 3), ("largest", None), ("random", None)])
+def test_all_start_from_the_shared_weights_where_finalists_do(name: str, trial: int | None) -> None:
+    space = Space(tiny.Net)
+    point = space.canonical(space.sample(derive(0, "point")))
+    plan = SimpleNamespace(
+        space=space, task=tiny.task(), seed=0, finalists=Finalists(weights="supernet")
+    )
+    flow: Any = SimpleNamespace(plan=plan, study=None, steps=None, measures=None)
+    final = trainings.Final(name, point, 0, trial)
+    begun = trainings.Trainings(flow, tiny.RECIPE)._network(final).state_dict()
+    shared = space.build(point).state_dict()
+    assert set(begun) == set(shared)
+    assert all(torch.equal(begun[key], shared[key]) for key in shared)
+
+
 def test_a_finalist_for_which_there_is_no_memory_is_tried_again(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

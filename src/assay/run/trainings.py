@@ -291,7 +291,7 @@ class Trainings:
     # --- a trainer ----------------------------------------------------------------------------
 
     def _network(self, final: Final) -> nn.Module:
-        if self.plan.finalists.weights == "supernet" and final.trial is not None:
+        if self.plan.finalists.weights == "supernet":  # those trained for comparison, too
             return self.plan.space.build(final.architecture)
         return self.plan.space.fresh(final.architecture, self._seed(final))
 
