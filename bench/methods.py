@@ -49,6 +49,7 @@ import torch
 from assay.architecture import Architecture
 from assay.train.ready import load_task
 from bench.harness import interval, report
+from bench.jobs import run_all
 from bench.methods_jobs import (
     RANDOM,
     TARGETS,
@@ -56,7 +57,6 @@ from bench.methods_jobs import (
     Training,
     chain,
     prepare_table,
-    run_all,
 )
 
 AIMS = ("latency_ms", "macs", "nothing")

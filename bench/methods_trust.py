@@ -32,7 +32,8 @@ from assay.trust.gain import gains
 from assay.trust.table import Price, Table
 from assay.trust.verdict import verdict
 from bench.harness import of_audit, report, rounded
-from bench.methods_jobs import RECIPE, Again, Training, chain, run_all
+from bench.jobs import run_all
+from bench.methods_jobs import RECIPE, Again, Training, chain
 
 
 def judged_twice(found: Audit, twice: dict[str, list[float]], train_s: float) -> Audit:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bench import methods, methods_jobs
 from bench.harness import interval
+from bench.jobs import run, run_all
 from bench.methods import (
     METHODS,
     as_good,
@@ -28,7 +29,7 @@ from bench.methods import (
     summary,
     summary_of_random,
 )
-from bench.methods_jobs import RANDOM, TARGETS, Search, Training, chain, run, run_all, whole_ms
+from bench.methods_jobs import RANDOM, TARGETS, Search, Training, chain, whole_ms
 from torch import nn
 
 from assay.cost import derive
