@@ -395,6 +395,26 @@ def test_what_is_read_late_names_the_step_where_it_was(monkeypatch):
     assert trainer._unread == []
 
 
+def test_targets_that_are_not_finite_are_told_of_in_place_of_the_learning_rate():
+    inputs = torch.arange(12.0)[:, None] / 12
+    targets = inputs.clone()
+    targets[7] = math.nan
+    data = Pairs(inputs, targets)
+    task = Task(data, data, loss=F.mse_loss)
+    batches = itertools.islice(task.train.train_batches(3, seed=0), 4)
+    at = next(i for i, (_, some) in enumerate(batches) if not some.isfinite().all())
+    trainer = Trainer(nn.Linear(1, 1), task, PLAIN.with_(batch_size=3), steps=4)
+    said = f"at step {at}, and targets of its batch are NaN or infinite; clean or drop such samples"
+    with pytest.raises(NotFinite, match=said):
+        trainer.run(4)
+    trainer._unread = [(at, [torch.tensor(math.nan)], [])]  # as on CUDA, where it is read later
+    with pytest.raises(NotFinite, match=said):
+        trainer._read_figures()
+    trainer._unread = [((at + 1) % 4, [torch.tensor(math.nan)], [])]
+    with pytest.raises(NotFinite, match="lower the learning rate"):
+        trainer._read_figures()
+
+
 class Root(nn.Module):
     """Has a finite loss and an infinite gradient: the root of 0."""
 

@@ -285,8 +285,19 @@ class Trainer:
         for step, losses, norms in unread:
             values = [float(figure) for figure in [*losses, *norms]]
             if not all(map(math.isfinite, values)):
-                self._refuse(f"a training loss or gradient norm is not finite: {values}", step)
+                self._refuse_figures(values, step)
             self.losses.append(sum(values[: len(losses)]) / len(losses))
+
+    def _refuse_figures(self, values: list[float], step: int) -> None:
+        what = f"a training loss or gradient norm is not finite: {values}"
+        size = self.recipe.batch_size
+        _, targets = Stream().at(step, self.task.train, size, self._seed, self._device)
+        if not bool(torch.isfinite(targets).all()):
+            raise NotFinite(
+                f"{what}, at step {step}, and targets of its batch are NaN or infinite; clean or "
+                "drop such samples, or let the loss leave them out"
+            )
+        self._refuse(what, step)
 
     def _check_weights(self) -> None:
         """Find what losses did not show yet, such as a last update that overflowed."""
