@@ -79,6 +79,38 @@ def test_a_label_of_a_streamed_test_split_is_looked_at_when_it_is_met():
     assert Task((X, Y), (X, Y), (X, Y)).labels_known
 
 
+def own_mse(output, targets):
+    return ((output - targets) ** 2).mean()
+
+
+@pytest.mark.parametrize("loss", [own_mse, F.mse_loss, nn.L1Loss(), nn.HuberLoss()])
+@pytest.mark.parametrize(
+    ("output", "targets"), [(X[:, :1], X[:, 0]), (X[:, 0], X[:, :1]), (X[:, :1, None], X[:, :1])]
+)
+def test_a_loss_that_holds_each_output_against_every_target_is_refused(loss, output, targets):
+    task = Task((X, targets), (X, targets), loss=loss, metrics={"error": own_mse})
+    with pytest.raises(InvalidTask, match=r"loss holds each of .* output\.reshape"):
+        task.check_output(output, targets)
+    task.check_output(output.reshape(targets.shape), targets)
+    task.loss = lambda o, t: loss(o.reshape(t.shape), t)
+    with pytest.raises(InvalidTask, match="error holds each of"):
+        task.check_output(output, targets)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: F.mse_loss(o[:, 0], t),
+        lambda o, t: F.mse_loss(o, t[:, None]),
+        lambda o, t: F.mse_loss(o.squeeze(), t) + 0 * torch.rand(()),
+        lambda o, t: (o.mean() - t.mean()).abs(),  # of no pairs
+        lambda o, t: F.binary_cross_entropy_with_logits(o, t.unsqueeze(-1)),
+    ],
+)
+def test_a_loss_may_bring_the_shapes_together_itself(loss):
+    Task((X, X[:, 0]), (X, X[:, 0]), loss=loss).check_output(X[:, 1:], X[:, 0])
+
+
 # --- the test split -------------------------------------------------------------------------------
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from assay.errors import InvalidTask, reason
-from assay.train.splits import InMemory, Loaded, Split, Streamed, leaves
+from assay.train.splits import InMemory, Loaded, Split, Streamed, drawing, leaves
 
 __all__ = [
     "as_split",
     "as_tensor",
     "check_classes",
     "check_measures",
+    "check_paired",
     "check_range",
     "check_scalar",
+    "placed",
     "refuse_empty",
 ]
 
@@ -202,6 +206,60 @@ def check_scalar(loss: Any) -> Tensor:
             f"the loss gives {what} for a batch; give a scalar mean, such as by reduction='mean'"
         )
     return loss
+
+
+def placed(measure: Callable[..., Any], targets: Tensor) -> Callable[..., Any]:
+    """Return a loss or metric; a module, whose weights of classes count, moves to the targets.
+
+    Args:
+        measure: A function of output and targets, or a module.
+        targets: Of a batch, `[N, ...]`.
+    """
+    return measure.to(targets.device) if isinstance(measure, nn.Module) else measure
+
+
+def check_paired(measures: Mapping[str, Callable[..., Any]], output: Any, targets: Tensor) -> None:
+    """Refuse a loss or metric that broadcasts, and so holds each output against every target.
+
+    Args:
+        measures: Name -> measure(output, targets) -> scalar, or one value a sample.
+        output: Of the network on a batch.
+        targets: Of the batch, `[N, ...]`.
+    Raises:
+        InvalidTask: one broadcasts.
+    """
+    given = getattr(output, "shape", targets.shape)
+    if given == targets.shape or given.numel() != targets.numel():
+        return
+    for name, measure in measures.items():
+        if _broadcasts(placed(measure, targets), given, targets):
+            raise InvalidTask(
+                f"the {name} holds each of the network's outputs {list(given)} against every one "
+                f"of the targets {list(targets.shape)}; give both one shape, such as by "
+                "output.reshape(targets.shape) in it"
+            )
+
+
+def _broadcasts(measure: Callable[..., Any], shape: Sequence[int], targets: Tensor) -> bool:
+    """Whether perfect outputs are worth as much in another order, but not in targets' shape."""
+    perfect = targets.to(torch.get_default_dtype())
+    column = perfect.reshape(shape)
+    try:
+        first, another = (_worth(measure, o, targets) for o in (column, column.roll(1, 0)))
+        alike = _worth(measure, perfect, targets)
+    except Exception:  # it takes one of the shapes only
+        return False
+    return _near(first, another) and math.isfinite(first + alike) and not _near(first, alike)
+
+
+def _worth(measure: Callable[..., Any], output: Tensor, targets: Tensor) -> float:
+    with warnings.catch_warnings(), drawing(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch's own losses warn of it
+        return float(torch.as_tensor(measure(output, targets)).double().mean())
+
+
+def _near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-12)
 
 
 def _in_memory(inputs: Any, targets: Any, name: str) -> InMemory:

@@ -219,7 +219,7 @@ class Trainer:
                 output = self._output(inputs, len(targets))
                 if not self._checked:
                     self.task.check_output(output, targets)
-                    self._checked = self.task.labels_known
+                    self._checked = self.task.labels_known or not self.task.classes
             loss = self.task.training_loss(in_full(output), targets, self.recipe.label_smoothing)
             factor = weight if self._scale is None else weight * self._scale.value
             scaled = loss if factor == 1.0 else loss * factor

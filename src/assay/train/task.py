@@ -16,7 +16,15 @@ from assay.errors import InvalidTask, TestSplitClosed, nearest
 from assay.train.arrays import Layout, Normalise, divide
 from assay.train.content import digest_of, named
 from assay.train.folder import read_folder
-from assay.train.given import as_split, check_classes, check_measures, check_range, check_scalar
+from assay.train.given import (
+    as_split,
+    check_classes,
+    check_measures,
+    check_paired,
+    check_range,
+    check_scalar,
+    placed,
+)
 from assay.train.modes import evaluating
 from assay.train.splits import Batch, InMemory, Inputs, Split, evened, map_tensors
 
@@ -50,8 +58,7 @@ class Task:
         class_names: Names of classes 0 .. K - 1, for reports.
     Raises:
         InvalidTask: an empty split, NaN inputs, labels out of range, an empty class, an unknown
-            score, no loss, a loss or metric that is no function, a metric named "loss" or
-            "training_s".
+            score, no loss, a loss or metric that is no function, or whose name is taken.
     """
 
     def __init__(
@@ -260,19 +267,21 @@ class Task:
         """
         if label_smoothing and self.loss is F.cross_entropy:
             return F.cross_entropy(output, targets, label_smoothing=label_smoothing)
-        return check_scalar(_beside(targets, self.loss)(output, targets))
+        return check_scalar(placed(self.loss, targets)(output, targets))
 
     def check_output(self, output: Any, targets: Tensor) -> None:
-        """Refuse a network whose output the default loss cannot take, and labels out of range.
+        """Refuse a network whose output does not fit the targets, and labels out of range.
 
         Args:
             output: Of the network on a batch; logits `[N, classes, ...]` are wanted.
             targets: Of the batch, `[N, ...]`.
         Raises:
             InvalidTask: the output is no tensor of such a shape, or has too few classes; a label
-                that was not known before (see `labels_known`) is out of range.
+                that was not known before (see `labels_known`) is out of range; a loss or metric of
+                the user's own broadcasts.
         """
         if not self.classes:
+            check_paired({"loss": self.loss, **self.metrics}, output, targets)
             return
         shape = tuple(getattr(output, "shape", ()))
         if len(shape) < 2 or shape[:1] + shape[2:] != tuple(targets.shape):
@@ -343,11 +352,6 @@ def accuracy(output: Tensor, targets: Tensor) -> Tensor:
     return (output.argmax(1) == targets).float()
 
 
-def _beside(targets: Tensor, measure: Metric) -> Metric:
-    """Return a loss or metric; a module, whose weights of classes count, moves to the targets."""
-    return measure.to(targets.device) if isinstance(measure, nn.Module) else measure
-
-
 class Tally:
     """Means of the loss and the metrics over the samples of many batches.
 
@@ -367,11 +371,11 @@ class Tally:
             InvalidTask: a label that was not known before is out of range.
         """
         n = len(targets)
-        if not self._task.labels_known:
+        if self._task.classes and not self._task.labels_known:
             self._task.check_output(output, targets)
         self._samples += n
         for name, metric in (("loss", self._task.loss), *self._task.metrics.items()):
-            figure = _beside(targets, metric)(output, targets)
+            figure = placed(metric, targets)(output, targets)
             total = torch.as_tensor(figure).double().mean() * n
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
