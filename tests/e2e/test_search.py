@@ -59,6 +59,7 @@ def test_the_winner_is_plain_trained_and_within_the_limits(found: assay.Result) 
     assert best.metrics["macs"] <= 150_000
     assert best.metrics["test_accuracy"] > 0.25  # ten classes, four epochs of 400 digits
     assert {"latency_ms", "params", "model_bytes", "valid_accuracy"} <= set(best.metrics)
+    assert best.metrics["model_onnx_ms"] > 0.0
     task = tiny.task()
     test = task.open_test()
     right = [(best.module(x).argmax(1) == y).float() for x, y in test.batches(64)]

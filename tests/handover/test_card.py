@@ -26,7 +26,7 @@ def test_figures_have_their_units(tmp_path: Path) -> None:
     figures = {
         "test_accuracy": 0.97778, "latency_ms": 0.41239, "macs": 1234567.0, "params": 2345.0,
         "model_bytes": 99999.0, "memory_bytes": 512.0, "training_s": 12.5, "valid_loss": 0.1,
-        "latency_table_ms": 0.4,
+        "latency_table_ms": 0.4, "model_onnx_ms": 0.25123,
     }  # fmt: skip
     lines = card(tmp_path, figures, HandOver())
     start = lines.index("|---|---:|") + 1
@@ -40,6 +40,7 @@ def test_figures_have_their_units(tmp_path: Path) -> None:
         "| training | 12.5 s |",
         "| validation loss | 0.1 |",
         "| latency by the table | 0.4 ms |",
+        "| latency of model.onnx | 0.2512 ms |",
     ]
 
 

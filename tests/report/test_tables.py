@@ -111,10 +111,12 @@ def test_handover_says_how_exactly_the_files_repeat_and_what_was_refused() -> No
     made = {
         "files": ["model.pt2"], "onnx_max_difference": None, "pt2_max_difference": 0.0,
         "refused": {"model.onnx": "no rule"},
+        "onnx_timed": {"batch": 2, "file_ms": 0.25, "measured_ms": 0.125, "open_ms": None},
     }  # fmt: skip
     assert tables.handover(made).rows == [
         ["files", "model.pt2"],
         ["onnx against torch", "not compared"],
         ["pt2 against torch", "differs by at most 0"],
+        ["model.onnx, timed", "0.250 ms at batch 2; the graph that was measured: 0.125 ms"],
         ["model.onnx, refused", "no rule"],
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 import assay
 from assay.errors import InvalidSetting
+from assay.handover.export import HandOver
 from assay.run import ending, face
 from assay.run.names import ESTIMATORS
 from assay.run.plan import Finalists
@@ -23,7 +22,7 @@ def no_files():
     """The report and the winner's files have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(face, "write_report", lambda study, path, **options: path)
-        patch.setattr(ending, "hand_over", lambda *_, **__: SimpleNamespace(to_dict=dict))
+        patch.setattr(ending, "hand_over", lambda *_, **__: HandOver())
         yield
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from assay.contracts import Estimate, Trial
 from assay.cost import Cost
-from assay.run.remarks import largest_best, too_few_to_learn, unclimbed, unlearned
+from assay.handover.export import HandOver
+from assay.handover.formats import Timed
+from assay.run.remarks import largest_best, slow_file, too_few_to_learn, unclimbed, unlearned
 from assay.strategies.learned.reinforce import Reinforce
 from assay.testing import tiny_space
 
@@ -90,3 +92,25 @@ def test_halving_that_trained_none_whole_is_told_of(
     said = unclimbed(plan, trials)
     assert ("1 trials end in a lower rung, where a cycle of all has 10" in said) == told
     assert bool(said) == told
+
+
+@pytest.mark.parametrize(
+    ("limit", "file_ms", "measured_ms", "told"),
+    [
+        (0.5, 0.8, 0.4, True),
+        (0.5, 0.5, 0.4, False),
+        (0.5, 0.8, 0.8, False),  # a slow moment: the graph, too, takes twice what it took
+        (0.5, 0.48, 0.2, False),  # a slow moment was when the graph was measured
+        (None, 0.8, 0.4, False),
+    ],
+)
+def test_a_file_that_is_over_the_limit_which_the_measured_graph_holds_is_told(
+    limit: float | None, file_ms: float, measured_ms: float, told: bool
+) -> None:
+    made = HandOver(onnx_timed=Timed(1, file_ms, measured_ms))
+    limits = {} if limit is None else {"latency_ms": limit}
+    assert slow_file(limits, {"latency_ms": 0.4}, made) == told * (
+        "model.onnx takes 0.8 ms, where the graph that was measured takes 0.4 ms, and so is over "
+        "latency_ms <= 0.5; a limit of 0.25 leaves room for it"
+    )
+    assert slow_file(limits, {"latency_ms": 0.4}, HandOver()) == ""

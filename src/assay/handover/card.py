@@ -50,6 +50,7 @@ _NAMES = {
     "macs": "multiply-accumulates",
     "memory_bytes": "memory",
     "model_bytes": "model size",
+    "model_onnx_ms": "latency of model.onnx",
     "params": "parameters",
 }
 
@@ -76,7 +77,7 @@ def write_card(
         "Figures": _figures(metrics),
         "How to load it": _loading(done, inputs, settings),
         "How it was found": _found(architecture, settings),
-        "Limits": _limits(metrics),
+        "Limits": _limits(metrics, done),
     }
     text = "# A network found by architecture search\n\nAn ordinary network, trained; "
     text += "the search chose its architecture and left no trace in it.\n"
@@ -99,9 +100,22 @@ _LIMITS = """\
 """
 
 
-def _limits(metrics: Mapping[str, float]) -> str:
+def _limits(metrics: Mapping[str, float], done: HandOver) -> str:
     tested = any(name.startswith("test_") for name in metrics)
-    return (_TESTED if tested else _UNTESTED) + _LIMITS
+    return (_TESTED if tested else _UNTESTED) + _LIMITS + _timed(done)
+
+
+def _timed(done: HandOver) -> str:
+    """Say how `model.onnx` compares with what was measured, which another program wrote."""
+    if (timed := done.onnx_timed) is None:
+        return ""
+    said = (
+        "- The latency is of the graph that the search measured. `model.onnx`, in turns with it at "
+        f"batch {timed.batch}, took {timed.file_ms:.4g} ms, the graph {timed.measured_ms:.4g} ms."
+    )
+    if timed.open_ms is not None:
+        said += f" A file for any N took {timed.open_ms:.4g} ms; so N is fixed."
+    return f"{said}\n"
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
@@ -158,7 +172,9 @@ def _vector(values: Sequence[float]) -> str:
 def _batch(name: str, done: HandOver, inputs: Any) -> str:
     if name in done.open_batch:
         return ""
-    return f"; N is fixed at {len(next(iter(tensors_in(inputs))))}"
+    timed = done.onnx_timed if name == "model.onnx" else None
+    num = timed.batch if timed is not None else len(next(iter(tensors_in(inputs))))
+    return f"; N is fixed at {num}"
 
 
 def _found(architecture: Architecture, settings: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.handover.card import write_card
 from assay.handover.formats import (
+    Timed,
     Written,
     accepted,
     largest_difference,
@@ -23,6 +24,8 @@ from assay.handover.formats import (
     write_pt2,
 )
 from assay.handover.source import load_source, write_source
+from assay.handover.timing import can_time, write_timed_onnx
+from assay.hardware.device import Device
 from assay.train.modes import evaluating
 from assay.train.splits import map_tensors
 
@@ -43,6 +46,7 @@ class HandOver:
         source_max_difference: The same of the network that `model.py` makes.
         open_batch: Files that take any number of samples, `model.py` as the network itself.
         refused: File -> the exporter's reason, for what could not be written.
+        onnx_timed: How long the ONNX file takes on the target; None where that cannot be timed.
     """
 
     files: list[str] = field(default_factory=list)
@@ -51,6 +55,12 @@ class HandOver:
     source_max_difference: float | None = None
     open_batch: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    onnx_timed: Timed | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What was measured of the files, by names as metrics have."""
+        return {} if self.onnx_timed is None else {"model_onnx_ms": self.onnx_timed.file_ms}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -66,6 +76,7 @@ def hand_over(
     metrics: Mapping[str, float],
     settings: Mapping[str, Any],
     source: bool = False,
+    target: Device | None = None,
 ) -> HandOver:
     """Write a trained network to a folder, whole or not at all.
 
@@ -74,12 +85,14 @@ def hand_over(
 
     Args:
         module: A plain network on the CPU; it is left in its mode.
-        inputs: Real inputs `[N, ...]` with N >= 2, or a tuple or dict of tensors, to check with.
+        inputs: Real inputs `[N, ...]` with N >= 2 and no smaller than the target's batch, or a
+            tuple or dict of tensors, to check with.
         out: The folder; one that is there is replaced.
         architecture: What the network is.
         metrics: Its figures, with units in the names.
         settings: What the search was told, for the card.
         source: Also write `model.py`, for a network of torch's own layers.
+        target: Where the ONNX file is timed, if that can be done there; None for nowhere.
     Returns:
         What was written, and what was refused and why.
     """
@@ -88,15 +101,17 @@ def hand_over(
     with evaluating(module):
         _write_weights(module, part / "weights.safetensors")
         (part / "architecture.json").write_text(architecture.to_json() + "\n")
-        onnx = _attempt(done, part / "model.onnx", lambda p: write_onnx(module, inputs, p))
+        onnx = _attempt(done, part / "model.onnx", lambda p: _onnx(module, inputs, p, target))
         pt2 = _attempt(done, part / "model.pt2", lambda p: write_pt2(module, inputs, p))
         done.onnx_max_difference = onnx.max_difference if onnx else None
+        done.onnx_timed = onnx.timed if onnx else None
         done.pt2_max_difference = pt2.max_difference if pt2 else None
         if source:
             made = _attempt(done, part / "model.py", lambda p: _write_model(module, inputs, p))
             done.source_max_difference = made.max_difference if made else None
     done.files = sorted([*(p.name for p in part.iterdir()), "card.md"])
-    write_card(part / "card.md", architecture, metrics, settings, done, inputs)
+    figures = {**metrics, **done.figures}
+    write_card(part / "card.md", architecture, figures, settings, done, inputs)
     _put_in_place(part, out)
     return done
 
@@ -118,6 +133,12 @@ def _attempt(done: HandOver, path: Path, write: Callable[[Path], Written]) -> Wr
     if written.open_batch:
         done.open_batch.append(path.name)
     return written
+
+
+def _onnx(module: nn.Module, inputs: Any, path: Path, target: Device | None) -> Written:
+    if target is None or not can_time(target):
+        return write_onnx(module, inputs, path)
+    return write_timed_onnx(module, inputs, path, target)
 
 
 def _write_model(module: nn.Module, inputs: Any, path: Path) -> Written:

@@ -18,7 +18,26 @@ from assay.hardware.runtimes import check_onnx, export_onnx, onnx_runner, quiet_
 from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
-__all__ = ["Written", "accepted", "largest_difference", "outputs_of", "write_onnx", "write_pt2"]
+__all__ = [
+    "Timed", "Written", "accepted", "largest_difference", "outputs_of", "write_onnx", "write_pt2",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How long a file takes, measured in turns with the graph that a search measures.
+
+    Attributes:
+        batch: Samples of a run.
+        file_ms: Median milliseconds of a run of the file.
+        measured_ms: Of the graph.
+        open_ms: Of the file with an open batch that this one replaced; None where it did not.
+    """
+
+    batch: int
+    file_ms: float
+    measured_ms: float
+    open_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,23 +48,26 @@ class Written:
         max_difference: Largest absolute difference from torch on real inputs, before the file was
             written and after it was loaded.
         open_batch: Whether it takes any number of samples.
+        timed: How long it takes on the target, where that is known.
     """
 
     max_difference: float
     open_batch: bool
+    timed: Timed | None = None
 
 
-def write_onnx(module: nn.Module, inputs: Any, path: Path) -> Written:
+def write_onnx(module: nn.Module, inputs: Any, path: Path, *, open_batch: bool = True) -> Written:
     """Write ONNX and check it on ONNX Runtime: with an open batch where the network allows one.
 
     Args:
         module: In eval mode, on the CPU.
         inputs: Real inputs `[N, ...]`, or a tuple or dict of tensors.
         path: The file.
+        open_batch: Whether to try; the batch is the inputs' else.
     Raises:
         ExportRefused: the exporter's reason, or outputs that differ from torch's.
     """
-    if _runs_on_one(module, inputs):
+    if open_batch and _runs_on_one(module, inputs):
         # Exporter and runtime share no error below Exception; then the batch stays the example's.
         with contextlib.suppress(Exception):
             return _write_onnx(module, inputs, path, open_batch=True)

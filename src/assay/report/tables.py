@@ -202,6 +202,10 @@ def handover(made: Mapping[str, Any]) -> Table:
         if name.endswith("_max_difference"):
             said = "not compared" if value is None else f"differs by at most {float(value):.2g}"
             cells.append([f"{name.removesuffix('_max_difference')} against torch", said])
+    if timed := made.get("onnx_timed"):
+        took = [amount(name, timed[name]) for name in ("file_ms", "measured_ms")]
+        said = f"{took[0]} at batch {timed['batch']}; the graph that was measured: {took[1]}"
+        cells.append(["model.onnx, timed", said])
     for name, reason in (made.get("refused") or {}).items():
         cells.append([f"{name}, refused", str(reason)])
     return Table(["what", "value"], cells)

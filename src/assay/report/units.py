@@ -25,6 +25,7 @@ _NAMES = {
     "params": "parameters",
     "memory_bytes": "memory",
     "model_bytes": "model size",
+    "model_onnx_ms": "latency of model.onnx",
 }
 _UNITS = {"_ms": "ms", "_s": "s", "_bytes": "bytes"}
 _COUNTS = {"macs", "params", "samples", "size"}

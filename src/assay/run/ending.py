@@ -10,6 +10,7 @@ from torch import nn
 from assay.architecture import Architecture
 from assay.handover.export import hand_over
 from assay.run.finalists import Selection
+from assay.run.remarks import slow_file
 from assay.run.trainings import Final
 from assay.run.workflow import Workflow
 from assay.train.task import Split, evaluate
@@ -35,18 +36,21 @@ def finish(workflow: Workflow) -> None:
                 compared.append({"name": final.name, "architecture": dict(final.architecture),
                                  "metrics": figures})  # fmt: skip
             files = hand_over(
-                network.cpu(), plan.task.example(4), plan.out / "best",
+                network.cpu(), plan.task.example(max(4, plan.target.batch)), plan.out / "best",
                 architecture=winner.architecture, metrics=metrics,
                 settings={**plan.identity(), **plan.settings()},
-                source=bool((plan.origin or {}).get("space")),
+                source=bool((plan.origin or {}).get("space")), target=plan.target,
             )  # fmt: skip
+            if said := slow_file(workflow.aims.limits, metrics, files):
+                workflow.steps.note(said)
             step.checkpoint(device=plan.train_on)
             study.put("comparison", compared)
             study.put("handover", files.to_dict())
             study.put("saving", _saving(workflow, selection))
             study.put("winner", {
                 "trial": winner.trial, "architecture": dict(winner.architecture),
-                "metrics": metrics, "blocks": _blocks(workflow, winner.architecture),
+                "metrics": metrics | files.figures,
+                "blocks": _blocks(workflow, winner.architecture),
             })  # fmt: skip
         won = study.get("winner")
         step.message = f"the winner is trial {won['trial']}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from assay.contracts import Trial
+from assay.handover.export import HandOver
 from assay.run.plan import Plan
 
-__all__ = ["largest_best", "too_few_to_learn", "unclimbed", "unlearned"]
+__all__ = ["largest_best", "slow_file", "too_few_to_learn", "unclimbed", "unlearned"]
 
 
 def unclimbed(plan: Plan, trials: Sequence[Trial]) -> str:
@@ -62,4 +64,27 @@ def unlearned(plan: Plan, steps: int) -> str:
     return (
         f"all {steps:,} steps of the supernet were warm-up, so {type(plan.strategy).__name__} has "
         "learned nothing; give more time or steps, or lower strategy.warmup"
+    )
+
+
+def slow_file(limits: Mapping[Any, float], metrics: Mapping[str, float], made: HandOver) -> str:
+    """Say where `model.onnx` is over a limit that the measured graph holds; "" where it is not.
+
+    A slow moment, now or when the graph was measured, is no fault of the file.
+
+    Args:
+        limits: By quantity.
+        metrics: Of the winner.
+        made: What was handed over.
+    """
+    limit, timed = limits.get("latency_ms"), made.onnx_timed
+    if limit is None or timed is None:
+        return ""
+    times = timed.file_ms / timed.measured_ms
+    if min(timed.file_ms, times * metrics["latency_ms"]) <= limit:
+        return ""
+    return (
+        f"model.onnx takes {timed.file_ms:.3g} ms, where the graph that was measured takes "
+        f"{timed.measured_ms:.3g} ms, and so is over latency_ms <= {limit:.3g}; a limit of "
+        f"{limit / times:.3g} leaves room for it"
     )
