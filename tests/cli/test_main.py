@@ -311,6 +311,21 @@ def test_resume_alone_continues_what_has_names(
     assert (here / "runs" / "a" / "best" / "model.py").is_file()
 
 
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_resume_needs_the_table_that_was_given_until_the_folder_has_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch, taken_over: bool
+) -> None:
+    told: list[dict[str, object]] = []
+    kept = {"task": "digits", "table": "elsewhere/table.json"}
+    monkeypatch.setattr("assay.cli.search.stored", lambda out: ("search", dict(kept)))
+    monkeypatch.setattr("assay.cli.search._run", lambda arguments, shown: told.append(arguments))
+    Path("runs/a").mkdir(parents=True)
+    if taken_over:
+        Path("runs/a/table.json").write_text("{}")
+    assert run("resume", "runs/a", "--quiet") == 0
+    assert [("table" in arguments) for arguments in told] == [not taken_over]
+
+
 def test_an_interruption_says_how_to_continue(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

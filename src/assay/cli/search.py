@@ -114,6 +114,8 @@ def resume(
         InvalidStudy: no study there, or one that `resume` alone cannot name again.
     """
     command, arguments = stored(out)
+    if (out / "table.json").is_file():  # it has taken over what was given
+        arguments.pop("table", None)
     if command == "audit":
         from assay.cli.audit import run_audit
 
