@@ -83,7 +83,8 @@ def gains(
     them with what is left. Expectations are exact over all draws from the sample, and no model says
     what lies beyond it: so no more are scored than a quarter of the sample, and what scoring a
     thousand would add, or spoil, is not seen. One training of each chooses, and the mean of its
-    others judges what was chosen, in turn: so no luck of a training is taken for worth.
+    others judges what was chosen, in turn: so no luck of a training is taken for worth. What suits
+    the samples that all of them are scored on is.
 
     Intervals answer for the choice of architectures: a t-test on the jackknife's standard error,
     which errs on the wide side. A bootstrap would err on the other: of a resample's copies the
