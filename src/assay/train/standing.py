@@ -20,8 +20,8 @@ def standing_in(model: nn.Module, named: Mapping[str, Tensor]) -> Callable[..., 
 
     Args:
         model: It has its own tensors again after each call.
-        named: Name in `named_parameters` or `named_buffers` -> what stands in, everywhere where
-            the tensor of that name is.
+        named: Name in `named_parameters` or `named_buffers` -> what stands in, `[...]` of the same
+            shape, everywhere where the tensor of that name is.
     """
     own = chain(model.named_parameters(), model.named_buffers())
     instead = {id(tensor): named[name] for name, tensor in own if name in named}
