@@ -1,18 +1,22 @@
 """Does a search find what an audit said it would? By short trainings and by size, at equal time.
 
     python -m bench.gain --out runs/bench-gain                        # some 25 minutes on two cores
-    python -m bench.gain --searches 1 --random 4 --trainings 2        # a look
+    python -m bench.gain --searches 1 --random 4                      # a look
 
 `bench.fashion_audit` says of the space `conv` at half its widths, on Fashion-MNIST: in the time of
 four trainings the best of four random networks gains 0.013 of validation accuracy over one, and
 scoring ten by `low-fidelity`, or by their parameters, and training the best of them 0.005 more.
-Here that is tried on other networks: `random` by either, each search with the time of --trainings
-trainings in all and everything else by default, against the best on validation of as many random
-networks, trained by the same recipe of two epochs: exactly expected over all draws from --random
-of them. Each process trains with one thread, two run at a time; a time is the mean of the random
-trainings. All are judged on the test split, which chooses nothing. `value` is what searches by
-`low-fidelity` have more than the best at random, on average; its interval resamples the searches
-and the trainings. What has ended lies in --out and is not run again.
+Here that is tried on other networks, by searches that do just this: `random` with ten trials, and
+three finalists by `low-fidelity`, four by parameters, of the whole recipe of two epochs; against
+the best on validation of four random networks trained alike: exactly expected over all draws from
+--random of them. Each process trains with one thread, two run at a time; `seconds` of a search
+stand beside `time_s`, four times the mean of a random training. All are judged on the test split,
+which chooses nothing. `value` is what searches by `low-fidelity` have more than the best at random,
+on average; its interval resamples the searches and the trainings. What has ended lies in --out and
+is not run again.
+
+With --by-time each search gets that time and spends it as it does by default: then its finalists
+may be trained for less than the recipe, and `steps` says for how much.
 """
 
 from __future__ import annotations
@@ -43,7 +47,9 @@ from bench.jobs import run_all
 from bench.methods import best_of, bootstrap, mean_of
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4, epochs=2)
-BY = ("low-fidelity", "parameters")
+BY = {"low-fidelity": 3, "parameters": 4}
+"""What scores -> finalists, as many as the audit says can be trained."""
+SCORED, AT_RANDOM = 10, 4
 
 
 def halved() -> Space:
@@ -77,37 +83,39 @@ class Training:
 
 @dataclass(frozen=True)
 class Search:
-    """Searches at random, by an estimate, for some seconds."""
+    """Searches at random, by an estimate; for some seconds, if these are given."""
 
     by: str
     seed: int
-    seconds: float
+    seconds: float | None
 
     @property
     def key(self) -> str:
-        return f"{self.by}-{self.seed}"
+        return f"{self.by}-{self.seed}" + "-by-time" * (self.seconds is not None)
 
     def __call__(self, out: Path) -> dict[str, Any]:
         estimator = "low-fidelity" if self.by == "low-fidelity" else ZeroCost(signals=("params",))
         started = time.perf_counter()
         result = search(
             halved(), load_task("fashion-mnist"), strategy="random", estimator=estimator,
-            recipe=RECIPE, objectives=("score",), budget=f"{self.seconds}s", seed=self.seed,
-            finalists=Finalists(compare=False), out=out / self.key,
+            recipe=RECIPE, objectives=("score",), seed=self.seed, out=out / self.key,
+            budget=f"trials={SCORED}" if self.seconds is None else f"{self.seconds}s",
+            finalists=Finalists(k=BY[self.by], compare=False),
         )  # fmt: skip
         seconds, best = time.perf_counter() - started, result.best()
         with Study.read(out / self.key) as study:
-            trained = len(study.finalists())
+            trained, steps = len(study.finalists()), study.phase("finalists").counts["steps"]
         return {
             "by": self.by, "seed": self.seed, "valid": best.metrics["valid_accuracy"],
             "accuracy": best.metrics["test_accuracy"], "seconds": seconds, "trained": trained,
+            "steps": steps,
             "scored": sum(trial.state == "scored" for trial in result.trials()),
         }  # fmt: skip
 
 
-def more(runs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]], trainings: int) -> float:
-    """Return the mean accuracy of searches less that expected of the best of some trainings."""
-    return mean_of(rows, "accuracy") - best_of(runs, trainings)
+def more(runs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> float:
+    """Return the mean accuracy of searches less that expected of the best of four trainings."""
+    return mean_of(rows, "accuracy") - best_of(runs, AT_RANDOM)
 
 
 def main() -> None:
@@ -115,41 +123,41 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-gain"))
     parser.add_argument("--random", type=int, default=40)
     parser.add_argument("--searches", type=int, default=8)
-    parser.add_argument("--trainings", type=int, default=4)
+    parser.add_argument("--by-time", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     load_task("fashion-mnist")  # fetched once
     runs = run_all(given.out, [Training(i) for i in range(given.random)])
-    each_s, seeds = mean_of(runs, "seconds"), range(given.searches)
-    jobs = [Search(by, seed, given.trainings * each_s) for seed in seeds for by in BY]
-    rows = run_all(given.out, jobs)
+    time_s = AT_RANDOM * mean_of(runs, "seconds")
+    within = time_s if given.by_time else None
+    rows = run_all(
+        given.out, [Search(by, seed, within) for seed in range(given.searches) for by in BY]
+    )
     found = {by: [row for row in rows if row.get("by") == by] for by in BY}
     failed = [row["failed"] for row in rows if "failed" in row]
     told = {
         by: {
-            "more": round(more(runs, own, given.trainings), 4),
-            "interval": [
-                round(end, 4)
-                for end in bootstrap(lambda a, b: more(a, b, given.trainings), runs, own)
-            ],
+            "more": round(more(runs, own), 4),
+            "interval": [round(end, 4) for end in bootstrap(more, runs, own)],
             "accuracy": [row["accuracy"] for row in own],
             "seconds": [round(row["seconds"], 1) for row in own],
             "cpu_s": [round(row["cpu_s"], 1) for row in own],
             "scored": [row["scored"] for row in own],
             "trained": [row["trained"] for row in own],
+            "steps": [row["steps"] for row in own],
         }
         for by, own in found.items()
         if own
     }
-    low = told[BY[0]]
+    low = told["low-fidelity"]
     report(
         "gain", low["more"], "accuracy", "> 0", tuple(low["interval"]), failed=failed,
-        trainings=given.trainings, training_s=round(each_s, 1), by=told,
+        time_s=round(time_s, 1), by=told,
         random={
             "mean": round(mean_of(runs, "accuracy"), 4),
             "spread": round(float(np.std([run["accuracy"] for run in runs], ddof=1)), 4),
-            "best": round(best_of(runs, given.trainings), 4),
+            "best": round(best_of(runs, AT_RANDOM), 4),
         },
     )  # fmt: skip
 
