@@ -37,7 +37,6 @@ from assay.run.face import search
 from assay.run.plan import Finalists
 from assay.space.space import Space
 from assay.study.store import Study
-from assay.train.loop import Trainer
 from assay.train.ready import load_task
 from assay.train.recipe import Recipe
 from assay.train.task import evaluate
@@ -45,6 +44,7 @@ from assay.zoo.conv import conv
 from bench.harness import HALF_WIDTHS, report
 from bench.jobs import run_all
 from bench.methods import best_of, bootstrap, mean_of
+from bench.methods_jobs import train, validated
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4, epochs=2)
 BY = {"low-fidelity": 3, "parameters": 4}
@@ -70,12 +70,8 @@ class Training:
         space, task = halved(), load_task("fashion-mnist")
         point = space.sample(derive(7, "gain", self.number))
         started = time.perf_counter()
-        steps = RECIPE.epochs * task.steps_per_epoch(RECIPE.batch_size)
-        network = space.fresh(point, self.number)
-        trainer = Trainer(network, task, RECIPE, steps=steps, seed=self.number)
-        trainer.run(steps)
-        network = trainer.finish()
-        valid = evaluate(network, task.valid.batches(500), task)["accuracy"]
+        network = train(space, point, task, self.number, RECIPE)
+        valid = validated(network, task)
         seconds = time.perf_counter() - started
         accuracy = evaluate(network, task.open_test().batches(500), task)["accuracy"]
         return {"by": "random", "valid": valid, "accuracy": accuracy, "seconds": seconds}

@@ -130,10 +130,12 @@ class Again:
         return {"name": "again", "seconds": seconds, "valid": validated(network, task)}
 
 
-def train(space: Space, point: Architecture, task: Task, seed: int) -> nn.Module:
-    """Train an architecture from scratch by the whole recipe."""
-    steps = whole_steps(task)
-    trainer = Trainer(space.fresh(point, seed), task, RECIPE, steps=steps, seed=seed)
+def train(
+    space: Space, point: Architecture, task: Task, seed: int, recipe: Recipe = RECIPE
+) -> nn.Module:
+    """Train an architecture from scratch by a whole recipe."""
+    steps = whole_steps(task, recipe)
+    trainer = Trainer(space.fresh(point, seed), task, recipe, steps=steps, seed=seed)
     trainer.run(steps)
     return trainer.finish()
 
@@ -201,5 +203,5 @@ class Search:
         return self.method.partition(" by ")[0]
 
 
-def whole_steps(task: Task) -> int:
-    return RECIPE.epochs * task.steps_per_epoch(RECIPE.batch_size)
+def whole_steps(task: Task, recipe: Recipe = RECIPE) -> int:
+    return recipe.epochs * task.steps_per_epoch(recipe.batch_size)

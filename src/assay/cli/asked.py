@@ -131,10 +131,10 @@ def space_asked(arguments: Mapping[str, Any], task: Any, options: Mapping[str, A
     from assay.zoo import load_space
 
     if "model" in arguments:
-        for option in options:
+        if options:
             raise InvalidSetting(
-                f"--set space.{option} is for a ready --space, and --model {arguments['model']} is "
-                "your own; set it in there, and leave the option out"
+                f"--set space.{next(iter(options))} is for a ready --space, and --model "
+                f"{arguments['model']} is your own; set it in there, and leave the option out"
             )
         return Space(_made_alone(arguments["model"]))
     return load_space(arguments.get("space") or "mobile", task, **options)

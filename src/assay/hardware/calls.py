@@ -25,7 +25,6 @@ from assay.hardware.trails import Code, Tracer
 from assay.hardware.units import Layers, Part, Unit, shapes_of, unselected
 from assay.hardware.values import Given, Values
 from assay.space.choices import ChoiceModule, Depth, OneOf
-from assay.space.kept import copied
 from assay.space.space import Space
 
 __all__ = ["PathCalls", "Unit", "shapes_of"]
@@ -71,7 +70,8 @@ class PathCalls:
         self._layers = Layers(space, self._values)
         self._example = self._values.of(as_call(example))
         with unselected(space):
-            self._space = Space(copied(space.model, {}).cpu().eval())
+            self._space = Space(space.model)  # over a copy
+        self._space.model.cpu().eval()
         self._tracer = Tracer(self._space, self._values, self._answer)
         self._nodes: dict[int, _Node] = {}
         self._labels_of = _labels_by_module(self._space)

@@ -116,7 +116,7 @@ def gains(
         return ()
     rng = derive(seed, "trust", "ties")
     orders = {name: _best_first(truths, given, rng) for name, given in scores.items()}
-    chance = _best_first(truths, {}, rng)
+    chance = np.arange(num)  # any order: all that is drawn is trained
     worth = table.mean(1)
     means = np.array([worth.mean(), *(worth[kept].mean() for kept in _without(num))])
     found: list[Gain] = []
