@@ -24,7 +24,7 @@ from assay.space.space import Space
 from assay.study.store import Study
 from assay.train.recipe import Recipe
 
-EPOCH, EPOCHS, STEP_S = 20, 5, 0.1
+EPOCH, EPOCHS, STEP_S = 20, 10, 0.1
 FINALS = [Final("finalist", Architecture({"a": str(i)}), 0, trial=i) for i in range(6)]
 
 
@@ -74,24 +74,32 @@ def test_time_that_is_enough_trains_all_as_the_recipe_says() -> None:
 
 
 def test_shorter_time_trains_all_for_less_and_still_shorter_fewer_of_them() -> None:
-    share_s = 60.5 * SHARES["finalists"]
-    counts, notes, _ = counted(Budget(seconds=99.0), 60.5)
+    share_s = 91.0 * SHARES["finalists"]
+    counts, notes, _ = counted(Budget(seconds=99.0), 91.0)
     assert counts == {"steps": int(share_s / (6 * STEP_S)), "networks": 6}
-    assert EPOCH < counts["steps"] < EPOCHS * EPOCH
+    assert 6 * EPOCH <= counts["steps"] < EPOCHS * EPOCH
     assert not notes
-    counts, notes, _ = counted(Budget(seconds=99.0), 10.0)
-    assert counts["networks"] == 4  # an epoch of each takes 2 s of 8.8
-    assert counts["networks"] * counts["steps"] * STEP_S <= 10.0
-    assert counts["steps"] >= EPOCH
-    assert "time for an epoch of 4" in notes[0]
+    for left_s in (81.0, 41.0, 31.0, 21.0, 11.0, 5.1):
+        counts, notes, _ = counted(Budget(seconds=99.0), left_s)
+        num, share_s = counts["networks"], left_s * SHARES["finalists"]
+        assert counts["steps"] == int(share_s / (num * STEP_S)) >= num * EPOCH
+        assert (num + 1) ** 2 * EPOCH * STEP_S > share_s  # with one more they would be too short
+        assert f"is spent on the first {num}:" in notes[0]
+
+
+def test_whole_trainings_are_never_too_short() -> None:
+    """Of a recipe of two epochs as many are trained as there is time for."""
+    for left_s, num in ((30.0, 6), (20.0, 4), (10.0, 2), (5.0, 1)):
+        counts, _, _ = counted(Budget(seconds=99.0, epochs=2), left_s)
+        assert counts == {"steps": 2 * EPOCH, "networks": num}
 
 
 def test_several_at_once_are_trained_for_longer() -> None:
     share_s = 60.5 * SHARES["finalists"]
     counts, _, _ = counted(Budget(seconds=99.0), 60.5, at_once=3)
     assert counts == {"steps": min(EPOCHS * EPOCH, int(share_s / (6 * STEP_S / 3))), "networks": 6}
-    counts, _, _ = counted(Budget(seconds=99.0), 30.0, at_once=12)  # one takes what it takes
-    assert counts == {"steps": min(EPOCHS * EPOCH, int(30.0 * 0.88 / STEP_S)), "networks": 6}
+    counts, _, _ = counted(Budget(seconds=99.0), 15.0, at_once=12)  # one takes what it takes
+    assert counts == {"steps": int(15.0 * SHARES["finalists"] / STEP_S), "networks": 6}
 
 
 def test_where_no_time_is_left_the_best_is_trained_for_an_epoch() -> None:

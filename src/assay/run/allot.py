@@ -28,7 +28,7 @@ __all__ = [
     "together",
 ]
 
-SHARES: Mapping[str, float] = {"train": 0.38, "search": 0.28, "finalists": 0.88}
+SHARES: Mapping[str, float] = {"train": 0.3, "search": 0.22, "finalists": 0.88}
 """Share of the seconds left that a step may spend; the rest is for the steps behind it."""
 
 _MOST = 1_000_000

@@ -165,8 +165,9 @@ class Selection:
     def _counts(self, finals: Sequence[Final]) -> dict[str, int]:
         """Return how many of the networks are trained, and the steps of each.
 
-        They are counted, or what the time left allows: as many as an epoch of each fits in, the
-        best first, and those for comparison last.
+        They are counted, or what the time left allows: the best first, and those for comparison
+        last. A network more shortens the training of each, so no more are trained than for the
+        whole recipe, or for as many epochs as there are networks: four for four epochs each.
         """
         budget, known = self.plan.budget, self.study.phase("finalists").counts
         epoch = self.plan.task.steps_per_epoch(self.recipe.batch_size)
@@ -177,7 +178,9 @@ class Selection:
             share_s = share_of("finalists", left_s)
             at_once = self.trained.at_once
             step_s = [together(times_s[: n + 1], at_once) for n in range(networks)]
-            fit = sum(epoch * each <= share_s for each in step_s)
+            fit = sum(
+                min(steps, epoch * n) * each <= share_s for n, each in enumerate(step_s, start=1)
+            )
             # An epoch of the best is trained in any case: without it nothing was found.
             networks = max(1, fit)
             if not fit:
@@ -189,8 +192,9 @@ class Selection:
                 )
             elif networks < len(finals):
                 self.flow.steps.note(
-                    f"{len(finals)} networks are to be trained, and there is time for an epoch of "
-                    f"{networks}: the others are left out; a larger budget trains them too"
+                    f"{len(finals)} networks are to be trained, and the time is spent on the first "
+                    f"{networks}: with the others each would be trained for less than the recipe, "
+                    "and for fewer epochs than there are networks; a larger budget trains them too"
                 )
             each = int(share_s / max(step_s[networks - 1], 1e-9))
             steps = min(steps, max(each, epoch))
