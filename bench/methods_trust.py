@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 import torch
 
 from assay.architecture import Architecture
@@ -36,13 +36,13 @@ from bench.jobs import run_all
 from bench.methods_jobs import RECIPE, Again, Training, chain
 
 
-def judged_twice(found: Audit, twice: dict[str, list[float]], train_s: float) -> Audit:
+def judged_twice(found: Audit, twice: dict[str, list[float]], seconds: dict[str, float]) -> Audit:
     """Judge what an audit by one training of each asked again, by two trainings of each."""
     with Study.read(found.out) as study:
         scores = study.get("audit")["scores"]
     costs = {row.estimator: Price(row.prepare_s, row.each_s) for row in found.table.rows}
-    table = Table.make(twice, scores, costs, train_s=train_s)
-    gained = gains(twice, scores, costs, train_s=train_s)
+    table = Table.make(twice, scores, costs, train_s=fmean(seconds.values()))
+    gained = gains(twice, scores, costs, seconds=seconds)
     return replace(found, table=table, gains=gained, verdict=verdict(table, gained=gained))
 
 
@@ -75,13 +75,16 @@ def main() -> None:
         truths=once, num=len(once), seeds=1, budget=f"steps={given.steps},epochs=1",
         out=given.out / "trust", recipe=RECIPE, executor="processes",
     )  # fmt: skip
-    each_s = float(np.mean([row["seconds"] for row in again]))
-    found = judged_twice(found, twice, each_s / 2)  # two at a time share their seconds
+    seconds = {  # two at a time share them
+        key_of(point): (row["seconds"] + other["seconds"]) / 4
+        for point, row, other in zip(points, rows, again)
+    }
+    found = judged_twice(found, twice, seconds)
     taus = {row.estimator: row.tau for row in found.table.rows}
     tau = taus["low-fidelity" if "low-fidelity" in taus else given.only[0]]
     report(
         "methods_trust", tau.value, "tau", "stated", (tau.low, tau.high),
-        num=len(twice), steps=given.steps, train_s=round(each_s / 2, 1),
+        num=len(twice), steps=given.steps, train_s=round(fmean(seconds.values()), 1),
         thousand_s={row.estimator: round(row.thousand_s, 1) for row in found.table.rows},
         gains=[
             {

@@ -60,10 +60,11 @@ def audited(
     if "zero-cost" in scores:
         scores["zero-cost"] |= dict.fromkeys(keys[:2])
     scores["hypernet"], prices["hypernet"] = dict.fromkeys(keys), Price(0.0, 0.0)
+    seconds = dict.fromkeys(keys, 41.0) if seeds else None
     train_s = 41.0 if seeds else None
     table = Table.make(truths, scores, prices, claims=CLAIMS, train_s=train_s, resamples=100)
     spoke = {name: given for name, given in scores.items() if name != "hypernet"}
-    gained = gains(truths, spoke, prices, train_s=train_s)
+    gained = gains(truths, spoke, prices, seconds=seconds)
     return _study(table, truths, scores, seeds, gained)
 
 

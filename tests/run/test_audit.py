@@ -18,6 +18,7 @@ from assay.estimators.one_shot import OneShot
 from assay.estimators.scratch import Scratch
 from assay.run import audit as asked
 from assay.run.audit import audit
+from assay.run.audit_plan import key_of
 from assay.run.truths import Truths
 from assay.space.choices import OneOf
 from assay.space.space import Space
@@ -82,7 +83,10 @@ def test_every_estimator_and_baseline_has_a_row_and_a_price(tmp_path):
 
 
 def test_what_a_search_gains_is_told_of_twenty_truths_of_two_trainings(tmp_path, monkeypatch):
-    monkeypatch.setattr(Truths, "train_s", lambda self, sample: 60.0)  # so that all can be paid
+    def a_minute(self, trained):  # so that all can be paid
+        return {key_of(a): 60.0 for a in trained}
+
+    monkeypatch.setattr(Truths, "seconds", a_minute)
     found = run(tmp_path / "audit", estimators=[FakeEstimator(len)], num=20)
     by = {gain.estimator: gain for gain in found.gains}
     assert {gain.trainings for gain in found.gains} == {2}

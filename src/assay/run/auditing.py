@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 from assay.architecture import Architecture
 from assay.contracts import Context, History
@@ -101,14 +102,15 @@ class Auditing:
         asked = asking.run()
         for name, said in asked.items():
             scores[name], costs[name] = dict(said.scores), said.price
-        train_s, seed = self.truths.train_s(kept), self.plan.seed
+        seconds, seed = self.truths.seconds(kept), self.plan.seed
+        train_s = None if seconds is None else fmean(seconds.values())
         table = Table.make(
             truths, scores, costs, baselines=BASELINES, claims=CLAIMS, train_s=train_s, seed=seed
         )
         refused = {name: said.refused for name, said in asked.items()}
         why = {name: reason for name, reason in refused.items() if reason}
         spoke = {name: said for name, said in scores.items() if name not in why}
-        gained = gains(truths, spoke, costs, train_s=train_s, seed=seed)
+        gained = gains(truths, spoke, costs, seconds=seconds, seed=seed)
         found = verdict(table, refused=why, gained=gained)
         self.study.put("audit", {
             "table": table.to_json(), "verdict": list(found), "truths": truths, "scores": scores,

@@ -191,16 +191,22 @@ class Truths:
         known = self.study.phase("truth").counts.get("epochs")
         return None if known is None else int(known)
 
-    def train_s(self, sample: Sequence[Architecture]) -> float | None:
-        """Return the seconds of one training, the mean over those that are asked for.
+    def seconds(self, trained: Sequence[Architecture]) -> dict[str, float] | None:
+        """Return the seconds of training each once, the mean over its seeds.
 
         None where nothing is trained. Trainings that run at once share their seconds.
+
+        Args:
+            trained: Of the sample those that have all their truths.
         """
         if self.plan.truths is not None:
             return None
-        known = [self.study.get(_name(a, s)) for a in sample for s in range(self.plan.seeds)]
-        there = [told for told in known if told is not None and told["score"] is not None]
-        return float(np.mean([told["seconds"] for told in there]))
+        return {
+            key_of(a): float(
+                np.mean([self.study.get(_name(a, s))["seconds"] for s in range(self.plan.seeds)])
+            )
+            for a in trained
+        }
 
     def _plan_epochs(self, ctx: Context, count: int) -> None:
         """Write the epochs of each training: all of the recipe, or what half the time allows."""

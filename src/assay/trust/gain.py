@@ -72,7 +72,7 @@ def gains(
     scores: Mapping[str, Mapping[str, float | None]],
     costs: Mapping[str, Price],
     *,
-    train_s: float | None,
+    seconds: Mapping[str, float] | None,
     seed: int = 0,
     trainings: Sequence[int] = TRAININGS,
 ) -> tuple[Gain, ...]:
@@ -80,7 +80,8 @@ def gains(
 
     The time of m trainings either trains m random architectures and keeps the best, or prepares the
     estimator, scores random architectures for half of the time at most, and trains the best of
-    them with what is left. Expectations are exact over all draws from the sample, and no model says
+    them with what is left, which pays for fewer where those of a high score take longer than a
+    random one. Expectations are exact over all draws from the sample, and no model says
     what lies beyond it: so no more are scored than a quarter of the sample, and what scoring a
     thousand would add, or spoil, is not seen. One training of each chooses, and the mean of its
     others judges what was chosen, in turn: so no luck of a training is taken for worth. What suits
@@ -99,17 +100,17 @@ def gains(
         scores: Estimator -> architecture -> score, higher is better; None where it failed, which
             ranks last. Equal ones are in a random order.
         costs: Estimator -> what it cost.
-        train_s: Seconds of training one architecture once; None if none was trained.
+        seconds: Architecture -> seconds of training it once; None if none was trained.
         seed: Of the order of what is equal.
         trainings: Times to spend. Those of more trainings than a tenth of the architectures are
             left out, since they would train nearly all that is scored; so is an estimator whose
             preparation takes more than half.
     Returns:
-        For each time training at random, then the estimators by falling gain. None where `train_s`
+        For each time training at random, then the estimators by falling gain. None where `seconds`
         is None, or some architectures have one training or other numbers of them.
     """
     values, num = list(truths.values()), len(truths)
-    if train_s is None or num < 2 or {len(v) for v in values} != {len(values[0])}:
+    if seconds is None or num < 2 or {len(v) for v in values} != {len(values[0])}:
         return ()
     table = np.array(values, np.float64)
     if table.shape[1] < 2:
@@ -117,29 +118,53 @@ def gains(
     rng = derive(seed, "trust", "ties")
     orders = {name: _best_first(truths, given, rng) for name, given in scores.items()}
     chance = np.arange(num)  # any order: all that is drawn is trained
-    worth = table.mean(1)
+    worth, takes_s = table.mean(1), np.array([seconds[key] for key in truths], np.float64)
+    train_s = float(takes_s.mean())
     means = np.array([worth.mean(), *(worth[kept].mean() for kept in _without(num))])
     found: list[Gain] = []
     for m in (m for m in trainings if 10 * m <= num):
         spent = [_Spent("", m, m, chance)]
         for name, order in orders.items():
-            if pays := _pays(costs[name], m, train_s, num):
+            if pays := _pays(costs[name], m * train_s, takes_s[order]):
                 spent.append(_Spent(name, *pays, order))
         worths = [_worths(table, one, rng=derive(seed, "trust", "equal")) for one in spent]
         found += _judged(m, m * train_s, spent, worths, means)
     return tuple(found)
 
 
-def _pays(price: Price, trainings: int, train_s: float, num: int) -> tuple[int, int] | None:
-    """Return how many are scored and how many of them trained in a time; None if none is."""
-    time_s = trainings * train_s
+def _pays(price: Price, time_s: float, takes_s: Vector) -> tuple[int, int] | None:
+    """Return how many are scored and how many of them trained in a time; None if none is.
+
+    Args:
+        price: Of the scores.
+        time_s: For all.
+        takes_s: `[N]`: seconds of training each, best score first.
+    """
     left_s = time_s / 2 - price.prepare_s
     if left_s < price.each_s:
         return None
-    most = num // 4
+    most = len(takes_s) // 4
     scored = most if price.each_s * most <= left_s else int(left_s / price.each_s)
-    trained = int((time_s - price.prepare_s - scored * price.each_s) / train_s + _FORGIVEN)
-    return scored, max(1, min(trained, scored))
+    left_s = time_s - price.prepare_s - scored * price.each_s + _FORGIVEN * takes_s.mean()
+    trained = int((np.cumsum(_expected_by_place(takes_s, scored)) <= left_s).sum())
+    return scored, max(1, trained)
+
+
+def _expected_by_place(values: Vector, drawn: int) -> Vector:
+    """Return `[drawn]`: what the first, second, ... of a draw are expected to have.
+
+    Args:
+        values: `[N]`: of each, in the order in which they are placed.
+        drawn: How many of N, all draws being equally likely.
+    """
+    num = len(values)
+    at, place = np.arange(num), np.arange(drawn)[:, None]
+    chance = np.exp(
+        _log_choose(at, place) + _log_choose(num - 1 - at, drawn - 1 - place)
+        - _log_choose(num, drawn)
+    )  # fmt: skip
+    expected: Vector = chance @ values
+    return expected
 
 
 def _best_first(
@@ -213,12 +238,13 @@ def expected_worth(places: NDArray[np.intp], worth: Vector, *, scored: int, trai
     return float(chance @ worth[at])
 
 
-def _log_choose(n: NDArray[np.intp] | int, k: int) -> Vector:
+def _log_choose(n: NDArray[np.intp] | int, k: NDArray[np.intp] | int) -> Vector:
     """Return log C(n, k), -inf where there is no such choice."""
-    n = np.asarray(n)
+    n, k = np.broadcast_arrays(n, k)
     told = (n >= k) & (k >= 0)
-    safe = np.where(told, n, max(k, 0))
-    logs = gammaln(safe + 1) - gammaln(max(k, 0) + 1) - gammaln(safe - max(k, 0) + 1)
+    least = np.maximum(k, 0)
+    safe = np.where(told, n, least)
+    logs = gammaln(safe + 1) - gammaln(least + 1) - gammaln(safe - least + 1)
     return np.where(told, logs, -np.inf)
 
 

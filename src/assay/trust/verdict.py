@@ -51,7 +51,7 @@ def verdict(
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
     said = [_advice(table, budgets_s) if any(map(_ranks, ranked)) else _CHANCE, *_gained(gained)]
     if real:
-        said += [_against(d) for d in table.against_baseline]
+        said += _against(table.against_baseline)
     elif noise is not None and noise.between.low is not None and noise.between.low <= 0:
         said[0] = _noise(noise)
     elif table.pairs and all(d.alike for d in table.pairs):
@@ -102,16 +102,30 @@ def _use(row: Row, best: Row | None) -> str:
     )
 
 
-def _against(gap: Difference) -> str:
-    bar = _COUNTING.get(gap.other, gap.other)
-    value = gap.tau.value or 0.0
+def _against(gaps: Sequence[Difference]) -> list[str]:
+    """Say in a sentence each who is better than the baseline, who is not, and who is worse."""
+    told: dict[str, list[str]] = {}
+    for gap in gaps:
+        begins = f"{_compared(gap)} {_COUNTING.get(gap.other, gap.other)} here"
+        told.setdefault(begins, []).append(f"{gap.one} {_figures(gap)}")
+    return [f"{begins} (difference in tau): {'; '.join(who)}." for begins, who in told.items()]
+
+
+def _compared(gap: Difference) -> str:
     if gap.tau.low is None:
-        return f"{gap.one} cannot be told from {bar}: difference in tau {gap.tau}."
-    word = "not better" if not gap.real else "better" if value > 0 else "worse"
-    figures = f"difference in tau {value:z.2f}, interval {_ends(gap.tau)}"
+        return "Not to be told from"
+    if not gap.real:
+        return "Not better than"
+    return "Better than" if (gap.tau.value or 0.0) > 0 else "Worse than"
+
+
+def _figures(gap: Difference) -> str:
+    if gap.tau.low is None:
+        return str(gap.tau)
+    value = gap.tau.value or 0.0
     chance = gap.tau.excludes(0.0) and not gap.real and value > 0
     more = f", which does not outlast Holm's correction (p {gap.p_holm:.2f})" if chance else ""
-    return f"{gap.one} is {word} than {bar} here: {figures}{more}."
+    return f"{value:z.2f}, {gap.tau.low:z.2f} to {gap.tau.high:z.2f}{more}"
 
 
 def _noise(ceiling: Ceiling) -> str:
@@ -156,10 +170,6 @@ def _fine(interval: Interval) -> str:
     numbers = (interval.value, interval.low, interval.high)
     value, low, high = (None if n is None else f"{n:.2g}" for n in numbers)
     return f"{value}, no interval" if low is None else f"{value}, {low} to {high}"
-
-
-def _ends(interval: Interval) -> str:
-    return f"{interval.low:z.2f} to {interval.high:z.2f}"
 
 
 def _duration(seconds: float) -> str:
