@@ -118,6 +118,16 @@ def test_a_score_is_never_called_an_accuracy(text: str) -> None:
     assert "one-shot score" in text
 
 
+def test_notes_of_the_run_are_told_again(text: str, tmp_path: Path) -> None:
+    study = finished(60)
+    study.documents["notes"] = ["model.onnx takes <b>twice</b> as long", "it ended early"]
+    noted = written(study, tmp_path)
+    assert '<li style="overflow-wrap:anywhere">it ended early</li>' in noted
+    assert "model.onnx takes &lt;b&gt;twice&lt;/b&gt; as long</li>" in noted
+    assert 'href="#notes"' in noted
+    assert "#notes" not in text
+
+
 def test_settings_versions_formula_and_failures_are_all_there(text: str) -> None:
     said = Page(text).text
     for wanted in (

@@ -19,6 +19,13 @@ def test_lead_says_what_was_searched_measured_and_saved() -> None:
     ]
 
 
+def test_finalists_that_go_on_from_shared_weights_are_not_said_to_start_anew() -> None:
+    content = read_content(finished())
+    content = replace(content, settings={**content.settings, "finalists": {"weights": "supernet"}})
+    assert lead.lead(content)[0].endswith("3 trained on, from the supernet's weights.")
+    assert lead.weights_of(content) == "on, from the supernet's weights"
+
+
 def test_a_name_is_taken_from_what_the_study_holds() -> None:
     assert lead.name_of("one-shot") == "one-shot"
     assert lead.name_of({"name": "digits", "class": "a:B"}) == "digits"

@@ -44,6 +44,17 @@ def test_a_checkpoint_books_samples_and_macs(steps: Steps) -> None:
     assert booked.wall_s > 0
 
 
+def test_a_note_is_told_each_time_and_kept_once(steps: Steps) -> None:
+    told: list[Any] = []
+    steps.listener = told.append
+    for message in ("it ends here", "it is dear", "it ends here"):
+        steps.note(message)
+    assert [(e.kind, e.message) for e in told] == [
+        ("note", "it ends here"), ("note", "it is dear"), ("note", "it ends here"),
+    ]  # fmt: skip
+    assert steps.study.get("notes") == ["it ends here", "it is dear"]
+
+
 @pytest.mark.parametrize("save_every_s", [0.0, 60.0])
 def test_what_preparing_costs_reaches_the_ledger(
     steps: Steps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_every_s: float

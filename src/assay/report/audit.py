@@ -64,6 +64,7 @@ def write_audit(study: Record, path: str | os.PathLike[str], *, live: bool = Fal
         figures={name: Markup(svg) for name, svg in drawn.items()},
         tables={**_run_again(study, found or {}, ledger), **values.pop("tables")},
         failures=group_failures([_row(row) for row in study.failures()]),
+        notes=study.get("notes") or [],
         published=bool(study.identity.get("published")),
         **values,
     )

@@ -93,6 +93,7 @@ class Content:
         saving: What finding the winner cost beside training each, or None.
         finalists: Rows, as mappings; without what was trained for comparison.
         failures: Rows, as mappings.
+        notes: What was told of the run as a whole, in sentences.
         sessions: Rows, as mappings.
         under_way: The step it has come to, and how far; "" where none is begun or all are done.
     """
@@ -120,6 +121,7 @@ class Content:
     saving: Mapping[str, Any] | None
     finalists: Sequence[Mapping[str, Any]]
     failures: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
     sessions: Sequence[Mapping[str, Any]]
     under_way: str
 
@@ -178,6 +180,7 @@ def read_content(study: Record) -> Content:
         saving=study.get("saving"),
         finalists=_finalists(study),
         failures=[_row(row) for row in study.failures()],
+        notes=study.get("notes") or [],
         sessions=[_row(row) for row in study.sessions()],
         under_way=_under_way(study),
     )

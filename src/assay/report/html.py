@@ -68,7 +68,9 @@ def render(content: Content, *, live: bool = False) -> str:
         bar_scale=largest_share(chain),
         figures={name: Markup(svg) for name, svg in _figures(content).items()},
         tables=_tables(content),
+        weights=lead.weights_of(content),
         failures=group_failures(content.failures),
+        notes=content.notes,
         limit=LIMIT,
     )
 

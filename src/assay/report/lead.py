@@ -12,7 +12,10 @@ from assay.report.content import Content
 from assay.report.tables import is_tested
 from assay.report.units import amount, compact, duration, plain_name
 
-__all__ = ["Tile", "estimator_name", "headline", "lead", "name_of", "quality_of", "tiles", "title"]
+__all__ = [
+    "Tile", "estimator_name", "headline", "lead", "name_of", "quality_of", "tiles", "title",
+    "weights_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,13 @@ def headline(content: Content) -> str:
         else (f" (limit {amount(content.quantity, float(content.limit))})")
     )
     return f"{' '.join(parts)}{limit}, found and trained in {cost}."
+
+
+def weights_of(content: Content) -> str:
+    """Say of which weights the finalists were trained."""
+    finalists = content.settings.get("finalists")
+    told = finalists.get("weights") if isinstance(finalists, Mapping) else None
+    return "on, from the supernet's weights" if told == "supernet" else "from scratch"
 
 
 def lead(content: Content) -> list[str]:
@@ -170,7 +180,7 @@ def _searched(content: Content) -> str:
         said.append(f"{failed:,} failed")
     finalists = len({row["trial"] for row in content.finalists})
     if finalists:
-        said.append(f"{finalists:,} trained from scratch")
+        said.append(f"{finalists:,} trained {weights_of(content)}")
     return (
         f"{_architectures(proposed)}{of} {'was' if proposed == 1 else 'were'} proposed"
         f"{f' by {by}' if by else ''}: "

@@ -62,9 +62,12 @@ class Steps:
             Event("end", name, step.done, step.total, step.cost_s, step.message, step.data)
         )
 
-    def note(self, message: str, **data: Any) -> None:
-        """Tell something about the run as a whole."""
-        self.listener(Event("note", message=message, data=data))
+    def note(self, message: str) -> None:
+        """Tell something about the run as a whole, and keep it for the report."""
+        kept = self.study.get("notes") or []
+        if message not in kept:  # a run that goes on may say it again
+            self.study.put("notes", [*kept, message])
+        self.listener(Event("note", message=message))
 
 
 class Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 from assay.contracts import History, Learning
 from assay.report.units import amount, plain_name
+from assay.run.events import Event
 from assay.run.loop import was_judged
 from assay.run.steps import Step, Steps
 from assay.strategies.learned.symptoms import advised, idle_options, symptoms
@@ -69,7 +70,7 @@ class Watch:
         self._study.put("learning", document)
         for sign, text in warnings.items():
             if sign not in before:
-                self._steps.note(text, symptom=sign)
+                self._steps.listener(Event("note", message=text, data={"symptom": sign}))
 
     def _by_judged(self, trace: Sequence[Learning]) -> Sequence[Learning]:
         """Return what was known by how many trials were judged till then, not proposed."""
