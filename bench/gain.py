@@ -7,13 +7,16 @@
 four trainings the best of four random networks gains 0.013 of validation accuracy over one, and
 scoring ten by `low-fidelity`, or by their parameters, and training the best of them 0.005 more.
 Here that is tried on other networks, by searches that do just this: `random` with ten trials, and
-three finalists by `low-fidelity`, four by parameters, of the whole recipe of two epochs; against
-the best on validation of four random networks trained alike: exactly expected over all draws from
---random of them. Each process trains with one thread, two run at a time; `seconds` of a search
-stand beside `time_s`, four times the mean of a random training. All are judged on the test split,
-which chooses nothing. `value` is what searches by `low-fidelity` have more than the best at random,
-on average; its interval resamples the searches and the trainings. What has ended lies in --out and
-is not run again.
+three finalists by `low-fidelity`, four by parameters, of the whole recipe of two epochs, and three
+by `one-shot`, the default, whose supernet trains as long as one of them; against the best on
+validation of four random networks trained alike: exactly expected over all draws from --random of
+them. Each process trains with one thread, two run at a time; `seconds` of a search stand beside
+`time_s`, four times the mean of a random training: the first eight set the time, and the others
+are trained between the searches, so that a machine which slows down slows both. `time` and
+`cpu_time` are the mean of the searches ÷ that of four such trainings. All are judged on the test
+split, which chooses nothing. `value` is what searches by the first --by have more than the best at
+random, on average; its interval resamples the searches and the trainings. What has ended lies in
+--out and is not run again.
 
 With --by-time each search gets that time and spends it as it does by default: then its finalists
 may be trained for less than the recipe, and `steps` says for how much.
@@ -25,6 +28,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +51,10 @@ from bench.methods import best_of, bootstrap, mean_of
 from bench.methods_jobs import train, validated
 
 RECIPE = Recipe(batch_size=128, weight_decay=2e-4, epochs=2)
-BY = {"low-fidelity": 3, "parameters": 4}
-"""What scores -> finalists, as many as the audit says can be trained."""
+BY = {"low-fidelity": 3, "parameters": 4, "one-shot": 3}
+"""What scores -> finalists, as many as four trainings or the default allow."""
 SCORED, AT_RANDOM = 10, 4
+_TIMED = 8  # trainings before the searches
 
 
 def halved() -> Space:
@@ -90,7 +95,7 @@ class Search:
         return f"{self.by}-{self.seed}" + "-by-time" * (self.seconds is not None)
 
     def __call__(self, out: Path) -> dict[str, Any]:
-        estimator = "low-fidelity" if self.by == "low-fidelity" else ZeroCost(signals=("params",))
+        estimator = ZeroCost(signals=("params",)) if self.by == "parameters" else self.by
         started = time.perf_counter()
         result = search(
             halved(), load_task("fashion-mnist"), strategy="random", estimator=estimator,
@@ -119,18 +124,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-gain"))
     parser.add_argument("--random", type=int, default=40)
     parser.add_argument("--searches", type=int, default=8)
+    parser.add_argument("--by", nargs="+", default=list(BY), choices=BY)
     parser.add_argument("--by-time", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     load_task("fashion-mnist")  # fetched once
-    runs = run_all(given.out, [Training(i) for i in range(given.random)])
+    trainings = [Training(number) for number in range(given.random)]
+    first, others = trainings[:_TIMED], trainings[_TIMED:]
+    within = None
+    timed = run_all(given.out, first)
+    if given.by_time:
+        within = AT_RANDOM * mean_of(timed, "seconds")
+    searches = [Search(by, seed, within) for seed in range(given.searches) for by in given.by]
+    mixed = [job for pair in zip_longest(searches, others) for job in pair if job is not None]
+    rows = run_all(given.out, mixed)
+    found = {by: [row for row in rows if row.get("by") == by] for by in given.by}
+    runs = timed + [row for row in rows if row.get("by") == "random"]
     time_s = AT_RANDOM * mean_of(runs, "seconds")
-    within = time_s if given.by_time else None
-    rows = run_all(
-        given.out, [Search(by, seed, within) for seed in range(given.searches) for by in BY]
-    )
-    found = {by: [row for row in rows if row.get("by") == by] for by in BY}
     failed = [row["failed"] for row in rows if "failed" in row]
     told = {
         by: {
@@ -139,6 +150,8 @@ def main() -> None:
             "accuracy": [row["accuracy"] for row in own],
             "seconds": [round(row["seconds"], 1) for row in own],
             "cpu_s": [round(row["cpu_s"], 1) for row in own],
+            "time": round(mean_of(own, "seconds") / time_s, 3),
+            "cpu_time": round(mean_of(own, "cpu_s") / (AT_RANDOM * mean_of(runs, "cpu_s")), 3),
             "scored": [row["scored"] for row in own],
             "trained": [row["trained"] for row in own],
             "steps": [row["steps"] for row in own],
@@ -146,9 +159,9 @@ def main() -> None:
         for by, own in found.items()
         if own
     }
-    low = told["low-fidelity"]
+    first_by = told[given.by[0]]
     report(
-        "gain", low["more"], "accuracy", "> 0", tuple(low["interval"]), failed=failed,
+        "gain", first_by["more"], "accuracy", "> 0", tuple(first_by["interval"]), failed=failed,
         time_s=round(time_s, 1), by=told,
         random={
             "mean": round(mean_of(runs, "accuracy"), 4),
