@@ -260,7 +260,10 @@ class Trainings:
         task, size = self.plan.task, self.recipe.evaluation_batch
         figures = evaluate(network, task.valid.batches(size, device=self.plan.train_on), task)
         if not (math.isfinite(figures["loss"]) and math.isfinite(task.score_of(figures))):
-            raise NotFinite(f"the trained network's validation figures are {figures}")
+            raise NotFinite(
+                f"the trained network's validation figures are {figures}; look for targets of the "
+                "validation split that are NaN or infinite"
+            )
         return figures  # another metric may be undefined, and is only told
 
     def _save(
