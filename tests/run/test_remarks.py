@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 
 from assay.contracts import Estimate, Trial
-from assay.cost import Cost
+from assay.cost import Budget, Cost
+from assay.estimators.low_fidelity import LowFidelity
+from assay.estimators.one_shot import OneShot
 from assay.handover.export import HandOver
 from assay.handover.formats import Timed
-from assay.run.remarks import largest_best, slow_file, too_few_to_learn, unclimbed, unlearned
+from assay.run.remarks import (
+    largest_best,
+    short_supernet,
+    slow_file,
+    too_few_to_learn,
+    unclimbed,
+    unlearned,
+)
+from assay.strategies.learned.enas import ENAS
 from assay.strategies.learned.reinforce import Reinforce
 from assay.testing import tiny_space
+from assay.train.recipe import Recipe
 
 
 @pytest.mark.parametrize(
@@ -64,6 +75,30 @@ def test_too_few_trials_to_learn_from_are_told_of(
         said.startswith("Reinforce learns from 8 trials at a time, and there are to be 7") == told
     )
     assert bool(said) == told
+
+
+@pytest.mark.parametrize(
+    ("estimator", "budget", "steps", "told"),
+    [
+        (OneShot(), "60s", 19, True), (OneShot(), "60s", 20, False), (OneShot(), "60s", 0, False),
+        (OneShot(), "steps=19", 19, False),  # who asked for so few knows
+        (LowFidelity(), "60s", 19, False),
+    ],
+)  # fmt: skip
+def test_a_supernet_of_less_than_a_pass_is_told_of(
+    estimator: Any, budget: str, steps: int, told: bool
+) -> None:
+    plan: Any = SimpleNamespace(
+        estimator=estimator, strategy=Reinforce(), budget=Budget.parse(budget),
+        task=SimpleNamespace(steps_per_epoch=lambda size: 20), recipe=Recipe(),
+    )  # fmt: skip
+    said = short_supernet(plan, steps)
+    assert bool(said) == told
+    if told:
+        assert "trains for 19 steps, less than one pass over the training split (20)" in said
+        assert "'low-fidelity'" in said
+        plan.strategy = ENAS()  # which needs a supernet
+        assert "'low-fidelity'" not in short_supernet(plan, steps)
 
 
 @pytest.mark.parametrize(

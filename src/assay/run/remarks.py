@@ -10,7 +10,9 @@ from assay.contracts import Trial
 from assay.handover.export import HandOver
 from assay.run.plan import Plan
 
-__all__ = ["largest_best", "slow_file", "too_few_to_learn", "unclimbed", "unlearned"]
+__all__ = [
+    "largest_best", "short_supernet", "slow_file", "too_few_to_learn", "unclimbed", "unlearned",
+]  # fmt: skip
 
 
 def unclimbed(plan: Plan, trials: Sequence[Trial]) -> str:
@@ -64,6 +66,26 @@ def unlearned(plan: Plan, steps: int) -> str:
     return (
         f"all {steps:,} steps of the supernet were warm-up, so {type(plan.strategy).__name__} has "
         "learned nothing; give more time or steps, or lower strategy.warmup"
+    )
+
+
+def short_supernet(plan: Plan, steps: int) -> str:
+    """Say where the time pays for less than a pass of a supernet; "" where it pays for more.
+
+    Of 21 searches by such supernets the winners were no better than random networks, and worse
+    than the better one of two (`bench.methods`).
+    """
+    epoch = plan.task.steps_per_epoch(plan.recipe.batch_size)
+    shares = hasattr(plan.estimator, "shares_weights")
+    if plan.budget.in_counts or not shares or not 0 < steps < epoch:
+        return ""
+    other = "give more time"
+    if not hasattr(plan.strategy, "paths"):
+        other += ", or take the estimator 'low-fidelity', which needs no supernet"
+    return (
+        f"the supernet trains for {steps:,} steps, less than one pass over the training split "
+        f"({epoch:,}): its scores may rank no better than chance; {other}; an audit says which "
+        "ranks here"
     )
 
 

@@ -30,7 +30,13 @@ from assay.run.refusals import (
     refuse_hopeless_limits,
     uncounted,
 )
-from assay.run.remarks import largest_best, too_few_to_learn, unclimbed, unlearned
+from assay.run.remarks import (
+    largest_best,
+    short_supernet,
+    too_few_to_learn,
+    unclimbed,
+    unlearned,
+)
 from assay.run.steps import Steps
 from assay.run.tabling import kept_table
 from assay.run.watch import Watch
@@ -136,6 +142,8 @@ class Workflow:
             counts = self._train_counts()
             step.total = counts["steps"]
             learns, finished = hasattr(self.plan.strategy, "paths"), step.finished
+            if not finished:
+                self._remark(short_supernet(self.plan, step.total))
             prepare(
                 estimator, self.ctx, step, counts["steps"], out=self.plan.out, name="supernet",
                 watch=self._watch if learns else None,
