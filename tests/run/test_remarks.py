@@ -14,10 +14,12 @@ from assay.estimators.low_fidelity import LowFidelity
 from assay.estimators.one_shot import OneShot
 from assay.handover.export import HandOver
 from assay.handover.formats import Timed
+from assay.hardware.table import Validation
 from assay.run.remarks import (
     largest_best,
     short_supernet,
     slow_file,
+    table_off,
     too_few_to_learn,
     unclimbed,
     unlearned,
@@ -99,6 +101,18 @@ def test_a_supernet_of_less_than_a_pass_is_told_of(
         assert "'low-fidelity'" in said
         plan.strategy = ENAS()  # which needs a supernet
         assert "'low-fidelity'" not in short_supernet(plan, steps)
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [((1.0, 1.1, 0.9), ""), ((0.5, 0.6, 1.0), "took 0.60 of"), ((1.2, 1.7, 2.0), "took 1.70 of"),
+     ((0.1, 1.24, 9.0), "")],
+)  # fmt: skip
+def test_a_table_of_another_speed_is_told_of(times: tuple[float, ...], told: str) -> None:
+    pairs = tuple((0.2, 0.2 * each, "{}", 1.0) for each in times)
+    said = table_off(Validation(0.0, 1.0, 0.0, pairs))
+    assert told in said
+    assert bool(said) == bool(told)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.contracts import Trial
 from assay.handover.export import HandOver
+from assay.hardware.table import Validation
 from assay.run.plan import Plan
 
 __all__ = [
-    "largest_best", "short_supernet", "slow_file", "too_few_to_learn", "unclimbed", "unlearned",
+    "largest_best", "short_supernet", "slow_file", "table_off", "too_few_to_learn", "unclimbed",
+    "unlearned",
 ]  # fmt: skip
+
+_OFF = 1.25  # times: more than what tables are off by on a machine that keeps its speed
 
 
 def unclimbed(plan: Plan, trials: Sequence[Trial]) -> str:
@@ -86,6 +91,19 @@ def short_supernet(plan: Plan, steps: int) -> str:
         f"the supernet trains for {steps:,} steps, less than one pass over the training split "
         f"({epoch:,}): its scores may rank no better than chance; {other}; an audit says which "
         "ranks here"
+    )
+
+
+def table_off(validation: Validation) -> str:
+    """Say where whole networks are far from what the table says, in the middle; "" where not."""
+    took = statistics.median(measured / told for told, measured, *_ in validation.pairs)
+    if 1 / _OFF <= took <= _OFF:
+        return ""
+    return (
+        f"whole networks took {took:.2f} of what the latency table says, in the middle: the "
+        "machine changed its speed since the table was measured, or did other work; limits and "
+        "objectives of latency are off by as much until finalists are measured whole; leave the "
+        "machine to the search, and begin it in a new folder"
     )
 
 

@@ -33,6 +33,7 @@ from assay.run.refusals import (
 from assay.run.remarks import (
     largest_best,
     short_supernet,
+    table_off,
     too_few_to_learn,
     unclimbed,
     unlearned,
@@ -209,6 +210,7 @@ class Workflow:
             told = validation.to_dict()
             told["pairs"] = [[*p, table.layers_ms(Architecture(p[2]))] for p in told["pairs"]]
             self.study.put("validation", told)
+            self._remark(table_off(validation))
 
     def _given_table(self) -> LatencyTable | None:
         plan = self.plan
