@@ -89,9 +89,9 @@ def _saving(workflow: Workflow, selection: Selection) -> dict[str, Any]:
         "train_each_s": scored * each_s,
         "ratio": scored * each_s / spent_s if spent_s else 0.0,
         "formula": (
-            f"{scored} scored architectures x {each_s:.3g} s (mean of the finalists' own "
-            f"trainings on this machine) = {scored * each_s:.4g} s, against {spent_s:.4g} s for "
-            "all six steps"
+            f"{scored} scored architecture{'s' * (scored != 1)} x {each_s:.3g} s (mean of the "
+            f"finalists' own trainings on this machine) = {scored * each_s:.4g} s, against "
+            f"{spent_s:.4g} s for all six steps"
         ),
     }
 
