@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from assay.architecture import Architecture
+from assay.errors import ExportRefused
 from assay.handover import export, formats
 from assay.handover.export import HandOver, hand_over
 from assay.space.space import Space
@@ -251,6 +253,90 @@ def test_a_file_that_computes_something_else_is_not_kept(
 
 def _unused(*_: object) -> None:
     raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ([-1e9, 1.0, 2.0], [-1e9, 1.0, 2.1]),  # a class that is masked hides no other
+        ([-math.inf, 1.0], [0.0, 1.0]),
+        ([0.0, math.inf], [0.0, -math.inf]),
+        ([0.0, 1.0], [0.0, math.nan]),
+        ([math.nan, 1.0], [math.nan, 1.0]),
+        ([100.0, 120.0, -90.0, 200.0], [100.0, 120.0, -90.0, 200.3]),
+        ([True, False], [True, True]),
+    ],
+)
+def test_each_element_is_held_by_itself(expected: list[Any], found: list[Any]) -> None:
+    with pytest.raises(ExportRefused, match="differs from torch's by"):
+        formats.largest_difference([torch.tensor(expected)], [torch.tensor(found)])
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "difference"),
+    [
+        ([-1e9, 1.0, 2.0], [-1e9 + 64, 1.0, 2.0], 64.0),
+        ([-math.inf, 1.0, math.inf], [-math.inf, 1.0 + 2**-11, math.inf], 2**-11),
+        ([1e6, 2e6, -3e6, 0.0], [1e6, 2e6, -3e6, 0.5], 0.5),  # rounding of what it is a sum of
+        ([True, False], [True, False], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_what_is_rounded_is_accepted(
+    expected: list[Any], found: list[Any], difference: float
+) -> None:
+    tensors = [torch.tensor(values) for values in (expected, found)]
+    told = formats.largest_difference(*([t.double()] for t in tensors))
+    assert told == pytest.approx(difference, rel=1e-6)
+
+
+def test_outputs_in_which_nothing_can_be_compared_are_refused() -> None:
+    with pytest.raises(ExportRefused, match="holds no tensor"):
+        formats.largest_difference([], [])
+
+
+class Masked(nn.Module):
+    """Says of which classes it knows nothing, and writes into its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("shift", torch.tensor([0.5, -1.0, 2.0]))
+        self.register_buffer("open", torch.tensor([True, False, True, True]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x -= self.shift
+        scores = self.layer(x).masked_fill(~self.open, -math.inf)
+        return scores, scores > 0
+
+
+def test_infinite_and_boolean_outputs_of_a_forward_that_writes_into_its_input(
+    tmp_path: Path,
+) -> None:
+    inputs = torch.randn(4, 3)
+    before = inputs.clone()
+    done = give(Masked(), inputs, tmp_path / "best")
+    assert done.refused == {}
+    assert torch.equal(inputs, before)
+    assert done.onnx_max_difference is not None
+    assert done.onnx_max_difference <= 1e-6
+
+
+def test_how_many_features_are_normalised_is_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "write_onnx", _unused)
+    monkeypatch.setattr(export, "write_pt2", _unused)
+    scales = {"mean": [i + 0.1 for i in range(100)], "deviation": [2.0] * 100}
+    done = hand_over(
+        nn.Linear(100, 2), torch.randn(4, 100), tmp_path / "best", architecture=POINT, metrics={},
+        settings={"task": {"name": "mine", "normalised": scales}},
+    )  # fmt: skip
+    assert "normalise.json" in done.files
+    assert json.loads((tmp_path / "best/normalise.json").read_text()) == scales
+    card = (tmp_path / "best/card.md").read_text()
+    assert "by `mean` and `deviation` in `normalise.json`: `(x - mean) / deviation`" in card
+    assert "99.1" not in card
 
 
 # --- whole or not at all --------------------------------------------------------------------------

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from assay.errors import ExportRefused, InvalidSetting
 from assay.hardware.onnx_graph import write_graph
 from assay.hardware.runtimes import (
-    check_onnx,
     export_onnx,
     graph_of,
     onnx_runner,
     quiet_exporter,
     torch_runner,
 )
+from tests.hardware.onnx_gap import onnx_gap
 
 
 def net() -> nn.Module:
@@ -34,7 +34,7 @@ def test_the_exporter_is_silent_and_right(capfd):
     model = export_onnx(module, x)
     assert capfd.readouterr() == ("", "")
     assert all(m.training for m in module.modules())
-    assert check_onnx(model, module, x) <= 1e-6
+    assert onnx_gap(model, module, x) <= 1e-6
 
 
 def test_an_open_batch_takes_another(tmp_path):
@@ -42,7 +42,7 @@ def test_an_open_batch_takes_another(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(export_onnx(module, torch.randn(3, 4), dynamic_batch=True).SerializeToString())
     for n in (1, 3, 7):
-        assert check_onnx(path, module, torch.randn(n, 4)) <= 1e-6
+        assert onnx_gap(path, module, torch.randn(n, 4)) <= 1e-6
 
 
 def test_what_the_exporter_refuses_is_told_with_its_reason(capfd):
@@ -68,7 +68,7 @@ def test_the_quiet_is_undone(capsys):
 def test_the_exporter_serves_what_has_no_rule():
     torch.manual_seed(0)
     module, x = nn.ConvTranspose2d(2, 3, 2), torch.randn(1, 2, 3, 3)
-    assert check_onnx(graph_of(module, x), module, x) <= 1e-6
+    assert onnx_gap(graph_of(module, x), module, x) <= 1e-6
 
 
 def test_a_difference_is_found():
@@ -76,7 +76,7 @@ def test_a_difference_is_found():
     graph = write_graph(module, x)
     with torch.no_grad():
         module[3].bias[1] += 0.5
-    assert check_onnx(graph, module, x) == pytest.approx(0.5, abs=1e-6)
+    assert onnx_gap(graph, module, x) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_a_runner_returns_what_the_network_does():

@@ -79,6 +79,12 @@ def test_settings_are_flattened_and_keep_what_is_empty() -> None:
     ]
 
 
+def test_of_a_long_list_among_the_settings_the_first_are_shown() -> None:
+    ((_, text),) = tables.flatten({"mean": list(range(1000, 3000))})
+    assert text.startswith("1000, 1001, ")
+    assert text.endswith(", 1063, and 1,936 more")
+
+
 def test_sessions_say_when_how_long_how_they_ended_and_what_was_new() -> None:
     runs = [
         {"id": 1, "started": 0.0, "heartbeat": 61.0, "ended": None, "versions": {"torch": "1"}},

@@ -68,6 +68,11 @@ def test_a_feature_that_does_not_vary_is_only_shifted():
     assert statistics.describe() == {"mean": [2.0, 1e6 + 5], "deviation": [1.0, 1.0]}
 
 
+def test_every_channel_is_described():
+    inputs = torch.arange(600.0).reshape(3, 200)
+    assert Normalise(inputs).describe()["mean"] == [200.0 + i for i in range(200)]
+
+
 def test_normalised_images_have_torchs_default_type():
     torch.set_default_dtype(torch.float64)
     try:

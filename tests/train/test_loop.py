@@ -103,6 +103,46 @@ def test_a_resumed_training_has_the_bits_of_the_uninterrupted_one(data, recipe, 
     same_state(whole.finish().state_dict(), second.finish().state_dict())
 
 
+class Counting(nn.Module):
+    """Trains on what it has counted, in a buffer that its state leaves out, shared and growing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
+        self.inner = nn.Identity()
+        self.inner.register_buffer("same", self.seen, persistent=False)
+        self.register_buffer("late", None, persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.seen += 1
+            grown = [self.late] if self.late is not None else []
+            self.late = torch.cat([*grown, x.detach().mean().reshape(1)])
+        return self.layer(x) * (1 + self.inner.same / 10) + self.late.sum()
+
+
+def test_buffers_that_are_not_persistent_go_on_too(tmp_path):
+    def trained(turns):
+        state = {}
+        for turn in turns:
+            network = seeded(Counting)
+            trainer = Trainer(network, blob_task(), Recipe(batch_size=16), steps=12)
+            if state:
+                trainer.load_state_dict(state)
+            trainer.run(turn)
+            save_tensors(tmp_path / "state.safetensors", trainer.state_dict())
+            state = load_tensors(tmp_path / "state.safetensors")
+            assert network.inner.same is network.seen
+            assert "seen" not in network.state_dict()
+        return network
+
+    whole, cut = trained([12]), trained([5, 4, 3])
+    assert torch.equal(whole.layer.weight, cut.layer.weight)
+    assert cut.seen.tolist() == [12.0]
+    assert torch.equal(whole.late, cut.late)
+
+
 def test_the_seed_decides_all_and_another_decides_otherwise():
     states = []
     for seed in (0, 0, 1):

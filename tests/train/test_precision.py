@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +84,23 @@ def test_what_a_network_gives_in_16_bits_is_made_float32_in_any_structure():
     assert found.other[0] is whole
     assert found.other[1] is number
     assert found.other[2:] == (None, "text")
+
+
+@dataclass(frozen=True)
+class Heads:
+    first: Any
+    others: Any
+    note: str = "text"
+
+
+def test_a_dataclass_of_a_networks_own_is_looked_into_and_left_as_it_was():
+    half = torch.ones(2, dtype=torch.bfloat16)
+    given = {"out": Heads(half, [Heads(half, None)])}
+    found = in_full(given)["out"]
+    assert type(found) is Heads
+    assert found.first.dtype == found.others[0].first.dtype == torch.float32
+    assert (found.others[0].others, found.note) == (None, "text")
+    assert given["out"].first is half
 
 
 @given(st.lists(st.booleans(), max_size=30))

@@ -14,7 +14,12 @@ from assay.hardware.count import tensors_in
 if TYPE_CHECKING:
     from assay.handover.export import HandOver
 
-__all__ = ["write_card"]
+__all__ = ["SCALES", "long_scales", "write_card"]
+
+SCALES = "normalise.json"
+"""Mean and deviation of each channel, where they are too many for the card."""
+
+_MOST_SHOWN = 64
 
 _LOADING = {
     "model.onnx": """\
@@ -73,6 +78,8 @@ def write_card(
         done: What was exported, and what was refused.
         inputs: Example inputs `[N, ...]`, or a tuple or dict of tensors; their shapes are shown.
     """
+    if long_scales(settings):
+        settings = {**settings, "task": {**settings["task"], "normalised": SCALES}}
     sections = {
         "Figures": _figures(metrics),
         "How to load it": _loading(done, inputs, settings),
@@ -84,6 +91,13 @@ def write_card(
     for title, body in sections.items():
         text += f"\n## {title}\n\n{body.strip()}\n"
     path.write_text(text)
+
+
+def long_scales(settings: Mapping[str, Any]) -> Mapping[str, Sequence[float]] | None:
+    """Return mean and deviation of each channel, `[C]`, if they are too many for the card."""
+    task = settings.get("task")
+    scales = task.get("normalised") if isinstance(task, Mapping) else None
+    return scales if scales and len(scales["mean"]) > _MOST_SHOWN else None
 
 
 _TESTED = """
@@ -154,10 +168,12 @@ def _meaning(task: Any) -> list[str]:
         return []
     said = []
     if scales := task.get("normalised"):
-        mean, deviation = (_vector(scales[name]) for name in ("mean", "deviation"))
+        mean, deviation, there = "mean", "deviation", f", by `mean` and `deviation` in `{SCALES}`"
+        if scales != SCALES:
+            mean, deviation, there = _vector(scales[mean]), _vector(scales[deviation]), ""
         said.append(
-            f"Each is normalised, channel by channel: `(x - {mean}) / {deviation}` of the values x "
-            "that the task was given (bytes are 0 to 255)."
+            f"Each is normalised, channel by channel{there}: `(x - {mean}) / {deviation}` of the "
+            "values x that the task was given (bytes are 0 to 255)."
         )
     if names := task.get("class_names"):
         said.append(f"Outputs are of the classes {', '.join(f'`{name}`' for name in names)}.")

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 from torch import nn
 
 from assay.handover.formats import Timed, Written, write_onnx
@@ -74,6 +73,4 @@ def _fixed(
 
 
 def _runner(path: Path, example: Any, target: Device) -> Runner:
-    return onnx_runner(
-        onnx.load(path), example, threads=target.threads, accelerator=target.accelerator
-    )
+    return onnx_runner(path, example, threads=target.threads, accelerator=target.accelerator)

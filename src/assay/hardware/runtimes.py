@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
@@ -25,8 +24,7 @@ from assay.train.splits import map_tensors
 from assay.train.task import call_model
 
 __all__ = [
-    "SESSION", "Runner", "check_onnx", "export_onnx", "graph_of", "onnx_runner", "quiet_exporter",
-    "torch_runner",
+    "SESSION", "Runner", "export_onnx", "graph_of", "onnx_runner", "quiet_exporter", "torch_runner",
 ]  # fmt: skip
 
 SESSION = "all optimisations, sequential, no spinning"
@@ -65,7 +63,7 @@ def export_onnx(module: nn.Module, inputs: Any, *, dynamic_batch: bool = False) 
     Raises:
         ExportRefused: with the exporter's reason.
     """
-    args, kwargs = as_call(inputs)
+    args, kwargs = as_call(map_tensors(inputs, torch.Tensor.clone))  # a forward may write into them
     shapes: Any = None
     if dynamic_batch:
         shapes = map_tensors(inputs if not isinstance(inputs, torch.Tensor) else (inputs,), _open)
@@ -114,12 +112,12 @@ def graph_of(module: nn.Module, inputs: Any) -> onnx.ModelProto:
 
 
 def onnx_runner(
-    model: onnx.ModelProto, inputs: Any, *, threads: int, accelerator: str = "cpu"
+    model: onnx.ModelProto | Path, inputs: Any, *, threads: int, accelerator: str = "cpu"
 ) -> Runner:
     """Return a function that runs a graph once on ONNX Runtime, and returns its outputs.
 
     Args:
-        model: The graph.
+        model: The graph, or its file.
         inputs: A tensor, or a tuple or dict of tensors, in the graph's order.
         threads: Of one operation; operations run one after another and threads do not spin.
         accelerator: "cpu", or "cuda": then inputs and outputs stay on the GPU.
@@ -190,27 +188,10 @@ def torch_runner(module: nn.Module, inputs: Any, *, accelerator: str = "cpu") ->
         t.device.type != accelerator for t in states
     ):
         module = copy.deepcopy(module).eval().to(accelerator)
-    moved = map_tensors(inputs, lambda t: t.detach().to(accelerator))
+    moved = map_tensors(inputs, lambda t: t.detach().to(accelerator, copy=True))
 
     def run() -> Any:
         with torch.inference_mode():
             return call_model(module, moved)
 
     return run
-
-
-def check_onnx(model: Path | onnx.ModelProto, module: nn.Module, inputs: Any) -> float:
-    """Run an ONNX graph and return its largest absolute difference from torch on some inputs.
-
-    Args:
-        model: The graph, or its file.
-        module: The same network, on the CPU; compared in eval mode, its modes are restored.
-        inputs: Real inputs `[N, ...]`, or a tuple or dict of tensors.
-    """
-    session = _session(model, 1, "cpu")
-    arrays = [t.detach().cpu().numpy() for t in tensors_in(inputs)]
-    feed = {given.name: array for given, array in zip(session.get_inputs(), arrays, strict=True)}
-    found = session.run(None, feed)
-    with evaluating(module), torch.no_grad():
-        expected = tensors_in(call_model(module, inputs))
-    return max(float(np.abs(e.numpy() - f).max()) for e, f in zip(expected, found, strict=True))

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _OPTIONS = 160  # characters of a list of options that are shown
+_MOST_LISTED = 64  # of a list among the settings
 
 _FIRST = (
     "test_accuracy", "test_loss", "valid_accuracy", "valid_loss", "latency_ms",
@@ -234,7 +235,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value)) or "none"
+        more = len(value) - _MOST_LISTED
+        rest = [f"and {more:,} more"] if more > 0 else []
+        return ", ".join([*map(_text, value[:_MOST_LISTED]), *rest]) or "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_text(item)}" for name, item in value.items()) or "none"
     return str(value)

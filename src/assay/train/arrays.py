@@ -23,7 +23,6 @@ Splits: TypeAlias = tuple[InMemory, InMemory, InMemory]
 """Training, validation and test."""
 
 _CHUNK = 2048
-_DESCRIBED = 64
 
 
 class Normalise:
@@ -52,9 +51,9 @@ class Normalise:
         return ((inputs.float() - mean) / deviation).to(torch.get_default_dtype())
 
     def describe(self) -> dict[str, list[float]]:
-        """Return "mean" and "deviation" of each channel (the first 64), as JSON values."""
+        """Return "mean" and "deviation" of each channel, as JSON values."""
         kept = {"mean": self.mean, "deviation": self.deviation}
-        return {name: tensor.flatten()[:_DESCRIBED].tolist() for name, tensor in kept.items()}
+        return {name: tensor.flatten().tolist() for name, tensor in kept.items()}
 
 
 def _moments(inputs: Tensor) -> tuple[Tensor, Tensor]:

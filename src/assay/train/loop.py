@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from assay.cost import Cost
 from assay.errors import InvalidSetting, InvalidTask, NotFinite
+from assay.train import buffers
 from assay.train.average import Average
 from assay.train.files import under
 from assay.train.frozen import frozen_norms
@@ -329,11 +330,13 @@ class Trainer:
         return self.module.eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that goes on: weights, optimiser, average, step; flat.
+        """Return everything that goes on: weights, buffers, optimiser, average, step; flat.
 
-        The tensors are the live ones: save or copy them before the next step.
+        The tensors are the live ones: save or copy them before the next step. What a network keeps
+        as a plain attribute is not among them.
         """
         state: dict[str, Any] = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        state |= {f"loose.{k}": v for k, v in buffers.loose(self.module).items()}
         for prefix, part in self._parts().items():
             state |= {f"{prefix}{k}": v for k, v in part.state_dict().items()}
         return {**state, "step": self.step, "channels_last": self._channels_last}
@@ -346,6 +349,7 @@ class Trainer:
         """
         self._use_channels_last(bool(state["channels_last"]))
         self.module.load_state_dict(under("module.", state))
+        buffers.put_back(self.module, under("loose.", state))
         for prefix, part in self._parts().items():
             part.load_state_dict(under(prefix, state))
         self.step = int(state["step"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_map
 
 from assay.errors import InvalidSetting
 from assay.train.recipe import Recipe
@@ -74,11 +76,17 @@ def in_full(output: Any) -> Any:
 
     Losses are computed on it outside `autocast`: some refuse 16 bits, others lose what matters.
     """
-    return tree_map_only(Tensor, _wide, output)
+    return tree_map(_wide, output)
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def _wide(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    if is_dataclass(value) and not isinstance(value, type):  # torch does not look into these
+        value = copy.copy(value)
+        for field in fields(value):
+            object.__setattr__(value, field.name, in_full(getattr(value, field.name)))
+    return value
 
 
 class LossScale:
