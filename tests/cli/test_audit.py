@@ -65,7 +65,11 @@ SMALL = cell(channels=4, cells=1)
             "leave --size out",
         ),
         (["--benchmark", "nasbench201", "--truth", "t.csv", "--data", "nowhere"], "nowhere"),
-        (["--truth", "t.csv"], "goes with --benchmark"),
+        (["--truth", "t.csv"], "--truth goes with --benchmark"),
+        (["--truth-key", "name"], "--truth-key goes with --benchmark"),
+        (["--truth-value", "acc"], "--truth-value goes with --benchmark"),
+        (["--table", "nowhere.json"], "serves a limit on latency_ms"),
+        (["--set", "target.threads=2"], "give --limit latency_ms=VALUE"),
     ],
 )  # fmt: skip
 def test_bad_input_gets_one_line_and_leaves_nothing(
@@ -138,6 +142,27 @@ def test_an_audit_within_limits_says_so(here: Path, capsys: pytest.CaptureFixtur
     assert run("show", "mine", "--json") == 0
     assert run(*own, "--seeds", "1", "--quiet", "--limit", "macs=1") == 2
     assert "limits" in capsys.readouterr().err
+
+
+def test_an_audit_that_was_to_grow_and_was_cut_short_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = {"num": 40, "seeds": 1, "budget": "1h", "estimators": ["one-shot"]}
+    found = {**audited().documents["audit"], "asked": question}
+    with Study.open(tmp_path / "a", identity={"kind": "audit"}) as study:
+        study.put("audit", found)
+        study.put("asked", question)
+        print_audit(tmp_path / "a")
+        assert "earlier" not in capsys.readouterr().out
+        study.put("asked", {**question, "num": 60})
+    print_audit(tmp_path / "a")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Asked for since were 60 architectures, 1 seed and 1 estimator within 1h, which" in shown
+    print_audit(tmp_path / "a", json=True)
+    assert json.loads(capsys.readouterr().out)["finished"] is False
+    assert run("report", str(tmp_path / "a")) == 0
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "What is told here is of an earlier question." in page
 
 
 def test_resume_asks_for_what_was_asked_last(tmp_path: Path) -> None:

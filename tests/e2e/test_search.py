@@ -30,6 +30,7 @@ from assay.errors import (
     UnsupportedMix,
 )
 from assay.estimators.one_shot import OneShot
+from assay.report.tables import network_names
 from assay.run import trainings, workflow
 from assay.run.events import Event
 from assay.run.plan import Finalists
@@ -158,11 +159,29 @@ def test_a_users_function_that_fails_is_refused_before_training(
 def test_users_functions_are_limits_and_objectives(table: Path, tmp_path: Path) -> None:
     result = tiny.run(
         tmp_path / "own", table, limits={depth: 3}, objectives=("score", "-params"),
-        budget="steps=5,trials=8,epochs=1",
+        budget="steps=5,trials=8,epochs=1", finalists=Finalists(k=1),
     )  # fmt: skip
     assert all(t.measured["depth"] <= 3 for t in result.trials() if t.state == "scored")
     assert result.trials()[0].measured["depth"] >= 1
     assert result.best().architecture in [t.architecture for t in result.trials()]
+    with Study.read(result.out) as study:
+        rows = [study.get("winner"), *study.get("comparison")]
+    told = [row["metrics"]["depth"] for row in rows]
+    built = [Space(tiny.Net).build(Architecture(row["architecture"])) for row in rows]
+    assert told == [depth(network) for network in built]
+    named = network_names([{"name": "winner", **rows[0]}, *rows[1:]], {"depth": 3.0})
+    assert ["over the limit" in name for name in named] == [value > 3 for value in told]
+    assert max(told) == depth(Space(tiny.Net).build(Space(tiny.Net).largest())) > 3
+
+
+def test_a_table_that_was_given_is_not_checked_by_a_call_that_does_not_name_it_again(
+    table: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "given"
+    for given in (table, None):
+        tiny.run(out, given, budget="steps=5,trials=4,epochs=1")
+        with Study.read(out) as study:
+            assert study.get("validation") is None
 
 
 def test_a_head_that_does_not_fit_the_classes_is_refused_and_leaves_nothing(

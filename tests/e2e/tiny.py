@@ -65,7 +65,7 @@ def save_table(path: Path) -> None:
     LatencyTable.build(Space(Net), Device(), example=task().example(1)).save(path)
 
 
-def run(out: Path, table: Path, **changes: Any) -> Result:
+def run(out: Path, table: Path | None, **changes: Any) -> Result:
     given: dict[str, Any] = {
         "limits": {"macs": 150_000}, "budget": BUDGET, "out": out, "seed": 3, "recipe": RECIPE,
         "finalists": Finalists(k=2, compare=False), "table": table, **changes,

@@ -158,10 +158,28 @@ def test_the_cheapest_is_sought_among_those_that_may_be_as_good_as_the_best():
     assert table.best(-1.0) is table.cheapest(-1.0) is None
     # Of two that take no time the one that ranks better, though the other takes less of it.
     free = tuple(
-        replace(r, prepare_s=0.0, each_s={"params": 1e-6, "macs": 2e-6}[r.estimator]) for r in rest
-    )
+        replace(
+            r, prepare_s=0.0, each_s={"params": 1e-6, "macs": 2e-6}[r.estimator],
+            tau=replace(r.tau, low=0.1),
+        )
+        for r in rest
+    )  # fmt: skip
     assert replace(table, rows=free, pairs=()).cheapest() == free[0]
     assert replace(table, rows=free[::-1], pairs=()).cheapest() == free[1]
+
+
+def test_what_may_rank_by_chance_is_no_stand_in_for_what_does_not():
+    table = made()
+    near = tuple(replace(g, tau=replace(g.tau, low=-0.1)) for g in table.pairs)
+    assert replace(table, pairs=near).cheapest().estimator in {"params", "macs"}
+    rows = tuple(
+        replace(r, tau=replace(r.tau, low=-0.1)) if r.estimator in {"params", "macs"} else r
+        for r in table.rows
+    )
+    assert replace(table, pairs=near, rows=rows).cheapest().ranks
+    # Where none is shown to rank, the cheapest is, as ever, the cheapest.
+    rows = tuple(replace(r, tau=replace(r.tau, low=-0.1)) for r in table.rows)
+    assert replace(table, pairs=near, rows=rows).cheapest().estimator in {"params", "macs"}
 
 
 def test_one_that_scores_hardly_any_is_no_stand_in_for_the_best():

@@ -69,6 +69,21 @@ def test_a_cheaper_one_that_may_be_as_good_is_named_with_what_it_may_equal():
     )
 
 
+def test_within_a_budget_only_what_is_shown_to_rank_is_advised():
+    chance, against = row("macs", 0.02, 1, baseline=True), row("macs", -0.4, 1, baseline=True)
+    for counting in (chance, against):
+        said = verdict(replace(TABLE, rows=(SCRATCH, counting)))[0]
+        assert said == (
+            "Under 1 hour none is shown to beat chance; with more time use scratch "
+            "(tau 0.90, 0.85 to 0.95; 1,000 architectures in 25 hours)."
+        )
+    said = verdict(replace(TABLE, rows=(SCRATCH, ONE_SHOT, chance)), budgets_s=(0.5, 600, 3600))[0]
+    assert said.startswith(
+        "Under 0.5 seconds none scores 1,000 architectures; under 10 minutes none is shown to beat "
+        "chance; under 1 hour use one-shot (tau 0.63"
+    )
+
+
 def test_one_for_all_budgets_is_said_once():
     rows = (replace(FUSED, prepare_s=0.0), ONE_SHOT, MACS)
     pairs = tuple(g for g in PAIRS if g.one != "scratch")

@@ -28,6 +28,7 @@ from assay.errors import InvalidSetting, nearest
 __all__ = ["audit", "run_audit"]
 
 _SECTIONS = ("recipe", "space", "target", "task")
+_COLUMNS = {"truth_key": "arch_str", "truth_value": "c10_test_200"}
 _BENCHMARKS = {"nasbench201": {"task": "cifar10", "space": "cell"}}
 
 
@@ -51,8 +52,8 @@ def audit(
     table: Path | None = None,
     benchmark: str | None = None,
     truth: Path | None = None,
-    truth_key: str = "arch_str",
-    truth_value: str = "c10_test_200",
+    truth_key: str | None = None,
+    truth_value: str | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     json: Annotated[bool, Parameter(negative="")] = False,
     quiet: Annotated[bool, Parameter(negative="")] = False,
@@ -82,8 +83,8 @@ def audit(
         table: A latency table measured before on this machine, for a limit on latency_ms.
         benchmark: nasbench201: judge by published truths, and train none.
         truth: Its CSV file of truths.
-        truth_key: Column of the architectures, as the benchmark writes them.
-        truth_value: Column of the truths, higher is better.
+        truth_key: Column of the architectures, as the benchmark writes them; by default arch_str.
+        truth_value: Column of the truths, higher is better; by default c10_test_200.
         set_: ESTIMATOR.OPTION=VALUE, such as one-shot.paths=fair, or recipe., space., target. or
             task.OPTION=VALUE. Repeat for several.
         json: Print machine-readable lines.
@@ -117,7 +118,13 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
     known = (*names.ESTIMATORS, *_SECTIONS)
     settings = read_settings(arguments.get("set_") or [], known)
     recipe = names.changed("recipe", Recipe(), settings.pop("recipe", {}))
-    target = names.changed("target", Device(), settings.pop("target", {}))
+    limits, of_target = limits_asked(arguments), settings.pop("target", {})
+    target = names.changed("target", Device(), of_target)
+    if of_target and "latency_ms" not in limits:
+        raise InvalidSetting(
+            "--set target.* says where latency_ms is measured, which is not limited here; give "
+            "--limit latency_ms=VALUE, or leave it out"
+        )
     reach_own(arguments)
     task, space, truths = _asked(arguments, settings.pop("task", {}), settings.pop("space", {}))
     rows: Any = estimators
@@ -130,7 +137,7 @@ def run_audit(arguments: Mapping[str, Any], shown: AbstractContextManager[Any]) 
                 seeds=arguments["seeds"], budget=arguments["budget"], out=arguments["out"],
                 seed=arguments["seed"], recipe=recipe, truths=truths,
                 train_on=arguments["train_on"], executor=executor_asked(arguments["workers"]),
-                limits=limits_asked(arguments), target=target, table=arguments.get("table"),
+                limits=limits, target=target, table=arguments.get("table"),
                 settings=settings, on_event=listener, origin=origin(arguments),
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -159,8 +166,12 @@ def _with_proxy(
 def _check_benchmark(arguments: Mapping[str, Any]) -> None:
     benchmark = arguments.get("benchmark")
     if benchmark is None:
-        if "truth" in arguments:
-            raise InvalidSetting("--truth goes with --benchmark nasbench201; give both or neither")
+        for name in ("truth", *_COLUMNS):
+            if name in arguments:
+                flag = name.replace("_", "-")
+                raise InvalidSetting(
+                    f"--{flag} goes with --benchmark nasbench201; give both or neither"
+                )
         return
     if benchmark not in _BENCHMARKS:
         raise InvalidSetting(f"no benchmark {benchmark!r}; {nearest(benchmark, _BENCHMARKS)}")
@@ -185,7 +196,6 @@ def _asked(
     task = task_asked(own, {**folder, **of_task})
     space = space_asked(own, task, of_space)
     path = Path(arguments["truth"])
-    truths = published(
-        space, path, key=arguments["truth_key"], value=arguments["truth_value"]
-    )  # fmt: skip
+    columns = {**_COLUMNS, **{name: arguments[name] for name in _COLUMNS if name in arguments}}
+    truths = published(space, path, key=columns["truth_key"], value=columns["truth_value"])
     return task, space, truths

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assay.cli.asked import how_to_continue
+from assay.report.audit import behind
 from assay.report.audit_tables import CEILINGS
 from assay.report.units import amount, duration, in_full
 from assay.study.store import Study
@@ -42,10 +43,12 @@ def print_audit(out: Path, *, json: bool = False) -> None:
     with Study.read(out) as study:
         found = study.get("audit")
         cost_s = {step: round(cost.wall_s, 3) for step, cost in study.ledger().items()}
+        earlier = behind(study)
     table = None if found is None else _json.loads(found["table"])
     if json:
         told = {k: v for k, v in (found or {}).items() if k != "table"}
         line = {"kind": "result", "out": str(out), "table": table, **told, "cost_s": cost_s}
+        line["finished"] = found is not None and not earlier
         print(_json.dumps(line))
         return
     console = Console()
@@ -56,8 +59,11 @@ def print_audit(out: Path, *, json: bool = False) -> None:
     console.print(shown, markup=False)
     for sentence in found["verdict"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
-    report = f"report       {out / 'report.html'}"
-    console.print(report, highlight=False, markup=False, soft_wrap=True)
+    lines = [f"report       {out / 'report.html'}"]
+    if earlier:
+        lines += [earlier, how_to_continue(out)]
+    for text in lines:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _table(

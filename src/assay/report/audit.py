@@ -17,7 +17,7 @@ from assay.report.page import group_failures, set_page, write_page
 from assay.report.svg import printable
 from assay.report.units import duration, in_full, shortened
 
-__all__ = ["write_audit"]
+__all__ = ["behind", "write_audit"]
 
 _SECTIONS = (
     ("table", "The table"), ("compared", "Worth against cost"), ("gain", "What a search gains"),
@@ -71,6 +71,23 @@ def write_audit(study: Record, path: str | os.PathLike[str], *, live: bool = Fal
     return write_page(page, path)
 
 
+def behind(study: Record) -> str:
+    """Say that what was found answers an earlier question than the last one; "" where not.
+
+    Args:
+        study: An open or read `Study` of an audit.
+    """
+    found, asked = study.get("audit"), study.get("asked")
+    if not found or not asked or found.get("asked", asked) == asked:
+        return ""
+    rows = len(asked["estimators"])
+    return (
+        "What is told here is of an earlier question. Asked for since were "
+        f"{asked['num']} architectures, {asked['seeds']} seed{'s' * (asked['seeds'] != 1)} and "
+        f"{rows} estimator{'s' * (rows != 1)} within {asked['budget']}, which has not finished."
+    )
+
+
 def _unfinished() -> dict[str, Any]:
     return {
         "title": "not finished", "headline": "No verdict yet: the audit has not finished.",
@@ -101,7 +118,7 @@ def _judged(study: Record, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": f"{task.get('name', 'a task')}",
         "headline": headline,
-        "lead": lead,
+        "lead": [*filter(None, [behind(study)]), *lead],
         "tiles": _tiles(study, found, table, seeds),
         "figures": _figures(found, table),
         "tables": made,

@@ -70,7 +70,7 @@ def network_names(rows: Sequence[Mapping[str, Any]], limits: Mapping[str, float]
     names = []
     for i, row in enumerate(rows):
         metrics = row.get("metrics") or {}
-        over = any(metrics.get(name, 0.0) > limit for name, limit in limits.items())
+        over = any(metrics[name] > limit for name, limit in limits.items() if name in metrics)
         again = i > 0 and won is not None and row.get("architecture") == won
         remarks = ["over the limit"] * over + ["the winner's architecture"] * again
         names.append(f"{row['name']} ({', '.join(remarks)})" if remarks else str(row["name"]))

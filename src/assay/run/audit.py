@@ -122,6 +122,11 @@ def audit(
         raise InvalidSetting(
             f"{len(truths)} published truths for a sample of {num}; give more, or a smaller num"
         )
+    if table is not None and "latency_ms" not in (limits or {}):
+        raise InvalidSetting(
+            f"table={str(table)!r} serves a limit on latency_ms, which is not given; add one "
+            "(--limit latency_ms=VALUE, limits={'latency_ms': VALUE}), or leave the table out"
+        )
     space.example = task.example(1)  # on which it can tell which architectures are one network
     if truths is not None:
         check_published(space, truths)

@@ -119,7 +119,8 @@ class Auditing:
             "task": self.plan.task.describe(), "space": repr(self.plan.space),
             "failures": {name: why or None for name, why in refused.items()},
             "failed": {name: dict(said.failed) for name, said in asked.items() if said.failed},
-            "settings": asking.settings(), "epochs": self.truths.epochs,
+            "settings": asking.settings(), "asked": self.study.get("asked"),
+            "epochs": self.truths.epochs,
             "limits": self.truths.limits,
         })  # fmt: skip
         return Audit(table, found, self.plan.out, gained)

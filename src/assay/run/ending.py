@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from assay.architecture import Architecture
+from assay.errors import InvalidSetting, NotFinite
 from assay.handover.export import hand_over
 from assay.run.finalists import Selection
+from assay.run.limits import quantity_name
 from assay.run.remarks import slow_file
 from assay.run.trainings import Final
 from assay.run.workflow import Workflow
@@ -70,6 +73,16 @@ def _metrics(
     figures["latency_ms"] = selection.whole_latency(point, final.trial)
     figures["latency_table_ms"] = float(workflow.measures("latency_ms", point))
     figures |= {name: float(workflow.measures(name, point)) for name in _MEASURED}
+    return figures | _asked(workflow, point)
+
+
+def _asked(workflow: Workflow, architecture: Architecture) -> dict[str, float]:
+    """Return what a user's functions say, as far as they can tell of this one."""
+    aims, measures = workflow.aims, workflow.measures
+    figures: dict[str, float] = {}
+    for quantity in (q for q in aims.quantities if callable(q)):
+        with contextlib.suppress(InvalidSetting, NotFinite):  # as in the search: it holds nothing
+            figures[quantity_name(quantity)] = float(measures(quantity, architecture))
     return figures
 
 

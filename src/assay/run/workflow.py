@@ -191,7 +191,9 @@ class Workflow:
                 seed=plan.seed,
             )  # fmt: skip
             self.measures = Measures(plan.space, plan.target, self.example, table)
-            if self.study.get("validation") is None and plan.table is None:
+            if plan.table is not None:
+                self.study.put("given_table", True)  # `resume` does not name it again
+            if self.study.get("validation") is None and not self.study.get("given_table"):
                 self._validate(table)
             self.aims = Aims(self._settled_limits(), plan.objectives, self.measures.order)
             step.done = step.total = max(1, step.total)

@@ -76,6 +76,12 @@ class Row:
         """Seconds to score 1,000 architectures, preparation included."""
         return self.prepare_s + 1000 * self.each_s
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it is shown to rank better than chance, as far as can be told."""
+        least = self.tau.value if self.tau.low is None else self.tau.low
+        return least is not None and least > 0
+
 
 @dataclass(frozen=True)
 class Table:
@@ -162,8 +168,9 @@ class Table:
         """Return the cheapest row within the budget whose difference to the best there may be 0.
 
         That is, both rank alike or the interval of their difference includes 0; a difference
-        without an interval will do only where the best has no interval of its own. Of rows that
-        take less than a second, which nobody waits for, the one of highest tau.
+        without an interval will do only where the best has no interval of its own. Where the best
+        is shown to rank better than chance, so is this row. Of rows that take less than a second,
+        which nobody waits for, the one of highest tau.
 
         Args:
             budget_s: Seconds to score 1,000 architectures.
@@ -176,7 +183,8 @@ class Table:
         told = best.tau.low is not None
         held = [gap for gap in self.pairs if gap.one == best.estimator]
         apart = {gap.other for gap in held if _apart(gap, told=told)}
-        near = (row for row in self._within(budget_s) if row.estimator not in apart)
+        near = [row for row in self._within(budget_s) if row.estimator not in apart]
+        near = [row for row in near if row.ranks] or near
         return min(near, key=lambda row: max(row.thousand_s, 1.0))  # rows come best first
 
     def _within(self, budget_s: float) -> list[Row]:

@@ -29,9 +29,10 @@ def verdict(
 ) -> list[str]:
     """Say which estimator to use, which is not worth its price, and what noise allows.
 
-    For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`.
-    It names none where trainings of the same architectures are not shown to agree, since who is
-    best by such truths is chance, nor where all taus may be 0.
+    For each budget, which is what scoring 1,000 architectures may take, it names `Table.cheapest`,
+    and none where all taus within that budget may be 0. It names none at all where trainings of the
+    same architectures are not shown to agree, since who is best by such truths is chance, unless
+    two rows, or one and its baseline, are surely apart.
 
     Args:
         table: Of an audit.
@@ -49,7 +50,8 @@ def verdict(
         nothing = f"Nothing can be told: {'; '.join(reasons) or 'there is no estimator'}."
         return [nothing, *refusals]
     real, noise = any(d.real for d in (*table.pairs, *table.against_baseline)), table.ceiling
-    said = [_advice(table, budgets_s) if any(map(_ranks, ranked)) else _CHANCE, *_gained(gained)]
+    ranks = any(row.ranks for row in ranked)
+    said = [_advice(table, budgets_s) if ranks else _CHANCE, *_gained(gained)]
     if real:
         said += _against(table.against_baseline)
     elif noise is not None and noise.between.low is not None and noise.between.low <= 0:
@@ -78,19 +80,21 @@ def _advice(table: Table, budgets_s: Sequence[float]) -> str:
     """Name an estimator for each budget; budgets with the same one share it."""
     tiers = [(f"under {_duration(s)}", table.cheapest(s), table.best(s)) for s in budgets_s]
     tiers.append(("with more time", table.cheapest(), table.best()))
-    shared = [list(group) for _, group in groupby(tiers, lambda tier: tier[1])]
+    shared = [list(group) for _, group in groupby(tiers, lambda tier: _named(tier[1]))]
     parts = []
     for when, row, best in (group[-1] for group in shared):
-        what = "none scores 1,000 architectures" if row is None else f"use {_use(row, best)}"
+        if row is None:
+            what = "none scores 1,000 architectures"
+        else:
+            what = f"use {_use(row, best)}" if row.ranks else "none is shown to beat chance"
         parts.append(f"{'whatever the budget' if len(shared) == 1 else when} {what}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _ranks(row: Row) -> bool:
-    """Whether a row with a tau ranks better than chance, as far as can be told."""
-    least = row.tau.value if row.tau.low is None else row.tau.low
-    return least is not None and least > 0
+def _named(row: Row | None) -> str | bool:
+    """Return the name of a row that can be advised, else whether there is one at all."""
+    return row.estimator if row is not None and row.ranks else row is None
 
 
 def _use(row: Row, best: Row | None) -> str:
