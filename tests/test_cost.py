@@ -115,3 +115,8 @@ def test_derived_draws_are_pinned():
         3107435284,
         1025281632,
     ]
+
+
+@pytest.mark.parametrize("seconds", [1234567.0, 1000001.0, 97.31482, 1200.0, 0.25])
+def test_a_time_written_down_is_read_again(seconds):
+    assert Budget.parse(str(Budget(seconds=seconds))).seconds == seconds

@@ -117,7 +117,7 @@ class Budget:
                 raise _no_count(name, value)
 
     def __str__(self) -> str:
-        time = [] if self.seconds is None else [f"{self.seconds:g}s"]
+        time = [] if self.seconds is None else [f"{float(self.seconds)!r}".removesuffix(".0") + "s"]
         given = {name: getattr(self, name) for name in _COUNTS}
         return ",".join(time + [f"{name}={value}" for name, value in given.items() if value])
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from assay.errors import InvalidSpace
 from assay.train.optimizers import TorchOptimizer
 from assay.train.recipe import Recipe
 
@@ -105,3 +106,9 @@ def test_frozen_parameters_are_left_out():
     layer.bias.grad = torch.ones(1)
     optimizer.step(0.1)
     assert list(optimizer.state_dict()) == ["bias/momentum_buffer"]
+
+
+def test_a_network_in_which_nothing_can_be_trained_is_refused():
+    for layer in (network().requires_grad_(False), nn.Identity()):
+        with pytest.raises(InvalidSpace, match="no parameter that requires a gradient; add a"):
+            TorchOptimizer(layer, Recipe())

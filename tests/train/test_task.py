@@ -44,11 +44,25 @@ def test_a_metric_may_rank_in_either_direction():
     assert regression(metrics=error, score="error").score_of({"error": 2.0}) == 2.0
 
 
+class Weighing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, output, targets):
+        return self.weight * F.cross_entropy(output, targets)
+
+
+def test_a_loss_whose_parameters_are_frozen_is_no_other_than_one_without():
+    assert Task((X, Y), (X, Y), loss=Weighing().requires_grad_(False)).num_classes is None
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Task((X, X), (X, X)), "targets are floats, for which there is no default loss"),
         (lambda: Task((X, Y), (X, Y), loss="mse"), "loss='mse' is no function; give one of"),
+        (lambda: Task((X, Y), (X, Y), loss=Weighing()), "the loss Weighing has parameters, which"),
         (lambda: regression(metrics={"m": 3}), "m=3 is no function; give one of"),
         (lambda: regression(metrics={"loss": F.mse_loss}), "metrics has 'loss', .* another name"),
         (lambda: regression(metrics={"training_s": F.mse_loss}), "metrics has 'training_s'"),

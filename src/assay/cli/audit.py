@@ -180,6 +180,8 @@ def _check_benchmark(arguments: Mapping[str, Any]) -> None:
     for name in ("task", "space", "model", "size"):
         if name in arguments:
             raise InvalidSetting(f"--benchmark {benchmark} has its own {name}; leave --{name} out")
+    if not Path(arguments["truth"]).is_file():  # before data are fetched
+        raise InvalidSetting(f"--truth {arguments['truth']} is no file; give that of the truths")
 
 
 def _asked(

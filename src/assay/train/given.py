@@ -177,9 +177,16 @@ def check_range(labels: Tensor, what: str, num_classes: int | None) -> None:
 def check_measures(loss: Any, metrics: Mapping[str, Any]) -> None:
     """Refuse a loss or metric that cannot be called, and a metric named like another figure.
 
+    Nor may a loss have parameters of its own: training moves those of the network alone.
+
     Raises:
-        InvalidTask: one is no function, or its name is taken.
+        InvalidTask: one is no function, its name is taken, or the loss would have to be trained.
     """
+    if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
+        raise InvalidTask(
+            f"the loss {type(loss).__name__} has parameters, which training would leave as they "
+            "are; put them into the model, or freeze them by loss.requires_grad_(False)"
+        )
     for name in _OWN_FIGURES:
         if name in metrics:
             raise InvalidTask(

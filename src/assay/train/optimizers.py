@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from assay.errors import InvalidSpace
 from assay.train.recipe import Recipe
 
 __all__ = ["Optimizer", "TorchOptimizer"]
@@ -41,10 +42,18 @@ class TorchOptimizer:
     Args:
         module: Whose parameters move.
         recipe: Names the optimiser and its settings.
+    Raises:
+        InvalidSpace: nothing of the module can be trained.
     """
 
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
         self._by_name = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        if not self._by_name:
+            raise InvalidSpace(
+                f"nothing of {type(module).__name__} can be trained: it has no parameter that "
+                "requires a gradient; add a layer that learns, or unfreeze one by "
+                "requires_grad_(True)"
+            )
         self._names = {id(p): n for n, p in self._by_name.items()}
         self._optimizer = _optimizer(list(self._by_name.values()), recipe)
 
