@@ -29,7 +29,7 @@ those of `--also`, which without a word leaves both out:
 3. `proxyless` aiming at the limit of latency, at as large a share of the largest MACs, and at
    nothing, with no limit beside and its likeliest architecture taken: what do the winners take?
 4. The winners of `evolution` for two targets, ONNX Runtime and torch, each under half of what the
-   largest takes there (`limit_ms`): each measured on both.
+   largest takes there (`limit_ms`; midway where the smallest takes more): each measured on both.
 
 A job that fails is named in `failed`, and begun anew when the benchmark is run again, one that was
 killed goes on; `seeds` of a row says how many runs it is of.
