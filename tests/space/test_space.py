@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import json
 import math
@@ -17,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import fx, nn
+from torch.nn import functional as F
 
 from assay.architecture import Architecture
 from assay.errors import InvalidArchitecture, InvalidSetting, InvalidSpace, UnsupportedMix
@@ -509,6 +511,13 @@ def test_a_model_that_was_changed_is_another_space(before: str, after: str) -> N
     assert one.fingerprint != other.fingerprint
 
 
+def scaling(factor: Any) -> Callable[..., Any]:
+    def scale(x: torch.Tensor) -> Any:
+        return factor * x
+
+    return scale
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -516,6 +525,11 @@ def test_a_model_that_was_changed_is_another_space(before: str, after: str) -> N
         ([{"a": (1, 2)}], [{"a": (1, 3)}]),
         ({"a": 1}, {"b": 1}),
         ({"f": [torch.relu]}, {"f": [torch.tanh]}),
+        (functools.partial(F.softmax, dim=0), functools.partial(F.softmax, dim=1)),
+        (functools.partial(torch.add, torch.ones(2)), functools.partial(torch.add, torch.zeros(2))),
+        ([scaling(1)], [scaling(2)]),
+        (scaling(torch.ones(2)), scaling(torch.zeros(2))),
+        (operator.itemgetter(0), operator.itemgetter(1)),
     ],
 )
 def test_what_a_module_keeps_in_containers_tells_spaces_apart(one: Any, other: Any) -> None:
@@ -530,6 +544,21 @@ def test_what_a_module_keeps_in_containers_tells_spaces_apart(one: Any, other: A
 
     assert fingerprint(one) == fingerprint(copy.deepcopy(one)) != fingerprint(other)
     assert fingerprint([one, torch.rand(2)]) == fingerprint([one, object()])
+
+
+def test_weights_that_a_function_captured_count_by_their_shape() -> None:
+    class Net(nn.Module):
+        def __init__(self, width: int = 3) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.ReLU(), b=nn.Tanh())
+            free, norm = nn.Parameter(torch.randn(width)), nn.BatchNorm1d(2)
+            self.f = lambda x: self.op(x) + free + norm(x)
+            self.g = self.forward
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.f(x)
+
+    assert Space(Net).fingerprint == Space(Net).fingerprint != Space(Net(4)).fingerprint
 
 
 def test_a_graph_goes_by_its_code() -> None:

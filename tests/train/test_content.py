@@ -131,8 +131,101 @@ def test_a_lambda_goes_by_what_it_does():
     assert len(told) == 1
 
 
+def smoothed(strength, *, scale=1.0):
+    def loss(output, targets, k=scale):
+        return strength * k * F.cross_entropy(output, targets)
+
+    return loss
+
+
+def weighing(weights):
+    return lambda output, targets: F.cross_entropy(output, targets, weights)
+
+
+class Slope:
+    """Its method is a loss."""
+
+    def __init__(self, slope):
+        self.slope, self.calls = slope, 0
+
+    def loss(self, output, targets):
+        return self.slope * (output - targets).mean()
+
+
+W = torch.tensor([1.0, 2.0])
+UNLIKE = {
+    "what a def captured": (lambda: smoothed(1.0), lambda: smoothed(2.0)),
+    "defaults of a def": (lambda: smoothed(1.0), lambda: smoothed(1.0, scale=2.0)),
+    "a tensor": (lambda: weighing(W.clone()), lambda: weighing(2 * W)),
+    "its type": (lambda: weighing(W.clone()), lambda: weighing(W.double())),
+    "an array": (lambda: weighing(W.numpy().copy()), lambda: weighing(2 * W.numpy())),
+    "tensors in containers": (
+        lambda: weighing({"of": [W.clone()]}), lambda: weighing({"of": [2 * W]}),
+    ),
+    "a module": (
+        lambda: weighing(nn.CrossEntropyLoss(W)), lambda: weighing(nn.CrossEntropyLoss(2 * W)),
+    ),
+    "a partial": (
+        lambda: weighing(functools.partial(F.softmax, dim=0)),
+        lambda: weighing(functools.partial(F.softmax, dim=1)),
+    ),
+    "a closure": (lambda: weighing(smoothed(1.0)), lambda: weighing(smoothed(2.0))),
+    "a decorated closure": (
+        lambda: torch.no_grad()(smoothed(1.0)), lambda: torch.no_grad()(smoothed(2.0)),
+    ),
+    "what owns a method": (lambda: Slope(1.0).loss, lambda: Slope(2.0).loss),
+    "torch's own closures": (lambda: F.max_pool2d, lambda: F.max_pool1d),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_a_callable_goes_by_what_it_captured(kind):
+    one, other = UNLIKE[kind]
+    assert named(one()) == named(one()) != named(other()) == named(other())
+
+
+def test_what_captures_itself_or_nothing_yet_is_named():
+    def looped(strength):
+        class Own(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.f = lambda x: strength * self.g(x)
+                self.g = lambda x: strength * self.f(Own, x)
+
+        def countdown(n):
+            return strength if n == 0 else countdown(n - 1) + later
+
+        held = [countdown, Own().f, strength]
+        held.append(held)
+        told = named(lambda: held)
+        later = 0
+        return told, later
+
+    assert looped(1.0) == looped(1.0) != looped(2.0)
+
+
+def test_a_name_stays_short_and_quick_whatever_is_held_how_often():
+    held = [0]
+    for _ in range(14):
+        held = [held, held]
+    assert len(named(functools.partial(smoothed, held))) < 1500
+
+
+def test_a_loss_goes_by_its_extra_state():
+    class Kept(nn.Module):
+        def __init__(self, kept):
+            super().__init__()
+            self._kept = kept
+
+        def get_extra_state(self):
+            return {"kept": self._kept}
+
+    assert named(Kept(1)) == named(Kept(1)) != named(Kept(2))
+
+
 HOLDING = """
-import dataclasses, functools
+import dataclasses, functools, torch
+from torch import nn
 from torch.nn import functional as F
 from assay.train.content import named, written
 
@@ -152,6 +245,13 @@ junk = [object() for _ in range(COUNT)]
 print(named(functools.partial(smooth, base=smooth)), named(functools.partial(smooth, [smooth])))
 print(named(lambda output, targets, f=smooth, *, g=smooth: f(output, targets)))
 print(named(Chain(steps=(smooth, Chain), kinds={"one", "two"})), written(Own))
+
+def caught(*held):
+    def loss(output, targets):
+        return held, loss, torch, F
+    return loss
+
+print(named(caught(torch.ones(2), {"one", "two"}, object(), Chain((), set()), nn.ReLU(), Own)))
 """
 
 
@@ -176,3 +276,23 @@ def test_a_method_goes_also_by_the_defaults_of_its_keywords():
         return Own
 
     assert written(kind(1)) == written(kind(1)) != written(kind(2))
+
+
+def test_a_method_goes_also_by_what_it_captured_and_what_it_decorates():
+    def kind(factor):
+        class Own(nn.Module):
+            def __init__(self):
+                super().__init__()  # captures the class, which is no other for that
+
+            def forward(self, x):
+                return factor * x
+
+        return Own
+
+    def decorated(source):
+        known = {"torch": torch, "__name__": "of_a_user"}
+        exec(f"class Own:\n @torch.no_grad()\n def forward(self, x): return {source}", known)
+        return known["Own"]
+
+    assert written(kind(1)) == written(kind(1)) != written(kind(2))
+    assert written(decorated("x + 1")) == written(decorated("x + 1")) != written(decorated("x * 1"))

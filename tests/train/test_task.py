@@ -214,6 +214,19 @@ def test_the_fingerprint_is_of_all_that_changes_results():
     assert Task((X, Y), (X, Y), name="other").fingerprint == tasks[0].fingerprint
 
 
+def test_the_fingerprint_stays_though_a_loss_keeps_what_it_saw():
+    seen = []
+
+    def loss(output, targets):
+        seen.append(output)
+        return F.cross_entropy(output, targets)
+
+    task = Task((X, Y), (X, Y), loss=loss)
+    before = task.fingerprint
+    task.loss(X[:, :2], Y)
+    assert task.fingerprint == before != Task((X, Y), (X, Y), loss=loss).fingerprint
+
+
 def test_the_description_is_json_and_says_how_inputs_are_prepared():
     import json
 

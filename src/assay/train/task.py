@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -309,14 +310,13 @@ class Task:
         sign = -1.0 if self.score.startswith("-") else 1.0
         return sign * figures[self.score.removeprefix("-")]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of the content of the splits, the loss, metrics, score and augmentation."""
+        """Hex digest of splits, loss, metrics, score and augmentation, as it is first asked for."""
         metrics = {name: named(metric) for name, metric in sorted(self.metrics.items())}
         augment = None if self.augment is None else named(self.augment)
-        return digest_of(
-            self.train, self.valid, self._test, self.score, metrics, named(self.loss), augment
-        )
+        splits = (self.train, self.valid, self._test)
+        return digest_of(*splits, self.score, metrics, named(self.loss), augment)
 
     def describe(self) -> dict[str, Any]:
         """Return name, sizes, score, classes and how inputs are prepared, as JSON values."""
