@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from assay.hardware.rules import macs_of, rule_of
-from assay.hardware.values import mapped
+from assay.hardware.settings import settings_of
 from assay.train.modes import evaluating
 
 __all__ = [
@@ -37,7 +37,6 @@ _MORE = frozenset({
     "mkldnn_rnn_layer", "_cudnn_rnn",
 })  # fmt: skip
 _TORCHS = ("aten::", "prim::", "prims::", "profiler::")  # what others' operations do is not known
-_OF_ANY_MODULE = frozenset({*vars(nn.Module()), "forward"})
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ class Call:
 
     Attributes:
         kind: Class of the layer.
-        settings: What its repr tells in parentheses; its attributes, too, where the repr is not
-            torch's or tells nothing.
+        settings: What tells it from others of its class, see `settings_of`.
         in_shapes: Of all input tensors; one that is given twice counts once.
         out_shapes: Of all output tensors.
         macs: Multiply-accumulates; None where no rule or formula says.
@@ -289,7 +287,7 @@ def _call(module: nn.Module, path: str, given: Any, output: Any, macs: int | Non
     in_bytes, out_bytes = sum(map(_bytes, before)), sum(map(_bytes, after))
     return Call(
         kind=type(module).__name__,
-        settings=_settings(module),
+        settings=settings_of(module),
         in_shapes=tuple(tuple(t.shape) for t in before),
         out_shapes=tuple(tuple(t.shape) for t in after),
         macs=macs,
@@ -298,31 +296,6 @@ def _call(module: nn.Module, path: str, given: Any, output: Any, macs: int | Non
         out_bytes=out_bytes,
         path=path,
     )
-
-
-def _settings(module: nn.Module) -> str:
-    """Return what tells a layer from others of its class."""
-    kind = type(module)
-    told = " ".join(module.extra_repr().split())
-    torchs = kind.__module__.startswith("torch.nn.")
-    if torchs and kind.extra_repr is not nn.Module.extra_repr:
-        return told
-    mine = {
-        name: _told(value)
-        for name, value in sorted(vars(module).items())
-        if name not in _OF_ANY_MODULE
-    }
-    if torchs and not mine:
-        return told
-    shapes = {name: tuple(p.shape) for name, p in module.named_parameters()}
-    return f"{told}; {kind.__module__} {mine} {shapes}"
-
-
-def _told(value: Any) -> str:
-    """Return what an attribute is, without the address at which it lies or a tensor's values."""
-    shapes = mapped(value, lambda t: (tuple(t.shape), t.dtype))
-    text = getattr(value, "__qualname__", None) or repr(shapes)
-    return type(value).__qualname__ if " at 0x" in text else " ".join(text.split())
 
 
 def state_bytes(module: nn.Module) -> int:

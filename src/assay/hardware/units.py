@@ -93,7 +93,8 @@ class Layers:
         """
         plain = self._plain(path, options)
         args, kwargs = given.fresh()
-        recording = record_call(plain, args, kwargs)
+        with unselected(self._space):  # which a layer's settings may tell of, where it holds part
+            recording = record_call(plain, args, kwargs)
         out = self._values.of(recording.output)
         at = path or "."
         names = tuple(_below(at, name, plain) for name in recording.uncounted)
