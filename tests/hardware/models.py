@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -178,3 +181,45 @@ class Tied(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + x.mean()
+
+
+class Outputs(OrderedDict[str, Any]):
+    """Outputs by name, also as attributes, as libraries of transformers return them."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.__dict__[name] = value
+
+
+class Attributes(dict[str, Any]):
+    """A dict that is its own attributes."""
+
+    def __init__(self, **items: Any) -> None:
+        super().__init__(**items)
+        self.__dict__ = self
+
+
+class Encoder(nn.Module):
+    """Returns its results by name, in a kind of dict that it is given."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind = kind
+        self.layer = OneOf(a=nn.Linear(4, 4), b=nn.Identity())
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.layer(x)
+        return self.kind(last=y, pooled=y.mean(1, keepdim=True))
+
+
+class Named(nn.Module):
+    """Its forward reads the results of a part as attributes."""
+
+    def __init__(self, kind: type = Outputs) -> None:
+        super().__init__()
+        self.encoder = Encoder(kind)
+        self.mix = nn.Bilinear(4, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.encoder(x)
+        return self.mix(found.last, found.pooled) + found["last"].mean()

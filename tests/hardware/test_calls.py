@@ -20,7 +20,7 @@ from assay.space.choices import Depth, OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
 from assay.train.task import call_model
-from tests.hardware.models import Attentive, Cells, Looped, Padded, Reads, Slim
+from tests.hardware.models import Attentive, Attributes, Cells, Looped, Named, Padded, Reads, Slim
 from tests.space.spaces import Chain, Keeps, Tangle, models
 
 MODELS = {
@@ -35,6 +35,8 @@ MODELS = {
         Padded,
         (torch.tensor([[8, 1, 2], [3, 0, 0]]), torch.tensor([3, 2]), torch.tensor([1, 0])),
     ),
+    "named": (Named, torch.zeros(2, 4)),
+    "attributes": (lambda: Named(Attributes), torch.zeros(2, 4)),
     "attentive": (Attentive, {"tokens": torch.zeros(2, 5, dtype=torch.int64)}),
 }
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import defaultdict
+from typing import Any, NamedTuple
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from assay.space.check import check_paths
 from assay.space.sizes import Kernel, Width, resolve, roots_in
+from assay.space.space import Space
 
 
 def test_a_size_is_its_largest_option_to_torch() -> None:
@@ -51,6 +54,39 @@ def test_sizes_are_found_and_resolved_in_what_holds_them() -> None:
     assert found == {"pair": Pair(4, "x"), "list": [5, (2, None)], "plain": (1, 2.5)}
     assert type(found["pair"]) is Pair
     assert list(roots_in("text")) == []
+
+
+class Config(dict[str, Any]):
+    """A user's kind of dict, whose items are its attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
+def test_a_users_kind_of_dict_stays_one() -> None:
+    w = Width(2, 4)
+    held = Config(width=w, inner=Config(half=w // 2), name="x")
+    found = resolve(held, {w: 2})
+    assert type(found) is type(found.inner) is Config
+    assert (found.width, found["width"], found.inner.half, found.name) == (2, 2, 1, "x")
+    assert held.width is held["width"] is w
+    counted = resolve(defaultdict(list, {"width": w}), {w: 2})
+    assert (counted["width"], counted["more"]) == (2, [])
+
+
+def test_layers_read_their_sizes_off_a_users_kind_of_dict() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            w = Width(8, 16)
+            self.config, self.into, self.out = Config(w=w), nn.Linear(4, w), nn.Linear(w, 3)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.out(self.into(x).view(-1, self.config.w))
+
+    check_paths((space := Space(Net)), torch.ones(2, 4), list(space.all()))
 
 
 def test_two_widths_are_two_decisions() -> None:

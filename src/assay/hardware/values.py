@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from assay.space.sizes import remake
+
 __all__ = ["Given", "Values", "mapped"]
 
 
@@ -98,7 +100,7 @@ def _key(value: Any, seen: dict[int, int]) -> Any:
     if isinstance(value, tuple | list):
         return (type(value), *(_key(item, seen) for item in value))
     if isinstance(value, dict):
-        return (dict, *((name, _key(item, seen)) for name, item in value.items()))
+        return (type(value), *((name, _key(item, seen)) for name, item in value.items()))
     try:
         hash(value)
     except TypeError:
@@ -138,9 +140,7 @@ def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple | list):
-        items = [mapped(item, change) for item in value]
-        # a named tuple takes its items one by one
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return remake(value, [mapped(item, change) for item in value])
     if isinstance(value, dict):
-        return {name: mapped(item, change) for name, item in value.items()}
+        return remake(value, {name: mapped(item, change) for name, item in value.items()})
     return value

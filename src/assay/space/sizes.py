@@ -7,6 +7,7 @@ and allocate the largest weights. Arithmetic on it gives an int that remembers h
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
@@ -235,14 +236,33 @@ def resolve(value: Any, values: Values) -> Any:
     if isinstance(value, tuple | list):
         return remake(value, [resolve(v, values) for v in value])
     if isinstance(value, dict):
-        return {name: resolve(v, values) for name, v in value.items()}
+        return remake(value, {name: resolve(v, values) for name, v in value.items()})
     return value
 
 
-def remake(like: Any, items: list[Any]) -> Any:
-    """Return other items as the kind of tuple or list that they were in; named tuples too."""
+def remake(like: Any, items: Any) -> Any:
+    """Return other items as the kind of tuple, list or dict that they were in; named tuples too.
+
+    Args:
+        like: What they were in.
+        items: A list; a dict with the same keys where `like` is a dict.
+    """
     kind = type(like)
-    return getattr(kind, "_make", kind)(items)
+    if not isinstance(like, dict):
+        return getattr(kind, "_make", kind)(items)
+    return items if kind is dict else _refilled(like, items)
+
+
+def _refilled(like: dict[Any, Any], items: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of a user's kind of dict, which may hold its items as attributes, too."""
+    other = copy.copy(like)
+    instead = {id(like[name]): value for name, value in items.items()}
+    for name, value in items.items():
+        other[name] = value
+    for name, value in getattr(like, "__dict__", {}).items():
+        if id(value) in instead:
+            other.__dict__[name] = instead[id(value)]
+    return other
 
 
 def roots_in(value: Any) -> Iterator[OpenSize]:
