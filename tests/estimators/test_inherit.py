@@ -18,7 +18,7 @@ from assay.estimators.training import Trained, Training
 from assay.space.choices import OneOf
 from assay.space.sizes import Width
 from assay.space.space import Space
-from assay.testing.tiny import tiny_context
+from assay.testing.tiny import TinyNet, tiny_context
 from assay.train.task import Task
 from assay.weights.morph import plan
 
@@ -225,6 +225,25 @@ def test_a_child_of_a_trial_inherits_though_it_began_with_a_supernet():
     assert alone.made_from["from"] == {"supernet": 0}
     assert child.made_from["from"] == {"trial": 0}
     assert alone.score != child.score
+
+
+def test_children_of_networks_with_extra_state_inherit():
+    class Counting(TinyNet):
+        def get_extra_state(self):
+            return {"calls": 1}
+
+        def set_extra_state(self, state):
+            assert state == {"calls": 1}
+
+    ctx = tiny_context(history=History(Space(Counting, example=torch.zeros(2, 6))))
+    estimator = Inherit(ancestors=1, tune_steps=2)
+    list(estimator.prepare(ctx, Budget(steps=2)))
+    a, b = points(ctx, 2)
+    ctx = with_trials(ctx, [(a, None, "scored")])
+    estimator.estimate(ctx, [Proposal(a)])
+    (child,) = estimator.estimate(ctx, [Proposal(b, parent=0)])
+    assert child.made_from["from"] == {"trial": 0}
+    assert np.isfinite(child.score)
 
 
 def test_what_was_tuned_before_is_no_parent_on_another_context():

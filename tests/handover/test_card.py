@@ -89,10 +89,25 @@ def test_how_inputs_are_normalised_and_classes_named_is_said_outside_the_setting
     assert "classes" not in text
 
 
+class CountingNet(TinyNet):
+    """Has extra state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def get_extra_state(self) -> Any:
+        return {"calls": self.calls}
+
+    def set_extra_state(self, state: Any) -> None:
+        self.calls = state["calls"]
+
+
+@pytest.mark.parametrize("model", [TinyNet, CountingNet])
 def test_the_lines_for_a_model_of_ones_own_load_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: type[TinyNet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = Space(TinyNet)
+    space = Space(model)
     network = space.build(space.smallest())
     network.eval()
     hand_over(
@@ -102,11 +117,20 @@ def test_the_lines_for_a_model_of_ones_own_load_it(
     text = (tmp_path / "best" / "card.md").read_text()
     monkeypatch.chdir(tmp_path / "best")
     x = torch.rand(3, 6)
-    known = {"YourModel": TinyNet, "x": x.numpy()}
+    known = {"YourModel": model, "x": x.numpy()}
     exec(text.partition("```python\n")[2].partition("```")[0], known)
     with torch.no_grad():
         assert torch.equal(known["net"](x), network(x))
         assert np.abs(known["outputs"][0] - network(x).numpy()).max() < 1e-5
+
+
+def test_it_says_whose_extra_state_is_left_out(tmp_path: Path) -> None:
+    said = "- Extra state that is no tensor is not in `weights.safetensors`: that of "
+    done = HandOver(files=["weights.safetensors"], extra_state=["_extra_state", "a.b._extra_state"])
+    lines = card(tmp_path, {}, done)
+    assert f"{said}the network itself, `a.b`." in lines
+    assert "net.load_state_dict(state, strict=False)" in lines
+    assert said not in "\n".join(card(tmp_path, {}, HandOver()))
 
 
 def test_a_ready_space_needs_no_such_lines(tmp_path: Path) -> None:

@@ -186,6 +186,30 @@ def test_what_the_exporter_refuses_costs_its_own_file_only(tmp_path: Path) -> No
     assert net.training
 
 
+class Extra(nn.Module):
+    """Keeps extra state, of which one part is a tensor."""
+
+    def __init__(self, kept: Any) -> None:
+        super().__init__()
+        self.inner, self._kept = nn.Linear(4, 3), kept
+
+    def get_extra_state(self) -> Any:
+        return self._kept
+
+    def forward(self, x: Tensor) -> Any:
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("kept", [7, {"calls": 1}, torch.ones(2)])
+def test_extra_state_is_written_where_it_is_a_tensor(kept: Any, tmp_path: Path) -> None:
+    net = nn.Sequential(Extra(kept))
+    done = give(net, torch.randn(4, 4), tmp_path / "best")
+    weights = load_file(tmp_path / "best" / "weights.safetensors")
+    left = [] if isinstance(kept, Tensor) else ["0._extra_state"]
+    assert done.extra_state == left == done.to_dict()["extra_state"]
+    assert sorted(weights) == sorted(set(net.state_dict()) - set(left))
+
+
 class Fixed(nn.Module):
     """A network for batches of four."""
 

@@ -335,3 +335,25 @@ def test_where_workers_cannot_serve_they_are_trained_here(
     notes = [e.message for e in events if e.kind == "note" and "one at a time" in e.message]
     assert len(notes) == (1 if said else 0)
     assert all(said in note for note in notes)
+
+
+class Counting(tiny.Net):
+    """Has extra state that is no tensor."""
+
+    def get_extra_state(self) -> Any:
+        return {"calls": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        assert state == {"calls": 1}
+
+
+def test_a_model_with_extra_state_is_searched_and_comes_back(tmp_path: Path) -> None:
+    result = search(
+        Space(Counting), tiny.task(), budget="steps=2,trials=2,epochs=1", recipe=tiny.RECIPE,
+        out=tmp_path / "out", finalists=Finalists(k=1, compare=False),
+    )  # fmt: skip
+    written = load_tensors(tmp_path / "out" / "best" / "weights.safetensors")
+    state = result.best().module.state_dict()
+    assert state.pop("_extra_state") == {"calls": 1}
+    assert state.keys() == written.keys()
+    assert all(torch.equal(value, written[name]) for name, value in state.items())

@@ -10,6 +10,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -559,6 +560,25 @@ def test_weights_that_a_function_captured_count_by_their_shape() -> None:
             return self.f(x)
 
     assert Space(Net).fingerprint == Space(Net).fingerprint != Space(Net(4)).fingerprint
+
+
+@pytest.mark.parametrize("kept", [{"calls": 7}, None, object(), torch.ones(3)])
+def test_a_model_with_extra_state_has_a_fingerprint(kept: Any) -> None:
+    class Kept(nn.Module):
+        def __init__(self, kept: Any) -> None:
+            super().__init__()
+            self.op = OneOf(a=nn.ReLU(), b=nn.Tanh())
+            self.f = lambda x: self.op(x)
+            self._kept = SimpleNamespace(state=kept)
+
+        def get_extra_state(self) -> Any:
+            return self._kept.state
+
+        def set_extra_state(self, state: Any) -> None:
+            self._kept.state = state
+
+    again = Space(Kept(copy.deepcopy(kept)))
+    assert Space(Kept(kept)).fingerprint == again.fingerprint != Space(Kept("else")).fingerprint
 
 
 def test_a_graph_goes_by_its_code() -> None:

@@ -94,7 +94,7 @@ class Inherit:
         self._trainers: list[Trainer] = []
         self._origin = ""
         self._ready = False
-        self._kept: OrderedDict[_Birth, Mapping[str, Tensor]] = OrderedDict()
+        self._kept: OrderedDict[_Birth, Mapping[str, Any]] = OrderedDict()
         self._kept_bytes = 0
 
     # --- paid once ----------------------------------------------------------------------------
@@ -287,10 +287,11 @@ class Inherit:
             job.network, job.task, job.recipe, steps=job.whole, device=job.device, seed=job.seed
         )
         trainer.load_state_dict(tuned.state)
-        weights = {name: t.cpu() for name, t in trainer.finish().state_dict().items()}
+        state = trainer.finish().state_dict()  # extra state in it may be no tensor
+        weights = {name: v.cpu() if isinstance(v, Tensor) else v for name, v in state.items()}
         self._remember((child.point, child.lineage), weights)
 
-    def _remember(self, birth: _Birth, weights: Mapping[str, Tensor]) -> None:
+    def _remember(self, birth: _Birth, weights: Mapping[str, Any]) -> None:
         """Keep weights, and forget those used longest ago where there is no room for them.
 
         A strategy comes back to its best trials after hundreds of others, so there is much room.
@@ -301,8 +302,8 @@ class Inherit:
             self._kept_bytes -= _num_bytes(self._kept.popitem(last=False)[1])
 
 
-def _num_bytes(weights: Mapping[str, Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in weights.values())
+def _num_bytes(weights: Mapping[str, Any]) -> int:
+    return sum(value.nbytes for value in weights.values() if isinstance(value, Tensor))
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,10 @@ def _loading(done: HandOver, inputs: Any, settings: Mapping[str, Any]) -> str:
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in tensors_in(inputs)})
     lines = [f"Inputs are {' and '.join(shapes)}, {' and '.join(dtypes)}; N is any number unless "
              "said otherwise.", *_meaning(settings.get("task")), "", "```python"]  # fmt: skip
+    extra = [name.rpartition("_extra_state")[0].rstrip(".") for name in done.extra_state]
     snippets = [_LOADING[name] for name in _LOADING if name in done.files]
     if not (settings.get("origin") or {}).get("space"):  # a ready space has model.py
-        snippets.append(_OWN)
+        snippets.append(_OWN.replace("(state)", "(state, strict=False)") if extra else _OWN)
     lines += ["\n".join(snippets) + "```", ""]
     gaps = {
         "model.onnx": done.onnx_max_difference,
@@ -158,6 +159,11 @@ def _loading(done: HandOver, inputs: Any, settings: Mapping[str, Any]) -> str:
                 f"- `{name}` was loaded and checked: on real inputs its outputs differ from the "
                 f"trained network's by at most {gap:.3g}{_batch(name, done, inputs)}."
             )
+    if extra:
+        owners = ", ".join(f"`{path}`" if path else "the network itself" for path in extra)
+        lines.append(
+            f"- Extra state that is no tensor is not in `weights.safetensors`: that of {owners}."
+        )
     lines += [f"- There is no `{name}`: {reason}" for name, reason in done.refused.items()]
     return "\n".join(lines)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.handover.card import SCALES, long_scales, write_card
@@ -46,6 +46,8 @@ class HandOver:
         source_max_difference: The same of the network that `model.py` makes.
         open_batch: Files that take any number of samples, `model.py` as the network itself.
         refused: File -> the exporter's reason, for what could not be written.
+        extra_state: What of the network's state is no tensor, and so not in the weights: names
+            such as "block._extra_state".
         onnx_timed: How long the ONNX file takes on the target; None where that cannot be timed.
     """
 
@@ -55,6 +57,7 @@ class HandOver:
     source_max_difference: float | None = None
     open_batch: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    extra_state: list[str] = field(default_factory=list)
     onnx_timed: Timed | None = None
 
     @property
@@ -100,7 +103,7 @@ def hand_over(
     part = _emptied(out.with_name(f"{out.name}.part"))
     done = HandOver()
     with evaluating(module):
-        _write_weights(module, part / "weights.safetensors")
+        done.extra_state = _write_weights(module, part / "weights.safetensors")
         (part / "architecture.json").write_text(architecture.to_json() + "\n")
         if scales := long_scales(settings):
             (part / SCALES).write_text(json.dumps(scales) + "\n")
@@ -119,9 +122,12 @@ def hand_over(
     return done
 
 
-def _write_weights(module: nn.Module, path: Path) -> None:
-    state = {name: t.detach().clone().contiguous() for name, t in module.state_dict().items()}
-    path.write_bytes(save(state))
+def _write_weights(module: nn.Module, path: Path) -> list[str]:
+    """Write the tensors of a network's state; return the names of what is none in it."""
+    state = module.state_dict()
+    tensors = {name: t for name, t in state.items() if isinstance(t, Tensor)}
+    path.write_bytes(save({k: t.detach().clone().contiguous() for k, t in tensors.items()}))
+    return [name for name in state if name not in tensors]
 
 
 def _attempt(done: HandOver, path: Path, write: Callable[[Path], Written]) -> Written | None:

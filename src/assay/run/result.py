@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from assay.architecture import Architecture
 from assay.contracts import Trial
@@ -70,7 +70,9 @@ class Result:
             )
         architecture = Architecture(winner["architecture"])
         module = self._space.build(architecture).cpu()
-        module.load_state_dict(load_tensors(self.out / "best" / "weights.safetensors"))
+        tensors = load_tensors(self.out / "best" / "weights.safetensors")
+        extra = {k: v for k, v in module.state_dict().items() if not isinstance(v, Tensor)}
+        module.load_state_dict({**extra, **tensors})  # extra state is not in the file
         return Best(architecture, module.eval(), winner["metrics"], self.out / "best")
 
     def trials(self) -> list[Trial]:

@@ -30,10 +30,13 @@ def digest(model: nn.Module, choices: Iterable[Choice]) -> str:
         choices: Its decisions.
     """
     teller = _Teller()
-    tensors = {n: list(t.shape) for n, t in model.state_dict().items()}
+    state = {  # where a module has extra state that is no tensor
+        name: list(kept.shape) if isinstance(kept, Tensor) else _plain(kept, teller)
+        for name, kept in model.state_dict().items()
+    }
     told = [[c.label, c.kind, c.options] for c in choices]
     layers = [[name, *_layer(module, teller)] for name, module in model.named_modules()]
-    return digest_of(told, tensors, layers)
+    return digest_of(told, state, layers)
 
 
 class _Teller(Teller):
@@ -45,7 +48,8 @@ class _Teller(Teller):
 
     def state(self, module: nn.Module) -> Mapping[str, Any]:
         """Return the shapes of a module's tensors: its values may be drawn anew in each process."""
-        return {n: list(t.shape) for n, t in module.state_dict().items()}
+        state = module.state_dict()
+        return {n: list(t.shape) for n, t in state.items() if isinstance(t, Tensor)}
 
 
 def _layer(module: nn.Module, teller: Teller) -> list[Any]:

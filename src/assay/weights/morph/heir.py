@@ -135,14 +135,18 @@ def _grown(
 
 
 def _check_network(space: Space, architecture: Architecture, network: nn.Module) -> None:
-    wanted = {k: tuple(t.shape) for k, t in space.build(architecture).state_dict().items()}
-    found = {k: tuple(t.shape) for k, t in network.state_dict().items()}
+    wanted, found = _shapes(space.build(architecture)), _shapes(network)
     if wanted != found:
         odd = min(k for k in {**wanted, **found} if wanted.get(k) != found.get(k))
         raise InvalidArchitecture(
             f"the parent's network is none of {architecture!r}: {odd} is {found.get(odd)} and "
             f"should be {wanted.get(odd)}; give the network that was built of this architecture"
         )
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    state = network.state_dict()  # some modules have extra state, which may be no tensor
+    return {k: tuple(t.shape) for k, t in state.items() if isinstance(t, Tensor)}
 
 
 class _Heir:
