@@ -513,3 +513,25 @@ def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
         )  # fmt: skip
     assert told.returncode == 141
     assert told.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "spins"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_that_wait_give_way_soon_unless_the_user_says_otherwise(
+    said: dict[str, str], spins: str | None
+) -> None:
+    """OpenMP reads it when torch is loaded, so torch may not be there before."""
+    known = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = (
+        "import os, sys, assay.cli.main as command\n"
+        "assert 'torch' not in sys.modules\n"
+        "command._version = lambda: print(os.environ.get('GOMP_SPINCOUNT'))\n"
+        "command.main(['--version'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**known, **said}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout.strip() == str(spins), done.stderr

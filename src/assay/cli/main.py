@@ -25,9 +25,12 @@ COMMANDS: Mapping[str, str] = {
 }
 """Name -> "module:function", imported on use."""
 
+_SPINS = "5000"
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 if it did, 2 for what the user can mend, 130 if interrupted."""
+    _wait_briefly()
     app = App(
         name="assay",
         help="Find a network for your task, device and limits, and see what it cost.",
@@ -75,6 +78,17 @@ _HELP = {
     "options": "List what can be set of an estimator, strategy, space or task.",
     "doctor": "Say whether this machine is ready, and what to install if not.",
 }
+
+
+def _wait_briefly() -> None:
+    """Let torch's threads give way soon when they wait for each other, unless the user says how.
+
+    They meet after every operation. By the default of GCC's OpenMP, which reads this when torch is
+    loaded, one that waits keeps its core for milliseconds, though the other may need just that core
+    because a third process has taken one: every operation then takes as long.
+    """
+    if not os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 def _version() -> None:
