@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError
 
 from assay.errors import AssayError
 
-__all__ = ["COMMANDS", "main", "wait_briefly"]
+__all__ = ["COMMANDS", "main"]
 
 COMMANDS: Mapping[str, str] = {
     "search": "assay.cli.search:search",
@@ -30,7 +30,7 @@ _SPINS = "5000"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 if it did, 2 for what the user can mend, 130 if interrupted."""
-    wait_briefly()
+    _wait_briefly()
     app = App(
         name="assay",
         help="Find a network for your task, device and limits, and see what it cost.",
@@ -80,7 +80,7 @@ _HELP = {
 }
 
 
-def wait_briefly() -> None:
+def _wait_briefly() -> None:
     """Let torch's threads give way soon when they wait for each other, unless the user says how.
 
     They meet after every operation. By the default of GCC's OpenMP, which reads this when torch is

@@ -349,7 +349,7 @@ class Trainer:
         """
         self._use_channels_last(bool(state["channels_last"]))
         self.module.load_state_dict(under("module.", state))
-        buffers.put_back(self.module, under("loose.", state))
+        buffers.put_back(self.module, under("loose.", state), self._device)
         for prefix, part in self._parts().items():
             part.load_state_dict(under(prefix, state))
         self.step = int(state["step"])
